@@ -1,0 +1,112 @@
+"""Boot: the state a guest is entered in, and the boot information it is handed (type-length-value)."""
+
+from .schema import GPA, U16, U32, U64, Constants, Record, Rule, opaque, text
+
+BOOT_RECORD = Constants(
+    "boot_record",
+    "Types of boot records.",
+    ("END", 0, "Last record; no payload."),
+    ("ABI", 1, "boot_abi."),
+    ("MEMORY_MAP", 2, "Array of boot_memory."),
+    ("VCPUS", 3, "boot_vcpus."),
+    ("PAGES", 4, "boot_pages."),
+    ("COMMAND_LINE", 5, "Text, with a final NUL."),
+    ("MACHINE", 6, "boot_machine."),
+    ("SEED", 7, "Random bytes."),
+    ("TABLES", 8, "boot_tables: what the host built for a guest without privilege."),
+    ("VENDOR", 0x8000, "First of the types for vendors."),
+)
+
+BOOT_FLAG = Constants(
+    "boot_flag",
+    "Flags of a boot record.",
+    ("MANDATORY", 0, "A guest that does not know the type must not run on."),
+    bits=True,
+)
+
+MEMORY_KIND = Constants(
+    "memory_kind",
+    "Kinds of memory.",
+    ("RAM", 1, "The guest's to use."),
+    ("IMAGE", 2, "Holds the guest's image."),
+    ("HOST", 3, "Holds tables and pages shared with the host; not to be reused."),
+)
+
+BOOT_INFO = Record(
+    "boot_info",
+    "Head of the boot information; records follow, each 8-byte aligned. Written by the host.",
+    "magic" / U64 * "BOOT_MAGIC.",
+    "size_bytes" / U32 * "Of everything, this head included.",
+    "records" / U32 * "Number of records, END included.",
+)
+
+BOOT_MAGIC = Constants(
+    "boot", "Numbers of the boot information.", ("MAGIC", 0x0056_4152_4150_0001, "First word.")
+)
+
+BOOT_HEADER = Record(
+    "boot_header",
+    "Head of a record; the payload follows, padded with zeros to 8 bytes.",
+    "type" / U16 * "Constants `boot_record`.",
+    "flags" / U16 * "Constants `boot_flag`.",
+    "size_bytes" / U32 * "Of the payload, without padding.",
+)
+
+BOOT_ABI = Record(
+    "boot_abi",
+    "Version, trap and doorbell.",
+    "major" / U16 * "Major version.",
+    "minor" / U16 * "Minor version.",
+    "trap_kind" / U32 * "Constants `trap_kind`.",
+    "trap" / U64 * "Port or address of the trap.",
+    "doorbell" / U64 * "Port or address of the doorbell: a 32-bit write of device << 16 | queue.",
+    "privilege" / U32 * "Level the guest runs at (constants `privilege`).",
+    "vcpu" / U32 * "Index of the vCPU that reads this first: 0.",
+)
+
+BOOT_MEMORY = Record(
+    "boot_memory",
+    "One range of the memory map.",
+    "gpa" / GPA * "First byte.",
+    "size_bytes" / U64 * "Length.",
+    "kind" / U32 * "Constants `memory_kind`.",
+    "flags" / U32 * "Zero.",
+)
+
+BOOT_VCPUS = Record(
+    "boot_vcpus", "vCPUs.", "count" / U32 * "vCPUs of the machine.", "flags" / U32 * "Zero."
+)
+
+BOOT_PAGES = Record(
+    "boot_pages",
+    "Pages shared for good.",
+    "time_gpa" / GPA * "time_page.",
+    "vcpu_gpa" / GPA * "vcpu_page of vCPU 0.",
+    "vcpu_stride_bytes" / U64 * "Distance to the next vCPU's.",
+    "continuity_gpa" / GPA * "continuity_page, or zero.",
+)
+
+BOOT_MACHINE = Record(
+    "boot_machine",
+    "Identity of the machine.",
+    "uuid" / opaque(16) * "RFC 4122, big-endian.",
+    "name" / text(48) * "Name given by the user.",
+)
+
+BOOT_TABLES = Record(
+    "boot_tables",
+    "x86-64: tables that a guest at CPL 3 cannot load for itself.",
+    "idt_gpa" / GPA * "Interrupt descriptor table, 256 gates, the guest's to fill; shared by all vCPUs.",
+    "code_selector" / U16 * "Selector for the guest's gates.",
+    "data_selector" / U16 * "Stack selector.",
+    "idt_bytes" / U32 * "Size of the table.",
+)
+
+RULES = (
+    Rule("BOOT-1", "RDI holds the address of the boot information; other general registers are zero; interrupts are on."),
+    Rule("BOOT-2", "64-bit mode; memory and device windows are mapped one to one, page zero not at all."),
+    Rule("BOOT-3", "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED."),
+    Rule("BOOT-4", "Segments are mapped readable, writable and executable as their program headers say."),
+    Rule("BOOT-5", "The guest gives gates in the IDT a selector of boot_tables; trap gates, so that interrupts stay on."),
+    Rule("BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."),
+)

@@ -1,0 +1,70 @@
+"""Service base: version, discovery of services, negotiation of features, limits, boot information, batches."""
+
+from ..conventions import COMPLETION, SUBMISSION
+from ..schema import TRAP, U32, U64, Arg, Buffer, Call, Constants, Limit, Record, Rule, Service
+
+BATCH_ENTRIES = Limit("BATCH_ENTRIES", 256, "entries", "Submissions of one batch.")
+BATCH_NS = Limit("BATCH_NS", 1_000_000, "ns", "Host time of one batch, after which it answers CONTINUE.")
+SERVICES_BYTES = Limit("SERVICES_BYTES", 4096, "bytes", "Output of base.services.")
+BOOT_INFO_BYTES = Limit("BOOT_INFO_BYTES", 65536, "bytes", "Boot information.")
+
+FEATURE = Constants(
+    "base_feature",
+    "Features of the service base.",
+    ("RING", 0, "The ring road: calls by shared-memory rings."),
+    bits=True,
+)
+
+SERVICE_INFO = Record(
+    "service_info",
+    "One service that the host offers. Written by the host.",
+    "service" / U32 * "Number of the service.",
+    "calls" / U32 * "Functions that exist now, as a bit mask by function number.",
+    "offered" / U64 * "Features offered.",
+    "accepted" / U64 * "Features accepted so far.",
+)
+
+SERVICE = Service(
+    1,
+    "base",
+    "What every host has: the rest is found from here. It cannot be switched off.",
+    (
+        Call(0, "version", "Asks for the version of the ABI; also the cheapest call there is.",
+             value="major << 32 | minor"),
+        Call(1, "services", "Lists the services offered, as many whole records as fit.",
+             (Buffer("records", "Room for service_info records.", "write", SERVICES_BYTES, align=8),),
+             value="bytes written"),
+        Call(2, "accept", "Accepts features of a service; what was not accepted does not exist. "
+             "A service is accepted once; the same set may be accepted again.",
+             (Arg("service", "Number of the service."), Arg("features", "Features wanted, all offered.")),
+             value="features accepted", statuses=("NOT_FOUND", "INVALID", "BAD_STATE")),
+        Call(3, "limit", "Asks for the host's value of a limit, at least the standard's.",
+             (Arg("limit", "Number of the limit (constants `limit_id`)."),),
+             value="the limit", statuses=("NOT_FOUND",)),
+        Call(4, "boot_info", "Copies the boot information, or its beginning.",
+             (Buffer("info", "Room for it.", "write", BOOT_INFO_BYTES, align=8),),
+             value="bytes written"),
+        Call(5, "batch", "Makes several calls. Stops after a time bound with CONTINUE; the value then "
+             "says how many were completed. A call refused has its status in its completion.",
+             (Buffer("submissions", "The calls.", "read", BATCH_ENTRIES, align=64, entry=SUBMISSION),
+              Buffer("completions", "Room for as many completions.", "write", BATCH_ENTRIES, align=32,
+                     entry=COMPLETION)),
+             value="calls completed", roads=TRAP, statuses=("INVALID", "CONTINUE")),
+        Call(6, "ring", "Sets up the calling vCPU's ring.",
+             (Arg("setup_gpa", "Address of the ring's description."),),
+             roads=TRAP, feature="RING"),
+    ),
+    FEATURE,
+    optional=False,
+)
+
+RULES = (
+    Rule("BASE-1", "base.version answers OK with the host's major version << 32 | its minor version."),
+    Rule("BASE-2", "A feature that was not offered cannot be accepted: base.accept answers INVALID."),
+    Rule("BASE-3", "Accepting a second, different set for a service answers BAD_STATE."),
+    Rule("BASE-4", "base.services writes whole records only."),
+    Rule("BATCH-1", "Both counts of base.batch are equal, or it answers INVALID."),
+    Rule("BATCH-2", "Entries are carried out in order; each has a completion, also when refused."),
+    Rule("BATCH-3", "A submission with nonzero flags completes with INVALID."),
+    Rule("BATCH-4", "The host copies a submission once, when its turn comes, and looks only at the copy."),
+)

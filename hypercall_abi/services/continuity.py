@@ -1,0 +1,51 @@
+"""Service continuity: one notification for pause, restore, clone and migration.
+
+Declared; a host of this version offers it without the feature NOTIFY, and its calls then do not exist.
+"""
+
+from ..schema import U32, U64, Arg, Call, Constants, Record, Rule, Service, opaque, pad
+
+FEATURE = Constants(
+    "continuity_feature",
+    "Features of the service continuity.",
+    ("NOTIFY", 0, "The host announces what it does to the machine."),
+    bits=True,
+)
+
+CONTINUITY_EVENT = Constants(
+    "continuity_event",
+    "What happens or happened to the machine.",
+    ("NONE", 0, "Nothing yet."),
+    ("BEFORE_PAUSE", 1, "It will be stopped."),
+    ("RESUMED", 2, "It was stopped and goes on."),
+    ("RESTORED", 3, "It goes on from a saved state, perhaps not for the first time."),
+    ("CLONED", 4, "A copy of it runs as well."),
+    ("MIGRATED", 5, "It goes on elsewhere."),
+)
+
+CONTINUITY_PAGE = Record(
+    "continuity_page",
+    "One page per machine, written by the host.",
+    "sequence" / U32 * "Odd while the host writes.",
+    "event" / U32 * "Constants `continuity_event`.",
+    "generation" / opaque(16) * "Generation id: 128 bits, new after each restore or clone.",
+    "counter" / U64 * "Counts the events.",
+    "clock_jump_ns" / U64 * "Wall-clock time that the machine missed.",
+    "seed" / opaque(32) * "Fresh entropy, to be mixed in after the event.",
+    pad(8),
+)
+
+SERVICE = Service(
+    9,
+    "continuity",
+    "Generation id, clock jump, entropy reseed and quiescence, in one protocol.",
+    (
+        Call(0, "subscribe", "Has events raise channel CONTINUITY of a vCPU.",
+             (Arg("vcpu", "Index."),), statuses=("NOT_FOUND",), feature="NOTIFY"),
+        Call(1, "acknowledge", "Says that the guest is quiet (before) or has taken note (after).",
+             (Arg("counter", "The event's counter."),), statuses=("INVALID",), feature="NOTIFY"),
+    ),
+    FEATURE,
+)
+
+RULES = (Rule("CONT-1", "The generation id differs after every restore and clone."),)

@@ -1,0 +1,102 @@
+"""Service device: virtio devices without registers: every step of the status machine is a call."""
+
+from ..schema import GPA, U16, U32, Arg, Buffer, Call, Constants, Limit, Record, Rule, Service, pad, text
+
+DEVICES = Limit("DEVICES", 32, "devices", "Devices of a machine.")
+QUEUES = Limit("DEVICE_QUEUES", 8, "queues", "Queues of a device.")
+QUEUE_SIZE = Limit("QUEUE_SIZE", 256, "descriptors", "Descriptors of a queue.")
+CONFIG_BYTES = Limit("CONFIG_BYTES", 256, "bytes", "Configuration space of a device.")
+LIST_BYTES = Limit("DEVICE_LIST_BYTES", 4096, "bytes", "Output of device.list.")
+
+FEATURE = Constants(
+    "device_feature",
+    "Features of the service device.",
+    ("QUEUE_RESET", 0, "device.queue_reset exists, with VIRTIO_F_RING_RESET."),
+    bits=True,
+)
+
+BINDING = Constants(
+    "binding", "What device.bind binds besides a queue.", ("CONFIG", 0xFFFF, "Changes of the configuration.")
+)
+
+DEVICE_INFO = Record(
+    "device_info",
+    "One device. Written by the host.",
+    "device" / U32 * "Index, the first argument of the calls below.",
+    "type" / U32 * "Virtio device id.",
+    "queues" / U16 * "Number of queues.",
+    "config_bytes" / U16 * "Size of the configuration space.",
+    pad(4),
+    "name" / text(32) * "Logical name, as in the manifest.",
+)
+
+QUEUE_SETUP = Record(
+    "queue_setup",
+    "Where a queue lies and what it raises. Written by the guest.",
+    "queue" / U16 * "Index of the queue.",
+    "size" / U16 * "Descriptors: a power of two, at most the device's maximum.",
+    "vcpu" / U32 * "vCPU whose channel is raised when the device used buffers.",
+    "channel" / U32 * "That channel, or all ones for none.",
+    pad(4),
+    "descriptors_gpa" / GPA * "Descriptor area, 16-byte aligned.",
+    "driver_gpa" / GPA * "Driver area (available ring), 2-byte aligned.",
+    "device_gpa" / GPA * "Device area (used ring), 4-byte aligned.",
+)
+
+_DEVICE = Arg("device", "Index of the device.")
+_QUEUE = Arg("queue", "Index of the queue.")
+
+SERVICE = Service(
+    7,
+    "device",
+    "Virtio 1.x devices over calls; the rules of the virtio specification hold for the rest.",
+    (
+        Call(0, "list", "Lists the devices, as many whole records as fit.",
+             (Buffer("records", "Room for device_info records.", "write", LIST_BYTES, align=8),),
+             value="bytes written"),
+        Call(1, "features", "Reads 64 of the offered feature bits.",
+             (_DEVICE, Arg("block", "0: bits 0 to 63, 1: bits 64 to 127.")),
+             value="feature bits", statuses=("NOT_FOUND", "INVALID")),
+        Call(2, "accept", "Writes 64 of the driver's feature bits; before FEATURES_OK.",
+             (_DEVICE, Arg("block", "As above."), Arg("features", "Feature bits accepted.")),
+             statuses=("NOT_FOUND", "INVALID", "BAD_STATE")),
+        Call(3, "status", "Reads the device status.", (_DEVICE,),
+             value="virtio status bits", statuses=("NOT_FOUND",)),
+        Call(4, "set_status", "Writes the device status; zero resets the device.",
+             (_DEVICE, Arg("status", "Virtio status bits.")),
+             value="status afterwards", statuses=("NOT_FOUND", "INVALID", "BAD_STATE")),
+        Call(5, "config_read", "Reads of the configuration space.",
+             (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Room.", "write", CONFIG_BYTES)),
+             value="bytes read", statuses=("NOT_FOUND", "INVALID")),
+        Call(6, "config_write", "Writes to the configuration space.",
+             (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Bytes.", "read", CONFIG_BYTES)),
+             value="bytes written", statuses=("NOT_FOUND", "INVALID")),
+        Call(7, "generation", "Reads the generation of the configuration space.", (_DEVICE,),
+             value="generation", statuses=("NOT_FOUND",)),
+        Call(8, "queue_size", "Asks for the largest size of a queue.", (_DEVICE, _QUEUE),
+             value="descriptors, 0: no such queue", statuses=("NOT_FOUND",)),
+        Call(9, "queue_setup", "Sets a queue up and enables it; after FEATURES_OK.",
+             (_DEVICE, Buffer("setup", "A queue_setup record.", "read", align=8, entry=QUEUE_SETUP, fixed=True)),
+             statuses=("NOT_FOUND", "INVALID", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE")),
+        Call(10, "queue_reset", "Takes a queue back from the device.", (_DEVICE, _QUEUE),
+             feature="QUEUE_RESET", statuses=("NOT_FOUND", "BAD_STATE")),
+        Call(11, "bind", "Binds a queue's or the configuration's event to a channel.",
+             (_DEVICE, Arg("queue", "Queue, or CONFIG."), Arg("vcpu", "Index of the vCPU."),
+              Arg("channel", "Channel, or all ones (32 bits) for none.")),
+             statuses=("NOT_FOUND",)),
+        Call(12, "notify", "Tells the device that a queue has new buffers; the doorbell does the same for less.",
+             (_DEVICE, _QUEUE), statuses=("NOT_FOUND", "BAD_STATE")),
+    ),
+    FEATURE,
+)
+
+RULES = (
+    Rule("DEV-1", "A device starts in the state after reset; every change of status follows the virtio status machine."),
+    Rule("DEV-2", "set_status that clears a bit other than by writing zero answers INVALID."),
+    Rule("DEV-3", "FEATURES_OK is refused (stays clear) when a bit not offered was accepted or VERSION_1 was not."),
+    Rule("DEV-4", "device.accept after FEATURES_OK answers BAD_STATE."),
+    Rule("DEV-5", "queue_setup before FEATURES_OK, after DRIVER_OK, or of an enabled queue answers BAD_STATE."),
+    Rule("DEV-6", "A configuration access beyond the space answers INVALID."),
+    Rule("DEV-7", "A fault of the driver in a queue sets NEEDS_RESET and stops the device, not the machine."),
+    Rule("DEV-8", "The doorbell takes device << 16 | queue; one that names no enabled queue is ignored."),
+)

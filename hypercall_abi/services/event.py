@@ -1,0 +1,70 @@
+"""Service event: channels in a page per vCPU, and one upcall that says some of them are pending."""
+
+from ..schema import U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
+
+CHANNELS = Limit("CHANNELS", 256, "channels", "Event channels of a vCPU.")
+
+CHANNEL = Constants(
+    "channel",
+    "Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use.",
+    ("DEADLINE", 0, "The vCPU's deadline has passed."),
+    ("CONSOLE", 1, "Console input is waiting."),
+    ("DEVICE", 2, "A device arrived or left."),
+    ("CONTINUITY", 3, "The continuity page changed."),
+    ("FIRST_FREE", 16, "First channel for the guest."),
+)
+
+UPCALL = Constants(
+    "upcall",
+    "Vectors of event.upcall with a fixed meaning; 32 to 255 are interrupts that want an end-of-interrupt.",
+    ("OFF", 0, "No upcall: the guest looks for itself, or blocks."),
+    ("NMI", 2, "A non-maskable interrupt, which wants no end-of-interrupt."),
+)
+
+VCPU_PAGE = Record(
+    "vcpu_page",
+    "One page per vCPU, shared for good. Words marked (g) are written by the guest, (h) by the host, "
+    "(b) by both with atomic operations.",
+    "upcall_pending" / U32 * "(b) 1: some unmasked channel became pending. Set by the host, cleared by the guest.",
+    "upcall_mask" / U32 * "(g) Nonzero: no upcall is sent.",
+    "pending" / U64[4] * "(b) A bit per channel: set by the host, cleared by the guest.",
+    "mask" / U64[4] * "(g) A bit per channel: set, it does not cause an upcall.",
+    "deadline_ns" / U64 * "(h) The armed deadline, or all ones.",
+    "steal_ns" / U64 * "(h) Time that the vCPU wanted to run and did not.",
+    "calls" / U64 * "(h) Calls made by this vCPU over all roads.",
+    "exits" / U64 * "(h) Times that this vCPU left for the host's user space.",
+    "upcalls" / U64 * "(h) Upcalls sent to this vCPU.",
+    "state" / U32 * "(h) State of the vCPU (constants `vcpu_state`).",
+    "index" / U32 * "(h) Index of the vCPU.",
+)
+
+SERVICE = Service(
+    3,
+    "event",
+    "Event delivery without lost wake-ups: pending bits first, then at most one upcall.",
+    (
+        Call(0, "send", "Makes a channel of a vCPU pending.",
+             (Arg("vcpu", "Index of the vCPU."), Arg("channel", "Channel.")),
+             statuses=("NOT_FOUND",)),
+        Call(1, "upcall", "Chooses how the calling vCPU is told of pending channels; OFF at start.",
+             (Arg("vector", "OFF, NMI, or an interrupt vector from 32 to 255."),),
+             statuses=("INVALID",)),
+    ),
+)
+
+RULES = (
+    Rule(
+        "EVT-1",
+        "To raise a channel the host sets its pending bit; if the channel's mask bit is clear it sets "
+        "upcall_pending, and if that was clear and upcall_mask is zero it sends the upcall.",
+    ),
+    Rule("EVT-2", "A blocked vCPU whose upcall_pending becomes set is woken, whatever upcall_mask says."),
+    Rule(
+        "EVT-3",
+        "The guest clears upcall_pending before it reads the pending words; after it clears "
+        "upcall_mask it looks at upcall_pending again.",
+    ),
+    Rule("EVT-4", "An upcall may find nothing pending; the guest returns from it."),
+    Rule("EVT-5", "Masking keeps a pending bit; nothing is lost by it."),
+    Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
+)

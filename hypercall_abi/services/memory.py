@@ -1,0 +1,48 @@
+"""Service memory: what the guest tells the host of its memory's use."""
+
+from ..schema import GPA, U64, Buffer, Call, Constants, Limit, Record, Rule, Service
+
+RANGES = Limit("MEMORY_RANGES", 256, "ranges", "Ranges of one memory call.")
+
+FEATURE = Constants(
+    "memory_feature",
+    "Features of the service memory.",
+    ("BALLOON", 0, "The host asks for memory, the guest gives it."),
+    ("FREE_PAGE_REPORTING", 1, "The guest tells of pages that it does not use."),
+    bits=True,
+)
+
+MEMORY_RANGE = Record(
+    "memory_range",
+    "A range of guest memory, whole 4 KiB pages. Written by the guest.",
+    "gpa" / GPA * "First byte.",
+    "size_bytes" / U64 * "Length.",
+)
+
+_RANGES = (Buffer("ranges", "memory_range records.", "read", RANGES, align=8, entry=MEMORY_RANGE),)
+
+SERVICE = Service(
+    6,
+    "memory",
+    "Populate and discard always exist; balloon and free-page reporting are features.",
+    (
+        Call(0, "populate", "Has the host back ranges now, so that a later touch costs no exit.",
+             _RANGES, value="ranges done", statuses=("BAD_ADDRESS", "UNALIGNED", "NO_MEMORY")),
+        Call(1, "discard", "Gives the contents of ranges away; they read as zero afterwards.",
+             _RANGES, value="ranges done", statuses=("BAD_ADDRESS", "UNALIGNED")),
+        Call(2, "target", "Asks how much memory the host wants back.",
+             value="bytes the balloon should hold", feature="BALLOON"),
+        Call(3, "inflate", "Puts ranges into the balloon.", _RANGES, value="ranges done", feature="BALLOON"),
+        Call(4, "deflate", "Takes ranges out of the balloon: the argument ranges become usable again.",
+             _RANGES, value="ranges done", feature="BALLOON"),
+        Call(5, "report", "Tells of free ranges, whose contents may vanish until they are written.",
+             _RANGES, value="ranges done", feature="FREE_PAGE_REPORTING"),
+    ),
+    FEATURE,
+)
+
+RULES = (
+    Rule("MEM-1", "All ranges of a call are checked before the first is touched."),
+    Rule("MEM-2", "Ranges are whole 4 KiB pages, or the call answers UNALIGNED."),
+    Rule("MEM-3", "A discarded range reads as zero."),
+)

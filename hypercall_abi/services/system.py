@@ -1,0 +1,56 @@
+"""Service system: the ends of a machine, and the watchdog."""
+
+from ..schema import TRAP, U32, U64, Arg, Buffer, Call, Constants, Record, Rule, Service, text
+
+SHUTDOWN = Constants(
+    "shutdown",
+    "Reasons for a shutdown.",
+    ("POWEROFF", 0, "Wanted."),
+    ("FAILURE", 1, "The guest gives up; the status says why."),
+    ("BOOT_REFUSED", 2, "The guest cannot run here: a mandatory record, service or feature is not what it needs."),
+)
+
+FEATURE = Constants(
+    "system_feature",
+    "Features of the service system.",
+    ("DEBUG", 0, "A debugger listens to system.debug."),
+    bits=True,
+)
+
+CRASH_REPORT = Record(
+    "crash_report",
+    "What the guest says of its crash. Written by the guest.",
+    "vcpu" / U32 * "Index of the vCPU.",
+    "vector" / U32 * "Exception vector, or all ones for a panic of the program.",
+    "error_code" / U64 * "Error code of the exception.",
+    "fault_address" / U64 * "Address of a page fault.",
+    "registers" / U64[16] * "RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15.",
+    "rip" / U64 * "Instruction pointer.",
+    "rflags" / U64 * "Flags.",
+    "text" / text(256) * "What happened, for people.",
+)
+
+SERVICE = Service(
+    8,
+    "system",
+    "These calls end the machine, except watchdog and debug.",
+    (
+        Call(0, "shutdown", "Ends the machine.",
+             (Arg("reason", "Constants `shutdown`."), Arg("status", "0 is success; the host shows it.")),
+             roads=TRAP, statuses=("INVALID",), no_return=True),
+        Call(1, "reset", "Starts the machine again from its image.", roads=TRAP, no_return=True),
+        Call(2, "crash", "Ends the machine and leaves a report.",
+             (Buffer("report", "A crash_report record.", "read", align=8, entry=CRASH_REPORT, fixed=True),),
+             roads=TRAP, no_return=True),
+        Call(3, "watchdog", "Ends the machine unless called again in time; zero disarms.",
+             (Arg("timeout_ns", "Time from now."),)),
+        Call(4, "debug", "Stops for a debugger.", (Arg("code", "For the debugger."),),
+             roads=TRAP, feature="DEBUG"),
+    ),
+    FEATURE,
+)
+
+RULES = (
+    Rule("SYS-1", "A shutdown reason that is not defined answers INVALID and the machine runs on."),
+    Rule("SYS-2", "Text of a crash report is cut at the first NUL and shown with control characters escaped."),
+)

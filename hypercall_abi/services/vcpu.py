@@ -1,0 +1,39 @@
+"""Service vcpu: start, stop, yield, wait; what a guest without privilege cannot read of its own CPU."""
+
+from ..schema import ALL_ROADS, TRAP, Arg, Call, Constants, Rule, Service
+
+VCPU_STATE = Constants(
+    "vcpu_state",
+    "States of a vCPU.",
+    ("STOPPED", 0, "Not started, or stopped."),
+    ("RUNNING", 1, "Started."),
+    ("BLOCKED", 2, "Waits in vcpu.block."),
+)
+
+SERVICE = Service(
+    5,
+    "vcpu",
+    "vCPU 0 runs from the start; the others are started by the guest, in the boot vCPU's mode.",
+    (
+        Call(0, "start", "Starts a stopped vCPU: RIP, RSP and RDI as given, other general registers zero.",
+             (Arg("vcpu", "Index."), Arg("entry_gpa", "First instruction, mapped one to one."),
+              Arg("stack_gpa", "RSP."), Arg("argument", "RDI.")),
+             statuses=("NOT_FOUND", "BAD_STATE", "BAD_ADDRESS", "UNALIGNED")),
+        Call(1, "stop", "Stops the calling vCPU. The last one to stop shuts the machine down with status 0.",
+             roads=TRAP, no_return=True),
+        Call(2, "yield", "Gives the host's CPU away for a moment.", roads=TRAP),
+        Call(3, "block", "Waits until upcall_pending is set or the deadline passes.",
+             (Arg("deadline_ns", "Absolute monotonic time, or NEVER."),), roads=TRAP),
+        Call(4, "state", "Asks for the state of a vCPU.", (Arg("vcpu", "Index."),),
+             value="constants `vcpu_state`", statuses=("NOT_FOUND",)),
+        Call(5, "fault_address", "The address of the calling vCPU's last page fault (CR2).",
+             value="the address", roads=ALL_ROADS),
+    ),
+)
+
+RULES = (
+    Rule("VCPU-1", "vcpu.start of a vCPU that is not STOPPED answers BAD_STATE."),
+    Rule("VCPU-2", "entry_gpa and stack_gpa lie in guest memory, stack_gpa 16-byte aligned (one past the end is allowed)."),
+    Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
+    Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
+)

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The host side of the ABI: guest memory, dispatch of calls, events, time, virtio devices and
+ * queues.  It knows neither KVM nor Python; run.h adds KVM.  The compiler and cffi read this same
+ * file, so below the includes it holds plain declarations only.
+ *
+ * Threads: a vCPU's calls come from its own thread.  A queue is walked by one thread at a time.  What
+ * several threads touch (pending words, status, stop flags) is accessed with __atomic builtins.
+ * The guest is hostile: whatever lies in its memory is copied once and the copy is checked.
+ */
+#ifndef PARAVIRT_HOST_H
+#define PARAVIRT_HOST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "paravirt_abi.h"
+#include "state.h"
+
+#define PV_MAX_REGIONS 8
+#define PV_MAX_VCPUS 64
+#define PV_MAX_DEVICES 32
+#define PV_MAX_QUEUES 8
+#define PV_MAX_QUEUE_SIZE 256
+#define PV_NO_CHANNEL 0xffffffff
+
+/* ---- memory.c: guest-physical ranges and their host addresses ---- */
+
+struct pv_region {
+	uint64_t gpa;
+	uint64_t size_bytes;
+	uint8_t *hva;
+};
+
+struct pv_memory {
+	struct pv_region regions[PV_MAX_REGIONS];
+	uint32_t count;
+};
+
+/* 0, or -1 if there is no room or the range overlaps or wraps. Before vCPUs run. */
+int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, void *hva);
+/* Host address of a range that lies wholly inside one region, else NULL. Length 0: any address inside or at an end. */
+void *pv_memory_at(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
+bool pv_memory_read(const struct pv_memory *memory, uint64_t gpa, void *to, uint64_t size_bytes);
+bool pv_memory_write(const struct pv_memory *memory, uint64_t gpa, const void *from, uint64_t size_bytes);
+
+/* ---- ring.c: the device side of a split virtqueue ---- */
+
+struct pv_device;
+
+struct pv_queue {
+	struct pv_queue_state *state; /* what is saved */
+	const struct pv_memory *memory;
+	struct pv_device *device; /* NULL in tests of the ring alone */
+	uint64_t features; /* accepted, bits 0..63 */
+	uint16_t index;
+	uint16_t maximum; /* largest size; 0: no such queue */
+	int doorbell_fd; /* eventfd that says "new buffers", or -1 */
+	uint8_t *descriptors; /* host addresses while enabled */
+	uint8_t *driver;
+	uint8_t *device_area;
+	const char *fault; /* id of the rule that the driver broke, or NULL */
+};
+
+/* A descriptor chain, copied and checked: device-readable segments first, then device-writable ones. */
+struct pv_chain {
+	uint16_t head;
+	uint16_t readable; /* segments */
+	uint16_t writable; /* segments */
+	uint64_t readable_bytes;
+	uint64_t writable_bytes;
+	struct iovec segments[PV_MAX_QUEUE_SIZE];
+};
+
+/* Takes the areas named in state into use: 0, or a negative status of the ABI (UNALIGNED, BAD_ADDRESS, INVALID). */
+int64_t pv_queue_enable(struct pv_queue *queue);
+void pv_queue_disable(struct pv_queue *queue);
+/* Next chain: 1 taken, 0 none waiting, -1 the driver broke queue->fault (the queue then stays silent). */
+int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain);
+/* Gives a chain back with the number of bytes written. */
+void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes);
+/* True if the driver wants to be told of what was pushed since it was last asked. One call per batch. */
+bool pv_queue_wants_interrupt(struct pv_queue *queue);
+/* Asks for doorbells; true if buffers came meanwhile, so look again. */
+bool pv_queue_arm(struct pv_queue *queue);
+void pv_queue_disarm(struct pv_queue *queue);
+/* Copy from the readable, to the writable part of a chain at a byte offset; bytes copied. */
+uint64_t pv_chain_read(const struct pv_chain *chain, uint64_t offset, void *to, uint64_t size_bytes);
+uint64_t pv_chain_write(const struct pv_chain *chain, uint64_t offset, const void *from, uint64_t size_bytes);
+
+/* ---- status.c: a virtio device's status machine, the same for every transport ---- */
+
+struct pv_machine;
+
+/* A back end. Called from a vCPU's thread with the device locked; reset returns when no I/O is in flight. */
+struct pv_device_ops {
+	void (*activate)(struct pv_device *device); /* DRIVER_OK was set */
+	void (*reset)(struct pv_device *device); /* was active, is to stop */
+	void (*notify)(struct pv_device *device, uint32_t queue); /* a doorbell that came as a call */
+	void (*config_written)(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
+};
+
+struct pv_device {
+	struct pv_device_state state; /* what is saved */
+	struct pv_machine *machine;
+	uint32_t index;
+	uint32_t type; /* virtio device id */
+	char name[32]; /* logical name; full if 32 bytes long */
+	uint64_t offered[2]; /* feature bits; VERSION_1, INDIRECT_DESC and EVENT_IDX included by the caller */
+	uint32_t config_bytes;
+	uint32_t config_writable_from; /* first byte that the driver may write, up to config_bytes */
+	uint8_t config[256];
+	uint32_t queue_count;
+	struct pv_queue queues[PV_MAX_QUEUES];
+	struct pv_device_ops ops;
+	void *opaque; /* the back end's own */
+	uint32_t mmio; /* 1: reached by virtio-mmio, 0: by calls */
+	uint64_t mmio_gpa;
+	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
+	uint32_t active; /* activate was called, reset not yet */
+	uint64_t interrupts; /* statistics */
+	uint64_t doorbells; /* that came as calls or exits */
+	pthread_mutex_t lock;
+};
+
+void pv_device_init(struct pv_device *device, struct pv_machine *machine);
+void pv_device_deinit(struct pv_device *device);
+/* Each answers with a status of the ABI. They take the lock. */
+int64_t pv_device_accept(struct pv_device *device, uint64_t block, uint64_t features);
+int64_t pv_device_set_status(struct pv_device *device, uint64_t status, uint64_t *after);
+int64_t pv_device_queue_setup(struct pv_device *device, const struct pv_queue_setup *setup);
+int64_t pv_device_config_read(struct pv_device *device, uint64_t offset, void *to, uint64_t size_bytes);
+int64_t pv_device_config_write(struct pv_device *device, uint64_t offset, const void *from, uint64_t size_bytes);
+int64_t pv_device_notify(struct pv_device *device, uint64_t queue);
+/* The driver broke a rule: NEEDS_RESET, told by a configuration event. Any thread but a back end's op. */
+void pv_device_fault(struct pv_device *device, const char *rule);
+/* New configuration bytes from the host: generation + 1, configuration event. */
+void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes);
+/* Tells the driver that queue used buffers: its channel, or the interrupt line. */
+void pv_device_interrupt(struct pv_device *device, uint32_t queue);
+/* Pops with the device's consequences: on a fault calls pv_device_fault. As pv_queue_pop. */
+int pv_device_pop(struct pv_device *device, uint32_t queue, struct pv_chain *chain);
+
+/* ---- mmio.c: the virtio-mmio register window ---- */
+
+/* One access at an offset inside the window. Sizes other than the register's read as zero and write nothing. */
+uint64_t pv_mmio_read(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
+void pv_mmio_write(struct pv_device *device, uint32_t offset, uint32_t size_bytes, uint64_t value);
+
+/* ---- dispatch.c: calls ---- */
+
+struct pv_vcpu;
+
+struct pv_call {
+	uint32_t id;
+	uint32_t road; /* one of PV_ROAD_ */
+	uint64_t args[6];
+};
+
+struct pv_result {
+	int64_t status;
+	uint64_t value;
+};
+
+/* What the surroundings do for the library. */
+struct pv_machine_ops {
+	/* A call that has no handler in C, already checked against the declaration. */
+	int64_t (*call)(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
+	/* Makes a vCPU that may be running take its upcall. */
+	void (*upcall)(struct pv_vcpu *vcpu);
+	/* The stopped vCPU is to run from (entry, stack, argument) in vcpu->start. */
+	void (*started)(struct pv_vcpu *vcpu);
+	/* CR2 of the calling vCPU. */
+	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
+};
+
+struct pv_start {
+	uint64_t entry_gpa;
+	uint64_t stack_gpa;
+	uint64_t argument;
+};
+
+/* One event of a trace; times in ns of CLOCK_MONOTONIC. */
+struct pv_trace_event {
+	uint64_t begin_ns;
+	uint64_t end_ns;
+	uint32_t kind; /* PV_TRACE_ */
+	uint32_t id; /* call id, exit reason, queue, or length of text */
+	int64_t status;
+	uint64_t value;
+	uint64_t args[6];
+	char text[64];
+};
+
+#define PV_TRACE_CALL 1
+#define PV_TRACE_EXIT 2
+#define PV_TRACE_MARK 3
+#define PV_TRACE_BEGIN 4
+#define PV_TRACE_END 5
+#define PV_TRACE_REQUEST 6
+#define PV_TRACE_UPCALL 7
+
+/* A track: one producer, one consumer, events lost are counted. */
+struct pv_trace {
+	struct pv_trace_event *events;
+	uint32_t size; /* a power of two */
+	uint32_t head; /* next to write */
+	uint32_t tail; /* next to read */
+	uint64_t lost;
+};
+
+struct pv_vcpu {
+	struct pv_vcpu_saved state; /* what is saved */
+	struct pv_machine *machine;
+	struct pv_vcpu_page *page; /* in guest memory: write with care, believe nothing read */
+	struct pv_start start;
+	struct pv_trace *trace; /* NULL: off */
+	uint32_t index;
+	uint32_t stop; /* leave the run loop as soon as possible */
+	uint32_t blocked; /* waits on wake */
+	uint32_t wake; /* futex; changes when there may be something to do */
+	uint64_t calls;
+	uint64_t exits;
+	uint64_t upcalls;
+	void *opaque; /* run.c's */
+};
+
+struct pv_machine {
+	struct pv_machine_state state; /* what is saved */
+	struct pv_memory memory;
+	struct pv_vcpu *vcpus[PV_MAX_VCPUS];
+	uint32_t vcpu_count;
+	struct pv_device *devices[PV_MAX_DEVICES];
+	uint32_t device_count;
+	struct pv_machine_ops ops;
+	uint32_t services; /* offered, a bit per number; a masked service is not in it */
+	uint64_t denied[16]; /* denied functions of each service, a bit each */
+	uint64_t offered[16]; /* features, by service number */
+	uint32_t poison;
+	uint64_t poison_seed;
+	const uint8_t *boot_info; /* the host's copy */
+	uint32_t boot_info_bytes;
+	uint64_t trace_mark_budget;
+	uint64_t doorbell_budget; /* doorbells by call or exit, per second and machine; 0: none */
+	struct pv_time_page *time_page; /* in guest memory */
+	struct pv_time_page time; /* the host's copy */
+	uint64_t counter_offset; /* guest counter = host counter + offset */
+	uint32_t timer; /* futex of the timer thread */
+	uint64_t timer_due_ns; /* when it will wake by itself */
+	uint32_t ending;
+	void *opaque; /* Python's handle */
+};
+
+void pv_machine_init(struct pv_machine *machine);
+/* Carries a call out; the result is complete, poison included. */
+void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result);
+/* True if the call exists for this guest now (rules CALL-1 to CALL-3). */
+bool pv_call_exists(const struct pv_machine *machine, uint32_t id);
+/* Bit mask of the functions of a service that exist now. */
+uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service);
+uint64_t pv_random(struct pv_machine *machine);
+
+/* ---- event.c ---- */
+
+/* Raises a channel: pending bit, then upcall or wake-up (rule EVT-1). Any thread. */
+void pv_event_raise(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
+/* Waits until woken, or until deadline_ns (monotonic of the machine). */
+void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns);
+void pv_vcpu_wake(struct pv_vcpu *vcpu);
+
+/* ---- time.c ---- */
+
+uint64_t pv_clock_ns(void); /* CLOCK_MONOTONIC of the host */
+uint64_t pv_time_now(const struct pv_machine *machine); /* the guest's monotonic time, as its page tells it */
+/* Writes the time page for the first time; counter_hz 0: no usable counter. */
+void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t counter_offset);
+/* Serves deadlines and refreshes the time page until the machine ends. A thread of its own. */
+void pv_timer_run(struct pv_machine *machine);
+void pv_timer_poke(struct pv_machine *machine);
+
+/* ---- trace.c ---- */
+
+void pv_trace_put(struct pv_trace *trace, const struct pv_trace_event *event);
+/* Takes up to count events; how many. */
+uint32_t pv_trace_take(struct pv_trace *trace, struct pv_trace_event *events, uint32_t count);
+
+const char *pv_abi_digest(void);
+
+#endif
