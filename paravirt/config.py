@@ -1,0 +1,244 @@
+"""What a machine is made of, as values that check themselves.
+
+`MachineConfig` is all that :class:`paravirt.machine.Machine` is given.  A wrong value raises
+:class:`ConfigError` when the object is made.  What depends on the host or on the image is checked
+later: `check_host` here, disks and KVM where they are opened, the manifest in ``boot/manifest.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid as uuid_module
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .errors import ConfigError, HostMemory
+
+MIB = 1 << 20
+MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
+MEMORY_LEAST_BYTES = 4 * MIB
+MEMORY_MOST_BYTES = 1 << 40
+VCPUS_MOST = 64  # limit VCPUS
+DISKS_MOST = 32  # limit DEVICES
+DEVICE_NAME_BYTES = 32  # device_info.name
+MACHINE_NAME_BYTES = 48  # boot_machine.name
+COMMAND_LINE_BYTES = 4096
+
+Privilege = Literal["user", "supervisor"]
+Transport = Literal["calls", "mmio"]
+IoEngine = Literal["auto", "uring", "threads"]
+
+_SIZE = re.compile(r"(\d{1,20})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``128M``, ``1G``, ``4096`` (powers of 1024).  Raises ConfigError."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ConfigError(f"{text!r} is not a size; write for example 128M or 1G")
+    return int(match[1]) << (10 * " KMGT".index(match[2].upper() or " "))
+
+
+def show_size(size_bytes: int) -> str:
+    """`size_bytes` in the largest unit in which it is a whole number: ``128M``."""
+    for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if size_bytes and size_bytes % (1 << shift) == 0:
+            return f"{size_bytes >> shift}{unit}"
+    return f"{size_bytes}"
+
+
+def _check_name(what: str, name: str, most_bytes: int) -> None:
+    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > most_bytes:
+        raise ConfigError(f"{what} {name!r} must be printable text of 1 to {most_bytes} bytes")
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{what} {value!r} is not one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A raw file offered to the guest as the block device `name`."""
+
+    name: str
+    path: Path
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name("the disk name", self.name, DEVICE_NAME_BYTES)
+        object.__setattr__(self, "path", Path(self.path))
+
+
+def parse_disk(text: str) -> Disk:
+    """A disk written ``NAME=PATH`` or ``NAME=PATH,ro``.  Raises ConfigError."""
+    name, equals, path = text.partition("=")
+    read_only = path.endswith(",ro")
+    path = path.removesuffix(",ro")
+    if not equals or not path:
+        raise ConfigError(f"{text!r} is not a disk; write NAME=PATH or NAME=PATH,ro")
+    return Disk(name, Path(path), read_only)
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a guest may cost its host; a guest that is over a budget harms only itself."""
+
+    console_bytes: int = 16 * MIB
+    """Console output of the machine's life; beyond it console.write answers QUOTA."""
+    trace_marks: int = 100_000
+    """Trace marks of the machine's life; beyond it the service trace answers QUOTA."""
+    doorbells_per_second: int = 200_000
+    """Doorbells made as calls or exits, of the whole machine; 0: none at all."""
+    poll_ns: int = 50_000
+    """How long a device's thread looks for new buffers before it sleeps; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < 1 << 63:
+                raise ConfigError(f"the budget {name} must not be negative or above 2^63, it is {value}")
+        if self.poll_ns > 10_000_000:
+            raise ConfigError(f"the budget poll_ns is {self.poll_ns}; more than 10 ms of polling is not allowed")
+
+
+@dataclass(frozen=True)
+class Denied:
+    """What is switched off for a guest (rule CALL-2)."""
+
+    services: frozenset[int]
+    """Numbers of whole services."""
+    calls: dict[int, int]
+    """Service number → bit mask of functions."""
+
+
+def parse_deny(names: frozenset[str]) -> Denied:
+    """Numbers of the services (``time``) and calls (``time.deadline``) named.
+
+    Raises ConfigError for a name that does not exist and for anything of the service base, without
+    which a guest could not even ask what there is.
+    """
+    if not names:
+        return Denied(frozenset(), {})
+    from hypercall_abi import SERVICES  # the declaration costs a third of the start of the command line
+
+    services: set[int] = set()
+    calls: dict[int, int] = {}
+    for name in sorted(names):
+        service_name, dot, call_name = name.partition(".")
+        service = SERVICES.get(service_name)
+        if service is None:
+            raise ConfigError(f"cannot deny {name!r}: no such service; there are {', '.join(SERVICES)}")
+        if not service.optional:
+            raise ConfigError(f"cannot deny {name!r}: the service {service_name} is always offered")
+        if not dot:
+            services.add(service.number)
+            continue
+        call = next((c for c in service.calls if c.name == call_name), None)
+        if call is None:
+            known = ", ".join(c.name for c in service.calls)
+            raise ConfigError(f"cannot deny {name!r}: no such call; {service_name} has {known}")
+        calls[service.number] = calls.get(service.number, 0) | 1 << call.number
+    return Denied(frozenset(services), calls)
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """A machine: what it boots, how large it is, what it is offered and how it is observed."""
+
+    image: Path
+    memory_bytes: int = 128 * MIB
+    vcpus: int = 1
+    disks: tuple[Disk, ...] = ()
+    command_line: str = ""
+    console: Callable[[bytes], object] | None = None
+    """Called with what the guest writes, from a thread of the machine; None throws it away."""
+    console_input: bytes | int = b""
+    """What the guest reads: the bytes, or a file descriptor that stays the caller's."""
+    privilege: Privilege = "user"
+    """Level of an image that leaves the choice to the host."""
+    poison: bool = False
+    """Scramble whatever the ABI calls undefined."""
+    deny: frozenset[str] = frozenset()
+    """Services (``time``) and calls (``time.deadline``) switched off for this guest."""
+    trace: Path | None = None
+    """Where a Chrome/Perfetto trace is written; None: no trace."""
+    timeout_s: float | None = None
+    """How long the guest may run."""
+    transport: Transport = "calls"
+    """How the guest reaches its virtio devices."""
+    name: str = "paravirt"
+    uuid: uuid_module.UUID = field(default_factory=uuid_module.uuid4)
+    boot_records: tuple[tuple[int, int, bytes], ...] = ()
+    """Further boot records (type, flags, payload), put before END; for vendors and tests."""
+    budgets: Budgets = field(default_factory=Budgets)
+    io_engine: IoEngine = "auto"
+    kvm_device: Path = Path("/dev/kvm")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", Path(self.image))
+        object.__setattr__(self, "disks", tuple(self.disks))
+        object.__setattr__(self, "deny", frozenset(self.deny))
+        self._check_size()
+        self._check_disks()
+        self._check_text()
+        _check_choice("the privilege", self.privilege, ("user", "supervisor"))
+        _check_choice("the transport", self.transport, ("calls", "mmio"))
+        _check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
+        if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
+            raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")
+        for kind, flags, payload in self.boot_records:
+            if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16 and isinstance(payload, bytes)):
+                raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits, the payload is bytes")
+        parse_deny(self.deny)
+
+    def _check_size(self) -> None:
+        if not MEMORY_LEAST_BYTES <= self.memory_bytes <= MEMORY_MOST_BYTES:
+            raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be from 4M to 1T")
+        if self.memory_bytes % MEMORY_STEP_BYTES:
+            raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be a multiple of 2M")
+        if not 1 <= self.vcpus <= VCPUS_MOST:
+            raise ConfigError(f"{self.vcpus} vCPUs: a machine has from 1 to {VCPUS_MOST}")
+
+    def _check_disks(self) -> None:
+        names = [disk.name for disk in self.disks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"two disks are called {name!r}; give each its own name")
+        if len(names) > DISKS_MOST:
+            raise ConfigError(f"{len(names)} disks: a machine has at most {DISKS_MOST} devices")
+
+    def _check_text(self) -> None:
+        _check_name("the machine name", self.name, MACHINE_NAME_BYTES)
+        try:
+            size = len(self.command_line.encode())
+        except UnicodeEncodeError as error:
+            raise ConfigError("the command line is not valid text; write it in UTF-8") from error
+        if size >= COMMAND_LINE_BYTES or "\0" in self.command_line:
+            raise ConfigError(f"the command line must be shorter than {COMMAND_LINE_BYTES} bytes and without NUL")
+
+    def denied(self) -> Denied:
+        """`deny` in numbers."""
+        return parse_deny(self.deny)
+
+
+def host_memory_bytes() -> int:
+    """Bytes of memory that this process could ever have: the machine's, or its control group's if less."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return memory
+    return min(memory, int(limit)) if limit.isdigit() else memory
+
+
+def check_host(config: MachineConfig) -> None:
+    """Raises HostMemory if the guest's memory is larger than the host's.  The machine calls it first of all."""
+    available = host_memory_bytes()
+    if config.memory_bytes > available:
+        raise HostMemory(
+            f"a guest memory of {show_size(config.memory_bytes)} is more than this machine's "
+            f"{available // MIB}M; give less with --memory"
+        )
