@@ -1,0 +1,165 @@
+"""Builds the extension ``paravirt._native`` from the C core: cffi in API mode.
+
+Three ways in, one way to build: setuptools' ``build_ext`` (:class:`build_ext`, named in setup.cfg),
+``python paravirt/native/build.py`` for developers (in place, only what is out of date), and the
+same with ``--sanitize`` for AddressSanitizer and UBSan.  The guests that are shipped inside the
+package are built along with the extension by the first way only.
+
+setuptools loads this file by its path: it must never import ``paravirt``, which needs the extension.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools.command.build_ext import build_ext as SetuptoolsBuildExt
+
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE = ROOT / "paravirt" / "native"
+ABI = ROOT / "hypercall_abi" / "include"
+
+HEADERS = (ABI / "paravirt_abi.h", *(NATIVE / name for name in ("state.h", "host.h", "run.h", "aio.h", "block.h")))
+
+# What the headers take from the C library; the compiler fills in the rest.
+SYSTEM = """
+typedef union { ...; } pthread_mutex_t;
+struct iovec { void *iov_base; size_t iov_len; };
+"""
+
+CALLBACKS = """
+extern "Python" {
+    int64_t pv_py_call(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
+    void pv_py_device_activate(struct pv_device *device);
+    void pv_py_device_reset(struct pv_device *device);
+    void pv_py_device_notify(struct pv_device *device, uint32_t queue);
+    void pv_py_device_config_written(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
+}
+"""
+
+COMMON = ("-std=gnu11", "-g", "-fPIC", "-fvisibility=hidden", f"-I{NATIVE}", f"-I{ABI}")
+OWN = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
+# Only what would mean that the generated file and the headers disagree.
+GENERATED = ("-Werror=incompatible-pointer-types", "-Werror=int-conversion", f"-I{sysconfig.get_path('include')}")
+OPTIMISED = ("-O2",)
+SANITIZED = ("-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+LIBRARIES = ("-luring", "-lpthread")
+
+
+def declarations(header: str) -> str:
+    """The part of a C header that cffi reads: declarations, and integer macros (others are dropped)."""
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    kept = []
+    for line in text.splitlines():
+        macro = re.match(r"#\s*define\s+(\w+)\s+(\S.*)", line)
+        if macro and not macro[2].startswith('"') and "(condition" not in line:
+            literal = re.fullmatch(r"-?(0x[0-9a-f]+|\d+)[ul]*", macro[2].strip(), re.IGNORECASE)
+            kept.append(f"#define {macro[1]} {macro[2].strip() if literal else '...'}")
+        elif not line.lstrip().startswith(("#", "PV_STATIC_ASSERT")):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _headers() -> list[Path]:
+    return [header for header in HEADERS if header.exists()]
+
+
+def emit(path: Path) -> None:
+    """Writes the C source of the extension module, which cffi makes from the headers."""
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef(SYSTEM + "".join(declarations(header.read_text()) for header in _headers()) + CALLBACKS)
+    ffi.set_source("paravirt._native", "".join(f'#include "{header.name}"\n' for header in _headers()))
+    with contextlib.redirect_stdout(None):  # it would tell what it does
+        ffi.emit_c_code(str(path))
+
+
+def _stale(target: Path, inputs: list[Path]) -> bool:
+    return not target.exists() or target.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in inputs)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)}\n{done.stdout}")
+    print(done.stdout, end="")
+
+
+def build(target: Path, work: Path, sanitize: bool = False) -> bool:
+    """Brings the shared object `target` up to date, with intermediate files in `work`; False if it was.
+
+    Ends the process with the compiler's words if something does not compile.
+    """
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    flags = SANITIZED if sanitize else OPTIMISED
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two developers' commands may run at once
+        always = [*sorted(NATIVE.glob("*.h")), *sorted(ABI.glob("*.h")), Path(__file__)]
+        generated = work / "_native.c"
+        if _stale(generated, always):
+            emit(generated)
+            os.utime(generated)  # cffi leaves a file alone whose text is the same
+        jobs, objects = [], []
+        for source in [generated, *sorted(NATIVE.glob("*.c"))]:
+            objects.append(work / f"{source.stem}.o")
+            if _stale(objects[-1], [source, *always]):
+                extra = GENERATED if source is generated else OWN
+                jobs.append((*compiler, *COMMON, *flags, *extra, "-c", str(source), "-o", str(objects[-1])))
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job: _run(*job), jobs))
+        if not _stale(target, objects):
+            return False
+        missing = _undefined(objects)
+        # Replaced, not rewritten: a process that runs has the old file mapped.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(target.name + ".new")
+        defines = [f"-Wl,--defsym={name}=0" for name in missing]
+        _run(*compiler, "-shared", *flags, *defines, *map(str, objects), *LIBRARIES, "-o", str(fresh))
+        fresh.replace(target)
+    return True
+
+
+def _undefined(objects: list[Path]) -> list[str]:
+    """Functions of ours that no source defines yet."""
+    words = subprocess.run(["nm", *map(str, objects)], check=True, text=True, stdout=subprocess.PIPE).stdout
+    defined = set(re.findall(r" [TDBRVWtdbr] (pv_\w+)$", words, re.MULTILINE))
+    missing = sorted(set(re.findall(r" U (pv_\w+)$", words, re.MULTILINE)) - defined)
+    if missing:
+        print(f"not defined yet, a call will crash: {' '.join(missing)}", file=sys.stderr)
+    return missing
+
+
+class build_ext(SetuptoolsBuildExt):  # type: ignore[misc]  # noqa: N801 (setuptools' name)
+    """setuptools' command: the extension by :func:`build`, then the guests that the package carries."""
+
+    def build_extension(self, ext: object) -> None:
+        """Builds `ext` where setuptools wants it."""
+        build(Path(self.get_ext_fullpath("paravirt._native")), Path(self.build_temp) / "native")
+        package = Path(self.get_ext_fullpath("paravirt._native")).parent
+        _run("make", "-s", "-C", str(ROOT / "guest_drivers"), f"OUT={(package / 'guests').resolve()}")
+
+
+def main() -> None:
+    """Builds in place, or elsewhere with ``--out``."""
+    parser = argparse.ArgumentParser(description="Build paravirt._native in place; only what is out of date.")
+    parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
+    parser.add_argument("--out", type=Path, default=NATIVE.parent, metavar="DIR", help="directory of the result")
+    args = parser.parse_args()
+    target = args.out.resolve() / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if build(target, ROOT / "build" / ("native-sanitize" if args.sanitize else "native"), args.sanitize):
+        print(f"built {os.path.relpath(target)}")
+
+
+if __name__ == "__main__":
+    main()
