@@ -170,10 +170,12 @@ struct pv_machine_ops {
 	int64_t (*call)(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
 	/* Makes a vCPU that may be running take its upcall. */
 	void (*upcall)(struct pv_vcpu *vcpu);
-	/* The stopped vCPU is to run from (entry, stack, argument) in vcpu->start. */
-	void (*started)(struct pv_vcpu *vcpu);
+	/* The vCPU chose this vector (already checked) for its upcalls; a status. */
+	int64_t (*upcall_vector)(struct pv_vcpu *vcpu, uint32_t vector);
 	/* CR2 of the calling vCPU. */
 	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
+	/* Makes a vCPU's thread notice vcpu->stop. */
+	void (*kick)(struct pv_vcpu *vcpu);
 };
 
 struct pv_start {
@@ -220,6 +222,7 @@ struct pv_vcpu {
 	uint32_t index;
 	uint32_t stop; /* leave the run loop as soon as possible */
 	uint32_t blocked; /* waits on wake */
+	uint32_t starting; /* somebody fills start in */
 	uint32_t wake; /* futex; changes when there may be something to do */
 	uint64_t calls;
 	uint64_t exits;
@@ -247,9 +250,12 @@ struct pv_machine {
 	struct pv_time_page *time_page; /* in guest memory */
 	struct pv_time_page time; /* the host's copy */
 	uint64_t counter_offset; /* guest counter = host counter + offset */
+	uint64_t counter_hz; /* 0: no usable counter */
+	uint64_t started_ns; /* CLOCK_MONOTONIC at the guest's time zero */
 	uint32_t timer; /* futex of the timer thread */
 	uint64_t timer_due_ns; /* when it will wake by itself */
 	uint32_t ending;
+	uint32_t running; /* vCPUs started and not stopped */
 	void *opaque; /* Python's handle */
 };
 
@@ -261,6 +267,8 @@ bool pv_call_exists(const struct pv_machine *machine, uint32_t id);
 /* Bit mask of the functions of a service that exist now. */
 uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service);
 uint64_t pv_random(struct pv_machine *machine);
+/* What the declaration says of the n-th call, for tests; false past the end. */
+bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers);
 
 /* ---- event.c ---- */
 
@@ -269,6 +277,10 @@ void pv_event_raise(struct pv_machine *machine, uint32_t vcpu, uint32_t channel)
 /* Waits until woken, or until deadline_ns (monotonic of the machine). */
 void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns);
 void pv_vcpu_wake(struct pv_vcpu *vcpu);
+/* Waits for vcpu.start: true started, false the vCPU is to stop. */
+bool pv_vcpu_wait_start(struct pv_vcpu *vcpu);
+/* Has every vCPU leave its run loop and the timer thread return. Any thread. */
+void pv_machine_end(struct pv_machine *machine);
 
 /* ---- time.c ---- */
 

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Service base: version, discovery, negotiation, limits, boot information, batches; and the machine's
+ * own start and end.
+ */
+#include <string.h>
+
+#include "handlers.h"
+
+static const uint64_t limits[] = {
+#define PV_LIMIT(number) number,
+#include "paravirt_abi_calls.h"
+#undef PV_LIMIT
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+void pv_machine_init(struct pv_machine *machine)
+{
+	memset(machine, 0, sizeof(*machine));
+	machine->state.watchdog_ns = PV_DEADLINE_NEVER;
+	machine->poison_seed = 0x9e3779b97f4a7c15ull;
+}
+
+void pv_machine_end(struct pv_machine *machine)
+{
+	__atomic_store_n(&machine->ending, 1, __ATOMIC_SEQ_CST);
+	for (uint32_t i = 0; i < machine->vcpu_count; i++) {
+		struct pv_vcpu *vcpu = machine->vcpus[i];
+
+		__atomic_store_n(&vcpu->stop, 1, __ATOMIC_SEQ_CST);
+		pv_vcpu_wake(vcpu);
+		machine->ops.kick(vcpu);
+	}
+	pv_timer_poke(machine);
+}
+
+PV_HANDLER(base_version)
+{
+	(void)vcpu, (void)args;
+	*value = (uint64_t)PV_ABI_MAJOR << 32 | PV_ABI_MINOR;
+	return PV_STATUS_OK;
+}
+
+PV_HANDLER(base_services)
+{
+	const struct pv_machine *machine = vcpu->machine;
+
+	for (uint32_t s = 0; s < 16; s++) {
+		if (!(machine->services >> s & 1))
+			continue;
+		struct pv_service_info info = {
+			.service = s,
+			.calls = pv_call_mask(machine, s),
+			.offered = machine->offered[s],
+			.accepted = machine->state.accepted[s],
+		};
+		if (args[1] - *value < sizeof(info)) /* BASE-4 */
+			break;
+		pv_memory_write(&machine->memory, args[0] + *value, &info, sizeof(info));
+		*value += sizeof(info);
+	}
+	return PV_STATUS_OK;
+}
+
+PV_HANDLER(base_accept)
+{
+	struct pv_machine *machine = vcpu->machine;
+	uint64_t service = args[0], features = args[1];
+
+	if (service >= 16 || !(machine->services >> service & 1))
+		return PV_STATUS_NOT_FOUND;
+	if (features & ~machine->offered[service]) /* BASE-2 */
+		return PV_STATUS_INVALID;
+	/* Two vCPUs may race here: the first one's set stands (BASE-3). */
+	uint32_t before = __atomic_fetch_or(&machine->state.confirmed, 1u << service, __ATOMIC_SEQ_CST);
+	if (!(before >> service & 1))
+		__atomic_store_n(&machine->state.accepted[service], features, __ATOMIC_SEQ_CST);
+	else if (__atomic_load_n(&machine->state.accepted[service], __ATOMIC_SEQ_CST) != features)
+		return PV_STATUS_BAD_STATE;
+	*value = features;
+	return PV_STATUS_OK;
+}
+
+PV_HANDLER(base_limit)
+{
+	(void)vcpu;
+	if (args[0] >= COUNT(limits))
+		return PV_STATUS_NOT_FOUND;
+	*value = limits[args[0]];
+	return PV_STATUS_OK;
+}
+
+PV_HANDLER(base_boot_info)
+{
+	const struct pv_machine *machine = vcpu->machine;
+	uint64_t size = args[1] < machine->boot_info_bytes ? args[1] : machine->boot_info_bytes;
+
+	if (size)
+		pv_memory_write(&machine->memory, args[0], machine->boot_info, size);
+	*value = size;
+	return PV_STATUS_OK;
+}
+
+/* One entry; the submission is copied once and only the copy is looked at (BATCH-4). */
+static void batch_entry(struct pv_vcpu *vcpu, const uint8_t *submission, uint8_t *completion)
+{
+	struct pv_submission from;
+	struct pv_result result = { .status = PV_STATUS_INVALID };
+
+	memcpy(&from, submission, sizeof(from));
+	__asm__ volatile("" ::: "memory"); /* the copy is not read again from guest memory */
+	if (!from.flags) { /* BATCH-3 */
+		struct pv_call call = { .id = from.call, .road = PV_ROAD_BATCH };
+
+		memcpy(call.args, from.args, sizeof(call.args));
+		pv_dispatch(vcpu, &call, &result);
+	}
+	struct pv_completion to = { .cookie = from.cookie, .status = result.status, .value = result.value };
+	memcpy(completion, &to, sizeof(to));
+}
+
+PV_HANDLER(base_batch)
+{
+	const struct pv_memory *memory = &vcpu->machine->memory;
+	uint64_t count = args[1];
+
+	if (count != args[3]) /* BATCH-1 */
+		return PV_STATUS_INVALID;
+	if (!count)
+		return PV_STATUS_OK;
+	const uint8_t *from = pv_memory_at(memory, args[0], count * sizeof(struct pv_submission));
+	uint8_t *to = pv_memory_at(memory, args[2], count * sizeof(struct pv_completion));
+	uint64_t end_ns = pv_clock_ns() + PV_LIMIT_BATCH_NS;
+
+	while (*value < count) {
+		batch_entry(vcpu, from + *value * sizeof(struct pv_submission),
+			    to + *value * sizeof(struct pv_completion));
+		++*value;
+		if (*value < count && (pv_clock_ns() >= end_ns || vcpu->stop))
+			return PV_STATUS_CONTINUE;
+	}
+	return PV_STATUS_OK;
+}

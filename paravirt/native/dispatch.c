@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Dispatch of calls: from (id, road, arguments) to (status, value), the same for every road.
+ *
+ * What the declaration says of a call is checked here, before any handler sees it, in the order of
+ * rule CALL-6; a handler checks only what is its own.  Calls without a handler in C go to the
+ * surroundings (machine->ops.call).
+ */
+#include <string.h>
+
+#include "handlers.h"
+#include "host.h"
+
+#define PV_SERVICES 16
+#define PV_FUNCTIONS 16
+
+enum { ARG_VALUE, ARG_READ, ARG_WRITE };
+
+struct argument {
+	uint8_t kind;
+	uint8_t fixed; /* one record: no length register */
+	uint16_t align;
+	uint32_t unit; /* bytes per unit of the length */
+	uint64_t limit; /* units */
+};
+
+struct declaration {
+	uint8_t declared;
+	uint8_t roads;
+	uint8_t registers;
+	int8_t feature; /* bit, or -1 */
+	struct argument arguments[PV_LIMIT_ARGUMENTS + 1]; /* +1: a trailing zero entry is never read */
+	uint8_t count;
+};
+
+#define PV_NONE
+#define PV_ARG { .kind = ARG_VALUE },
+#define PV_BUFFER(access, maximum, alignment, bytes, one) \
+	{ .kind = ARG_##access, .limit = (maximum), .align = (alignment), .unit = (bytes), .fixed = (one) },
+#define PV_COUNT(...) (sizeof((const struct argument[]){ __VA_ARGS__ }) / sizeof(struct argument))
+#define PV_CALL(service, function, label, road, regs, feat, args) \
+	[service][function] = { .declared = 1, .roads = (road), .registers = (regs), .feature = (feat), \
+		.arguments = { args }, .count = PV_COUNT(args) },
+
+static const struct declaration declarations[PV_SERVICES][PV_FUNCTIONS] = {
+#include "paravirt_abi_calls.h"
+};
+#undef PV_CALL
+
+#define HANDLER(call, function) [(call) >> 16][(call) & 0xffff] = function
+
+static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
+	HANDLER(PV_CALL_BASE_VERSION, pv_call_base_version),
+	HANDLER(PV_CALL_BASE_SERVICES, pv_call_base_services),
+	HANDLER(PV_CALL_BASE_ACCEPT, pv_call_base_accept),
+	HANDLER(PV_CALL_BASE_LIMIT, pv_call_base_limit),
+	HANDLER(PV_CALL_BASE_BOOT_INFO, pv_call_base_boot_info),
+	HANDLER(PV_CALL_BASE_BATCH, pv_call_base_batch),
+	HANDLER(PV_CALL_EVENT_SEND, pv_call_event_send),
+	HANDLER(PV_CALL_EVENT_UPCALL, pv_call_event_upcall),
+	HANDLER(PV_CALL_TIME_DEADLINE, pv_call_time_deadline),
+	HANDLER(PV_CALL_VCPU_START, pv_call_vcpu_start),
+	HANDLER(PV_CALL_VCPU_STOP, pv_call_vcpu_stop),
+	HANDLER(PV_CALL_VCPU_YIELD, pv_call_vcpu_yield),
+	HANDLER(PV_CALL_VCPU_BLOCK, pv_call_vcpu_block),
+	HANDLER(PV_CALL_VCPU_STATE, pv_call_vcpu_state),
+	HANDLER(PV_CALL_VCPU_FAULT_ADDRESS, pv_call_vcpu_fault_address),
+	HANDLER(PV_CALL_DEVICE_LIST, pv_call_device_list),
+	HANDLER(PV_CALL_DEVICE_FEATURES, pv_call_device_features),
+	HANDLER(PV_CALL_DEVICE_ACCEPT, pv_call_device_accept),
+	HANDLER(PV_CALL_DEVICE_STATUS, pv_call_device_status),
+	HANDLER(PV_CALL_DEVICE_SET_STATUS, pv_call_device_set_status),
+	HANDLER(PV_CALL_DEVICE_CONFIG_READ, pv_call_device_config_read),
+	HANDLER(PV_CALL_DEVICE_CONFIG_WRITE, pv_call_device_config_write),
+	HANDLER(PV_CALL_DEVICE_GENERATION, pv_call_device_generation),
+	HANDLER(PV_CALL_DEVICE_QUEUE_SIZE, pv_call_device_queue_size),
+	HANDLER(PV_CALL_DEVICE_QUEUE_SETUP, pv_call_device_queue_setup),
+	HANDLER(PV_CALL_DEVICE_QUEUE_RESET, pv_call_device_queue_reset),
+	HANDLER(PV_CALL_DEVICE_BIND, pv_call_device_bind),
+	HANDLER(PV_CALL_DEVICE_NOTIFY, pv_call_device_notify),
+	HANDLER(PV_CALL_ENTROPY_FILL, pv_call_entropy_fill),
+	HANDLER(PV_CALL_TRACE_MARK, pv_call_trace_mark),
+	HANDLER(PV_CALL_TRACE_BEGIN, pv_call_trace_begin),
+	HANDLER(PV_CALL_TRACE_END, pv_call_trace_end),
+};
+
+/* xorshift64*: poison needs to be unlike what was there, not secret. */
+uint64_t pv_random(struct pv_machine *machine)
+{
+	uint64_t x = __atomic_load_n(&machine->poison_seed, __ATOMIC_RELAXED) | 1;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	__atomic_store_n(&machine->poison_seed, x, __ATOMIC_RELAXED);
+	return x * 0x2545f4914f6cdd1dull;
+}
+
+static const struct declaration *find(const struct pv_machine *machine, uint32_t id)
+{
+	uint32_t service = id >> 16, function = id & 0xffff;
+
+	if (service >= PV_SERVICES || function >= PV_FUNCTIONS)
+		return NULL;
+	const struct declaration *d = &declarations[service][function];
+	if (!d->declared || !(machine->services >> service & 1) || (machine->denied[service] >> function & 1))
+		return NULL;
+	if (d->feature >= 0 && !(machine->state.accepted[service] >> d->feature & 1))
+		return NULL;
+	return d;
+}
+
+bool pv_call_exists(const struct pv_machine *machine, uint32_t id)
+{
+	return find(machine, id) != NULL;
+}
+
+uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service)
+{
+	uint32_t mask = 0;
+
+	for (uint32_t f = 0; f < PV_FUNCTIONS; f++)
+		if (find(machine, service << 16 | f))
+			mask |= 1u << f;
+	return mask;
+}
+
+bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers)
+{
+	for (uint32_t i = 0; i < PV_SERVICES * PV_FUNCTIONS; i++) {
+		const struct declaration *d = &declarations[i / PV_FUNCTIONS][i % PV_FUNCTIONS];
+
+		if (d->declared && n-- == 0) {
+			*id = i / PV_FUNCTIONS << 16 | i % PV_FUNCTIONS;
+			*roads = d->roads;
+			*registers = d->registers;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* CALL-6, for one buffer: length, alignment, range. */
+static int64_t check_buffer(const struct pv_memory *memory, const struct argument *a, uint64_t gpa, uint64_t length)
+{
+	if (length > a->limit)
+		return PV_STATUS_LIMIT;
+	if (gpa & (uint64_t)(a->align - 1))
+		return PV_STATUS_UNALIGNED;
+	if (length && !pv_memory_at(memory, gpa, length * a->unit))
+		return PV_STATUS_BAD_ADDRESS;
+	return PV_STATUS_OK;
+}
+
+static int64_t check(const struct pv_vcpu *vcpu, const struct declaration *d, const struct pv_call *call)
+{
+	if (!(d->roads & call->road))
+		return PV_STATUS_WRONG_ROAD;
+	for (uint32_t i = d->registers; i < PV_LIMIT_ARGUMENTS; i++)
+		if (call->args[i])
+			return PV_STATUS_INVALID;
+	for (uint32_t i = 0, r = 0; i < d->count; i++) {
+		const struct argument *a = &d->arguments[i];
+
+		if (a->kind == ARG_VALUE) {
+			r++;
+			continue;
+		}
+		uint64_t gpa = call->args[r], length = a->fixed ? 1 : call->args[r + 1];
+		int64_t status = check_buffer(&vcpu->machine->memory, a, gpa, length);
+		if (status < 0)
+			return status;
+		r += a->fixed ? 1 : 2;
+	}
+	return PV_STATUS_OK;
+}
+
+/* CALL-11: output memory beyond the returned length is undefined, so it is made so. */
+static void poison_output(const struct pv_vcpu *vcpu, const struct declaration *d, const struct pv_call *call,
+			  uint64_t value)
+{
+	struct pv_machine *machine = vcpu->machine;
+
+	for (uint32_t i = 0, r = 0; i < d->count; i++) {
+		const struct argument *a = &d->arguments[i];
+		uint64_t length = a->fixed ? 1 : call->args[(r + 1) % PV_LIMIT_ARGUMENTS];
+
+		if (a->kind == ARG_WRITE && value < length) {
+			uint64_t size = (length - value) * a->unit;
+			uint8_t *hva = pv_memory_at(&machine->memory, call->args[r] + value * a->unit, size);
+
+			for (uint64_t b = 0; hva && b < size; b++)
+				hva[b] = (uint8_t)(pv_random(machine) >> 56);
+		}
+		r += a->kind == ARG_VALUE || a->fixed ? 1 : 2;
+	}
+}
+
+static void trace_call(struct pv_vcpu *vcpu, const struct pv_call *call, const struct pv_result *result,
+		       uint64_t begin_ns)
+{
+	struct pv_trace_event event = {
+		.begin_ns = begin_ns,
+		.end_ns = pv_clock_ns(),
+		.kind = PV_TRACE_CALL,
+		.id = call->id,
+		.status = result->status,
+		.value = result->value,
+	};
+
+	memcpy(event.args, call->args, sizeof(event.args));
+	pv_trace_put(vcpu->trace, &event);
+}
+
+void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result)
+{
+	struct pv_machine *machine = vcpu->machine;
+	const struct declaration *d = find(machine, call->id);
+	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
+
+	result->value = 0;
+	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
+	if (result->status == PV_STATUS_OK) {
+		pv_handler handler = handlers[call->id >> 16][call->id & 0xffff];
+
+		if (handler)
+			result->status = handler(vcpu, call->args, &result->value);
+		else
+			result->status = machine->ops.call(vcpu, call->id, call->args, &result->value);
+	}
+	__atomic_store_n(&vcpu->page->calls, ++vcpu->calls, __ATOMIC_RELAXED);
+	if (result->status < 0)
+		result->value = machine->poison ? pv_random(machine) : 0; /* CALL-10 */
+	else if (machine->poison && d)
+		poison_output(vcpu, d, call, result->value);
+	if (vcpu->trace)
+		trace_call(vcpu, call, result, begin_ns);
+}
+
+const char *pv_abi_digest(void)
+{
+	return PV_ABI_DIGEST;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The calls that the host library serves itself, by service.  A handler sees arguments that the
+ * declaration allows; it answers with a status and, unless negative, sets *value (zero on entry).
+ */
+#ifndef PARAVIRT_HANDLERS_H
+#define PARAVIRT_HANDLERS_H
+
+#include "host.h"
+
+typedef int64_t (*pv_handler)(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value);
+
+#define PV_HANDLER(name) int64_t pv_call_##name(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value)
+
+PV_HANDLER(base_version);
+PV_HANDLER(base_services);
+PV_HANDLER(base_accept);
+PV_HANDLER(base_limit);
+PV_HANDLER(base_boot_info);
+PV_HANDLER(base_batch);
+PV_HANDLER(event_send);
+PV_HANDLER(event_upcall);
+PV_HANDLER(time_deadline);
+PV_HANDLER(vcpu_start);
+PV_HANDLER(vcpu_stop);
+PV_HANDLER(vcpu_yield);
+PV_HANDLER(vcpu_block);
+PV_HANDLER(vcpu_state);
+PV_HANDLER(vcpu_fault_address);
+PV_HANDLER(device_list);
+PV_HANDLER(device_features);
+PV_HANDLER(device_accept);
+PV_HANDLER(device_status);
+PV_HANDLER(device_set_status);
+PV_HANDLER(device_config_read);
+PV_HANDLER(device_config_write);
+PV_HANDLER(device_generation);
+PV_HANDLER(device_queue_size);
+PV_HANDLER(device_queue_setup);
+PV_HANDLER(device_queue_reset);
+PV_HANDLER(device_bind);
+PV_HANDLER(device_notify);
+PV_HANDLER(entropy_fill);
+PV_HANDLER(trace_mark);
+PV_HANDLER(trace_begin);
+PV_HANDLER(trace_end);
+
+#endif
