@@ -117,8 +117,8 @@ class BadEntry(ImageError):
     exit_status = 19
 
 
-class PrivilegeNotOffered(ImageError):
-    """The image runs at another privilege level than the one asked for."""
+class DeviceNotOffered(ImageError):
+    """The manifest asks for a kind of device that this host does not have (NOTE-3)."""
 
     exit_status = 20
 
@@ -176,6 +176,12 @@ class DiskOddSize(DiskError):
     """The size of the disk's file is not a multiple of 512 bytes."""
 
     exit_status = 36
+
+
+class DiskBusy(DiskError):
+    """Another machine has the disk open for writing."""
+
+    exit_status = 37
 
 
 # ---- the host ----

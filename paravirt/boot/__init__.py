@@ -1,0 +1,1 @@
+"""From an image to the state a guest is entered in."""

@@ -1,0 +1,309 @@
+"""A guest's image: an ELF file, read once and checked, as plain values.
+
+The file is hostile.  It is read into memory once, so that it cannot change between check and use;
+pyelftools lends the layouts of the headers and nothing else, since its walks over tables believe the
+counts they find.  Notes are read in ``notes.py``; placing segments and page tables is for the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.construct import ConstructError
+from elftools.elf.structs import ELFStructs
+
+from hypercall_abi import SERVICES, VERSION
+from hypercall_abi.notes import CPU_LEVEL, PRIVILEGE
+
+from ..config import Privilege, show_size
+from ..errors import (
+    AbiNotOffered,
+    BadEntry,
+    BadNote,
+    BadSegments,
+    CpuNotOffered,
+    ImageTooLarge,
+    ImageUnreadable,
+    NotElf,
+    ParavirtError,
+    ServiceNotOffered,
+    TruncatedImage,
+    WrongMachine,
+)
+from .notes import Notes, parse_notes
+
+IMAGE_MOST_BYTES = 1 << 30
+PROGRAM_HEADERS_MOST = 64
+NOTE_SEGMENT_MOST_BYTES = 65536
+PAGE_BYTES = 4096
+LARGE_PAGE_BYTES = 2 << 20
+GPA_END = 1 << 52  # no x86-64 has more physical address bits
+
+_IDENT = b"\x7fELF\x02\x01\x01"  # 64 bits, little-endian, version 1
+_HEADER_BYTES, _PROGRAM_HEADER_BYTES = 64, 56
+_EXECUTABLE, _WRITABLE, _READABLE = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What is put into guest memory: `data` at `gpa`, then zeros up to `memory_bytes`."""
+
+    index: int
+    """Of its program header, for messages."""
+    gpa: int
+    data: memoryview
+    memory_bytes: int
+    flags: int
+
+    @property
+    def end_gpa(self) -> int:
+        """First address behind it."""
+        return self.gpa + self.memory_bytes
+
+    @property
+    def readable(self) -> bool:
+        """PF_R."""
+        return bool(self.flags & _READABLE)
+
+    @property
+    def writable(self) -> bool:
+        """PF_W."""
+        return bool(self.flags & _WRITABLE)
+
+    @property
+    def executable(self) -> bool:
+        """PF_X."""
+        return bool(self.flags & _EXECUTABLE)
+
+    @property
+    def permissions(self) -> str:
+        """As ``r-x``."""
+        pairs = ((self.readable, "r"), (self.writable, "w"), (self.executable, "x"))
+        return "".join(letter if held else "-" for held, letter in pairs)
+
+    def __str__(self) -> str:
+        return f"segment {self.index} ({self.gpa:#x}–{self.end_gpa:#x} {self.permissions})"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A checked image.  `entry_gpa` lies in an executable segment; segments are in order and do not overlap."""
+
+    path: Path
+    entry_gpa: int
+    segments: tuple[Segment, ...]
+    notes: Notes
+    contents: memoryview
+    """The whole file."""
+
+    @property
+    def is_pvh(self) -> bool:
+        """A plain guest, entered by PVH: 32-bit mode, paging off (NOTE-4)."""
+        return not self.notes.present
+
+
+def read_image(path: Path) -> memoryview:
+    """The bytes of the file `path`.  Raises ImageUnreadable; never blocks on a FIFO or a device."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageUnreadable(f"the image {path} is not a regular file; give an ELF file")
+            if status.st_size > IMAGE_MOST_BYTES:
+                raise ImageUnreadable(f"the image {path} is larger than {show_size(IMAGE_MOST_BYTES)}; strip it")
+            return memoryview(file.read(IMAGE_MOST_BYTES))
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageUnreadable(f"cannot read the image {path}: {reason}; check the path") from error
+
+
+def load_image(path: Path) -> Image:
+    """Reads and checks the image at `path`.  Raises the ImageError that fits (chapter ELF notes, boot)."""
+    try:
+        return parse_image(read_image(path), path)
+    except ParavirtError:
+        raise
+    except (ConstructError, UnicodeError) as error:
+        raise BadSegments(f"the image {path} has headers that do not parse: {error}") from error
+
+
+def parse_image(contents: memoryview, path: Path) -> Image:
+    """Checks `contents`, the bytes of an image; `path` is for messages.  Raises ImageError."""
+    header = _elf_header(contents, path)
+    headers = _program_headers(contents, header, path)
+    notes = parse_notes(_note_areas(contents, headers, path))
+    segments = _segments(contents, headers, notes, path)
+    if notes.present:
+        entry_gpa = header.e_entry
+    elif notes.pvh_entry_gpa is not None:
+        entry_gpa = notes.pvh_entry_gpa
+    else:
+        raise BadEntry(
+            f"the image {path} has neither Paravirt notes nor a PVH entry; add notes with paravirt/notes.h",
+            rule="NOTE-4",
+        )
+    if not any(s.executable and s.gpa <= entry_gpa < s.end_gpa for s in segments):
+        raise BadEntry(f"the image {path} has its entry at {entry_gpa:#x}, outside of every executable segment")
+    return Image(path, entry_gpa, segments, notes, contents)
+
+
+def elf_structs() -> Any:
+    """pyelftools' layouts for what _IDENT says."""
+    structs = ELFStructs(little_endian=True, elfclass=64)
+    structs.create_basic_structs()
+    structs.create_advanced_structs("ET_EXEC", "EM_X86_64", None)
+    return structs
+
+
+def _elf_header(contents: memoryview, path: Path) -> Any:
+    if contents[:4] != _IDENT[:4]:
+        raise NotElf(f"{path} is {'not an ELF file' if contents else 'empty'}; give the guest's linked ELF image")
+    if contents[: len(_IDENT)] != _IDENT[: len(contents)]:
+        raise WrongMachine(f"the image {path} is not a 64-bit little-endian ELF file; build it for x86-64")
+    if len(contents) < _HEADER_BYTES:
+        raise TruncatedImage(f"the image {path} ends within its ELF header; copy or build it again")
+    header = elf_structs().Elf_Ehdr.parse(bytes(contents[:_HEADER_BYTES]))
+    if header.e_machine != "EM_X86_64":
+        raise WrongMachine(f"the image {path} is for {header.e_machine}; build it for x86-64")
+    if header.e_type != "ET_EXEC":
+        raise WrongMachine(f"the image {path} is {header.e_type}, not an executable; link it with -static -no-pie")
+    return header
+
+
+def _program_headers(contents: memoryview, header: Any, path: Path) -> list[Any]:
+    count, at = header.e_phnum, header.e_phoff
+    if count == 0 or header.e_phentsize != _PROGRAM_HEADER_BYTES:
+        raise BadSegments(f"the image {path} has no program headers of 56 bytes; link it as an executable")
+    if count > PROGRAM_HEADERS_MOST:
+        raise BadSegments(f"the image {path} has {count} program headers; at most {PROGRAM_HEADERS_MOST} are taken")
+    if at + count * _PROGRAM_HEADER_BYTES > len(contents):
+        raise TruncatedImage(f"the image {path} ends within its program headers; copy or build it again")
+    layout = elf_structs().Elf_Phdr
+    places = (at + i * _PROGRAM_HEADER_BYTES for i in range(count))
+    headers = [layout.parse(bytes(contents[p : p + _PROGRAM_HEADER_BYTES])) for p in places]
+    if any(h.p_type == "PT_INTERP" for h in headers):
+        raise WrongMachine(f"the image {path} is a program for an operating system (PT_INTERP); link it with -static")
+    return headers
+
+
+def _file_part(contents: memoryview, header: Any, index: int, path: Path) -> memoryview:
+    end = header.p_offset + header.p_filesz
+    if end > len(contents):
+        raise TruncatedImage(
+            f"the image {path} is truncated: segment {index} ends at byte {end} of {len(contents)}; "
+            "copy or build it again"
+        )
+    return contents[header.p_offset : end]
+
+
+def _note_areas(contents: memoryview, headers: list[Any], path: Path) -> list[tuple[bytes, int]]:
+    areas = []
+    for index, h in enumerate(headers):
+        if h.p_type != "PT_NOTE":
+            continue
+        if h.p_filesz > NOTE_SEGMENT_MOST_BYTES:
+            raise BadNote(f"the note segment {index} of the image {path} is larger than 64K; mend its link script")
+        areas.append((bytes(_file_part(contents, h, index, path)), 8 if h.p_align == 8 else 4))
+    return areas
+
+
+def _segments(contents: memoryview, headers: list[Any], notes: Notes, path: Path) -> tuple[Segment, ...]:
+    segments = []
+    for index, h in enumerate(headers):
+        if h.p_type != "PT_LOAD" or not (h.p_memsz or h.p_filesz):
+            continue
+        if h.p_paddr + h.p_memsz > GPA_END:
+            raise BadSegments(f"segment {index} of the image {path} wraps or ends above 2^52; mend its link script")
+        if h.p_filesz > h.p_memsz:
+            raise BadSegments(f"segment {index} of the image {path} has more bytes than memory; link it again")
+        if notes.present and h.p_vaddr != h.p_paddr:
+            raise BadSegments(
+                f"segment {index} of the image {path} has virtual address {h.p_vaddr:#x} and physical address "
+                f"{h.p_paddr:#x}, but memory is mapped one to one; mend its link script",
+                rule="BOOT-2",
+            )
+        segments.append(Segment(index, h.p_paddr, _file_part(contents, h, index, path), h.p_memsz, h.p_flags))
+    if not segments:
+        raise BadSegments(f"the image {path} has nothing to load; link it as an executable")
+    segments.sort(key=lambda s: s.gpa)
+    _check_neighbours(segments, notes, path)
+    return tuple(segments)
+
+
+def _check_neighbours(segments: list[Segment], notes: Notes, path: Path) -> None:
+    for one, next_one in zip(segments, segments[1:], strict=False):
+        if one.end_gpa > next_one.gpa:
+            raise BadSegments(f"{one} and {next_one} of the image {path} overlap; mend its link script")
+        shared_page = (one.end_gpa - 1) // PAGE_BYTES == next_one.gpa // PAGE_BYTES
+        if notes.present and shared_page and one.flags != next_one.flags:
+            raise BadSegments(
+                f"{one} and {next_one} of the image {path} share a page; align segments to 4096", rule="BOOT-4"
+            )
+    if notes.present and segments[0].gpa < PAGE_BYTES:
+        raise BadSegments(f"{segments[0]} of the image {path} lies in page zero; link it higher", rule="BOOT-2")
+
+
+def check_memory(image: Image, ram: Sequence[tuple[int, int]]) -> None:
+    """Raises ImageTooLarge unless each segment lies wholly in one of `ram`, ranges of (gpa, size_bytes)."""
+    for segment in image.segments:
+        if any(gpa <= segment.gpa and segment.end_gpa <= gpa + size for gpa, size in ram):
+            continue
+        needed = segment.end_gpa + -segment.end_gpa % LARGE_PAGE_BYTES
+        if segment.end_gpa > max((gpa + size for gpa, size in ram), default=0):
+            advice = f"give at least {show_size(needed)} with --memory"
+        else:
+            advice = "that is kept for the host or for devices; link the image elsewhere"
+        raise ImageTooLarge(f"{segment} of the image {image.path} does not lie in the guest's memory; {advice}")
+
+
+def check_against_host(image: Image, offered: Mapping[int, int], cpu_level: int | None = None) -> None:
+    """Whether the host has what the image requires.
+
+    `offered` maps the numbers of the services offered (those denied left out) to their features;
+    `cpu_level` is the host's (see :mod:`paravirt.boot.cpu`), None: found out when it matters.
+    Raises AbiNotOffered, ServiceNotOffered (NOTE-5), CpuNotOffered.
+    """
+    notes = image.notes
+    if notes.version is not None and not (notes.version[0] == VERSION[0] and notes.version[1] <= VERSION[1]):
+        wanted, ours = (".".join(map(str, v)) for v in (notes.version, VERSION))
+        raise AbiNotOffered(f"the image {image.path} needs ABI {wanted}, this host offers {ours}; use a matching pair")
+    names = {s.number: s.name for s in SERVICES.values()}
+    for number, features in notes.services.items():
+        name = names.get(number, f"{number:#x}")
+        if number not in offered:
+            raise ServiceNotOffered(
+                f"the image {image.path} requires the service {name}, which is not offered; "
+                "take it out of --deny, or use a host that has it",
+                rule="NOTE-5",
+            )
+        if missing := features & ~offered[number]:
+            raise ServiceNotOffered(
+                f"the image {image.path} requires features {missing:#x} of the service {name}, which are not "
+                "offered; use a host that has them",
+                rule="NOTE-5",
+            )
+    if notes.cpu_level > CPU_LEVEL.V1:
+        _check_cpu(image, cpu_level)
+
+
+def _check_cpu(image: Image, cpu_level: int | None) -> None:
+    from .cpu import host_cpu_level  # reads /proc/cpuinfo: only for the images that ask
+
+    level = host_cpu_level() if cpu_level is None else cpu_level
+    if image.notes.cpu_level > level:
+        raise CpuNotOffered(
+            f"the image {image.path} needs a CPU of level x86-64-v{image.notes.cpu_level}, "
+            f"this one has v{level}; build it for an older CPU or run it elsewhere"
+        )
+
+
+def entry_privilege(image: Image, wanted: Privilege) -> Privilege:
+    """The level the image is entered at: what its note says, else `wanted`."""
+    fixed: dict[int, Privilege] = {PRIVILEGE.USER: "user", PRIVILEGE.SUPERVISOR: "supervisor"}
+    return "supervisor" if image.is_pvh else fixed.get(image.notes.privilege, wanted)
