@@ -9,15 +9,15 @@ from it.  Needs nothing but ``construct``.
 """
 
 from . import boot, conventions, cpuid, devices, notes, services, virtqueue
-from .schema import Constants, Limit, Record, Rule, Service, declared
+from .schema import Constants, Limit, Record, Service, by_name, declared
 
 MODULES = (conventions, *services.MODULES, boot, notes, cpuid, virtqueue, devices)
 
-SERVICES = {s.name: s for s in declared(MODULES, Service)}
-RECORDS = {r.name_: r for r in declared(MODULES, Record)}
-CONSTANTS = {c.name: c for c in declared(MODULES, Constants)}
-LIMITS = {limit.name: limit for limit in declared(MODULES, Limit)}
-RULES: dict[str, Rule] = {r.id: r for m in MODULES for r in getattr(m, "RULES", ())}
+SERVICES = by_name(declared(MODULES, Service), "name")
+RECORDS = by_name(declared(MODULES, Record), "name_")
+CONSTANTS = by_name(declared(MODULES, Constants), "name")
+LIMITS = by_name(sorted(declared(MODULES, Limit), key=lambda limit: limit.id), "name")
+RULES = by_name((rule for module in MODULES for rule in getattr(module, "RULES", ())), "id")
 
 STATUS = conventions.STATUS
 VERSION = (conventions.ABI.MAJOR, conventions.ABI.MINOR)

@@ -40,9 +40,7 @@ BOOT_INFO = Record(
     "records" / U32 * "Number of records, END included.",
 )
 
-BOOT_MAGIC = Constants(
-    "boot", "Numbers of the boot information.", ("MAGIC", 0x0056_4152_4150_0001, "First word.")
-)
+BOOT_MAGIC = Constants("boot", "Numbers of the boot information.", ("MAGIC", 0x0056_4152_4150_0001, "First word."))
 
 BOOT_HEADER = Record(
     "boot_header",
@@ -73,9 +71,7 @@ BOOT_MEMORY = Record(
     "flags" / U32 * "Zero.",
 )
 
-BOOT_VCPUS = Record(
-    "boot_vcpus", "vCPUs.", "count" / U32 * "vCPUs of the machine.", "flags" / U32 * "Zero."
-)
+BOOT_VCPUS = Record("boot_vcpus", "vCPUs.", "count" / U32 * "vCPUs of the machine.", "flags" / U32 * "Zero.")
 
 BOOT_PAGES = Record(
     "boot_pages",
@@ -103,10 +99,16 @@ BOOT_TABLES = Record(
 )
 
 RULES = (
-    Rule("BOOT-1", "RDI holds the address of the boot information; other general registers are zero; interrupts are on."),
+    Rule(
+        "BOOT-1", "RDI holds the address of the boot information; other general registers are zero; interrupts are on."
+    ),
     Rule("BOOT-2", "64-bit mode; memory and device windows are mapped one to one, page zero not at all."),
     Rule("BOOT-3", "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED."),
     Rule("BOOT-4", "Segments are mapped readable, writable and executable as their program headers say."),
-    Rule("BOOT-5", "The guest gives gates in the IDT a selector of boot_tables; trap gates, so that interrupts stay on."),
-    Rule("BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."),
+    Rule(
+        "BOOT-5", "The guest gives gates in the IDT a selector of boot_tables; trap gates, so that interrupts stay on."
+    ),
+    Rule(
+        "BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."
+    ),
 )

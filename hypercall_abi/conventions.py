@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .schema import ALL_ROADS as ALL_ROADS
-from .schema import I64, U32, U64, Constants, Limit, Record, Rule, pad
+from .schema import I64, U32, U64, Arg, Call, Constants, Limit, Record, Registers, Rule, pad
 
 ABI = Constants(
     "abi",
@@ -51,6 +51,22 @@ TRAP_KIND = Constants(
     ("ECALL", 6, "RISC-V: `ecall`."),
 )
 
+_X86_ARGS = ("RDI", "RSI", "RCX", "R8", "R9", "R10")
+_ARM_ARGS = ("X2", "X3", "X4", "X5", "X6", "X7")
+_RISCV_ARGS = ("A0", "A1", "A2", "A3", "A4", "A5")
+_X86_LOST = "RCX, R8 to R11"
+
+REGISTERS = (
+    Registers("PORT", "x86-64", "out %eax, %dx", "EAX, the port in DX", _X86_ARGS, "RAX", "RDX", _X86_LOST),
+    Registers("MMIO", "x86-64", "mov %eax, (%rdx)", "EAX, the address in RDX", _X86_ARGS, "RAX", "RDX", _X86_LOST),
+    Registers("VMCALL", "x86-64", "vmcall", "EAX", _X86_ARGS, "RAX", "RDX", _X86_LOST),
+    Registers("VMMCALL", "x86-64", "vmmcall", "EAX", _X86_ARGS, "RAX", "RDX", _X86_LOST),
+    Registers("HVC", "aarch64", "hvc #0", "W1, with X0 = 0xc6005056", _ARM_ARGS, "X0", "X1", "X2, X3"),
+    Registers("MMIO", "aarch64", "str w1, [x0]", "W1, the address in X0", _ARM_ARGS, "X0", "X1", "X2, X3"),
+    Registers("ECALL", "RISC-V", "ecall", "A6, with A7 = 0x08505641", _RISCV_ARGS, "A0", "A1", "none"),
+    Registers("MMIO", "RISC-V", "sw a6, 0(a7)", "A6, the address in A7", _RISCV_ARGS, "A0", "A1", "none"),
+)
+
 SUBMISSION = Record(
     "submission",
     "One call in memory, for the batch and the ring road; 64 bytes. Written by the guest.",
@@ -69,8 +85,29 @@ COMPLETION = Record(
     pad(8),
 )
 
-ARGUMENTS = Limit("ARGUMENTS", 6, "arguments", "Arguments of a call.")
-VCPUS = Limit("VCPUS", 64, "vCPUs", "vCPUs of a machine.")
+ARGUMENTS = Limit(0, "ARGUMENTS", 6, "arguments", "Arguments of a call.")
+VCPUS = Limit(1, "VCPUS", 64, "vCPUs", "vCPUs of a machine.")
+
+
+def answers(call: Call) -> tuple[str, ...]:
+    """The statuses that `call` may answer, by the checks common to all calls (CALL-6) and by its own."""
+    names = {"FAILED", "NOT_SUPPORTED", *call.statuses}
+    if not call.no_return:
+        names.add("OK")
+    if call.roads != ALL_ROADS:
+        names.add("WRONG_ROAD")
+    if len(call.registers) < ARGUMENTS.number:
+        names.add("INVALID")
+    for arg in call.args:
+        if isinstance(arg, Arg):
+            continue
+        names.add("BAD_ADDRESS")
+        if not arg.fixed:
+            names.add("LIMIT")
+        if arg.align > 1:
+            names.add("UNALIGNED")
+    return tuple(value.name for value in STATUS if value.name in names)
+
 
 RULES = (
     Rule("CALL-1", "A call id that names no call of an offered service answers NOT_SUPPORTED."),
@@ -93,5 +130,11 @@ RULES = (
     Rule("CALL-10", "When the status is negative the value is undefined and nothing was done."),
     Rule("CALL-11", "Output memory beyond the returned length, up to the length offered, is undefined."),
     Rule("CALL-12", "No call ends the host; a call ends the guest only where its description says so."),
+    Rule(
+        "CALL-13",
+        "Every address by which the host reaches guest memory is guest-physical; no call takes a guest "
+        "virtual address. A guest's program addresses in a crash report and from vcpu.fault_address are "
+        "numbers for people and for the guest; the host follows none of them.",
+    ),
     Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED."),
 )

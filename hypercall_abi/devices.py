@@ -82,7 +82,7 @@ BLOCK_HEADER = Record(
     "block_header",
     "Head of a block request (virtio 5.2.6).",
     "type" / U32 * "Constants `block_request`.",
-    pad(4),
+    "priority" / U32 * "Ignored by the device: some drivers leave a hint here.",
     "sector" / U64 * "First sector, of 512 bytes.",
 )
 

@@ -39,7 +39,7 @@ CPU_LEVEL = Constants(
     ("V4", 4, "AVX-512."),
 )
 
-NOTE_BYTES = Limit("NOTE_BYTES", 16384, "bytes", "All Paravirt notes of an image.")
+NOTE_BYTES = Limit(16, "NOTE_BYTES", 16384, "bytes", "All Paravirt notes of an image.")
 
 NOTE_REQUIRE = Record(
     "note_require",
@@ -69,9 +69,7 @@ NOTE_PRIVILEGE = Record(
     "note_privilege", "Level wanted.", "privilege" / U32 * "Constants `privilege`.", "flags" / U32 * "Zero."
 )
 
-NOTE_CPU = Record(
-    "note_cpu", "Least CPU.", "level" / U32 * "Constants `cpu_level`.", "flags" / U32 * "Zero."
-)
+NOTE_CPU = Record("note_cpu", "Least CPU.", "level" / U32 * "Constants `cpu_level`.", "flags" / U32 * "Zero.")
 
 RULES = (
     Rule("NOTE-1", "A note that is malformed, or stands twice, refuses the image."),

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from construct import Array, Bytes, Const, Construct, FormatField, PaddedString, Renamed, Struct
 
-
 T = TypeVar("T")
 
 
@@ -114,23 +113,27 @@ class Record(Struct):  # type: ignore[misc]
         for sub in subcons:
             if not isinstance(sub, Renamed):
                 raise SchemaError(f"{name}: a field without a name at offset {offset}")
+            if sub.name in (f.name for f in self.fields):
+                raise SchemaError(f"{name}.{sub.name}: declared twice")
             inner, reserved = sub.subcon, False
             while isinstance(inner, Renamed):
                 inner = inner.subcon
             if isinstance(inner, Const):
                 sub, reserved = f"reserved{pads}" / inner * "Zero.", True
                 pads += 1
+            if not sub.docs:
+                raise SchemaError(f"{name}.{sub.name}: a field without a description")
             alignment = _alignment(inner)
             self.alignment = max(self.alignment, alignment)
             if offset % alignment:
                 raise SchemaError(f"{name}.{sub.name}: offset {offset} is not aligned to {alignment}")
             c, count, record = _c_type(inner)
             size = inner.sizeof()
-            self.fields.append(
-                Field(sub.name, str(sub.docs), offset, size, c, count, record, reserved)
-            )
+            self.fields.append(Field(sub.name, str(sub.docs), offset, size, c, count, record, reserved))
             named.append(sub)
             offset += size
+        if not offset:
+            raise SchemaError(f"{name}: a record without fields")
         if offset % self.alignment:
             raise SchemaError(f"{name}: size {offset} is not a multiple of {self.alignment}")
         self.size = offset
@@ -158,9 +161,12 @@ class Constants:
         self.doc = doc
         self.bits = bits
         self.values = tuple(Value(*v) for v in values)
-        numbers = [v.number for v in self.values]
-        if len(set(numbers)) != len(numbers):
+        if len({v.number for v in self.values}) != len(values):
             raise SchemaError(f"{name}: a number is given twice")
+        if len({v.name for v in self.values}) != len(values):
+            raise SchemaError(f"{name}: a name is given twice")
+        if bits and not all(0 <= v.number < 64 for v in self.values):
+            raise SchemaError(f"{name}: a bit number is not between 0 and 63")
 
     def __getattr__(self, name: str) -> int:
         for value in self.__dict__.get("values", ()):
@@ -178,12 +184,30 @@ class Constants:
 
 @dataclass(frozen=True)
 class Limit:
-    """A stated bound: every host allows at least this much, and this host exactly this much."""
+    """A stated bound of every host; ``base.limit`` asks for this host's own by ``id``.
 
+    A host's own bound is at least the standard's for a size or count, at most for a time (unit ns).
+    """
+
+    id: int
     name: str
     number: int
     unit: str
     doc: str
+
+
+@dataclass(frozen=True)
+class Registers:
+    """How a trap kind carries a call on one architecture: which register holds what."""
+
+    kind: str
+    architecture: str
+    instruction: str
+    call: str
+    args: tuple[str, ...]
+    status: str
+    value: str
+    undefined: str
 
 
 @dataclass(frozen=True)
@@ -224,6 +248,17 @@ class Buffer:
     def entry_bytes(self) -> int:
         """Bytes per unit of the length argument."""
         return self.entry.size if self.entry else 1
+
+    def __post_init__(self) -> None:
+        if self.access not in ("read", "write"):
+            raise SchemaError(f"{self.name}: access is read or write, not {self.access}")
+        least = self.entry.alignment if self.entry else 1
+        if self.align < least or self.align & (self.align - 1):
+            raise SchemaError(f"{self.name}: alignment {self.align} is not a power of two from {least} on")
+        if not self.fixed and self.limit is None:
+            raise SchemaError(f"{self.name}: a length without a limit")
+        if self.fixed and self.entry is None:
+            raise SchemaError(f"{self.name}: a fixed buffer without a record")
 
 
 TRAP, BATCH, RING = 1, 2, 4
@@ -275,6 +310,10 @@ class Service:
             self._by_name[call.name] = call
             if len(call.registers) > 6:
                 raise SchemaError(f"{self.name}.{call.name}: more than six arguments")
+            if not 0 <= call.number < 32:
+                raise SchemaError(f"{self.name}.{call.name}: number {call.number} is not between 0 and 31")
+            if not 0 < call.roads <= ALL_ROADS:
+                raise SchemaError(f"{self.name}.{call.name}: no road, or an unknown one")
             if call.feature and not hasattr(self.features, call.feature):
                 raise SchemaError(f"{self.name}.{call.name}: no feature {call.feature}")
         if len(self._by_name) != len(self.calls) or len({c.number for c in self.calls}) != len(self.calls):
@@ -286,6 +325,17 @@ class Service:
     def id(self, call: Call | str) -> int:
         """The call id: service << 16 | function."""
         return self.number << 16 | (self[call] if isinstance(call, str) else call).number
+
+
+def by_name(items: Iterable[T], name: str) -> dict[str, T]:
+    """`items` by their attribute `name`; one given twice does not import."""
+    table: dict[str, T] = {}
+    for item in items:
+        key = getattr(item, name)
+        if key in table:
+            raise SchemaError(f"{key}: declared twice")
+        table[key] = item
+    return table
 
 
 def declared(modules: Iterable[ModuleType], kind: type[T]) -> list[T]:

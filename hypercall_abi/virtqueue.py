@@ -45,9 +45,7 @@ RING_FLAG = Constants(
     ("AVAIL_NO_INTERRUPT", 0x1, "Available ring: no event wanted."),
 )
 
-USED_FLAG = Constants(
-    "used_f", "Flag of the used ring without EVENT_IDX.", ("NO_NOTIFY", 0x1, "No doorbell wanted.")
-)
+USED_FLAG = Constants("used_f", "Flag of the used ring without EVENT_IDX.", ("NO_NOTIFY", 0x1, "No doorbell wanted."))
 
 VIRTQ_DESC = Record(
     "virtq_desc",
@@ -128,10 +126,16 @@ MMIO = Constants(
 
 RULES = (
     Rule("VQ-1", "A descriptor index is below the size of its table."),
-    Rule("VQ-2", "A chain has at most as many descriptors as the queue."),
+    Rule(
+        "VQ-2",
+        "A chain, with the descriptors of its indirect table, has at most as many buffers as the queue descriptors.",
+    ),
     Rule("VQ-3", "Every buffer lies wholly inside one range of guest memory and is not empty."),
     Rule("VQ-4", "Device-readable descriptors come before device-writable ones."),
-    Rule("VQ-5", "An indirect table is not empty, holds whole descriptors, at most as many as the queue, and no indirect one."),
+    Rule(
+        "VQ-5",
+        "An indirect table is not empty, holds whole descriptors, at most as many as the queue, and no indirect one.",
+    ),
     Rule("VQ-6", "A descriptor does not have both INDIRECT and NEXT; INDIRECT only if it was agreed."),
     Rule("VQ-7", "The available index is at most the queue's size ahead of what the device has seen."),
     Rule("VQ-8", "The three areas are aligned and lie wholly inside guest memory."),

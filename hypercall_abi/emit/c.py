@@ -86,10 +86,10 @@ def body() -> str:
     lines: list[str] = []
     for constants in CONSTANTS.values():
         lines += _constants(constants)
-    lines += ["/* Limits: every host allows at least this much. */"]
-    for index, limit in enumerate(LIMITS.values()):
+    lines += ["/* Limits: a host's own are at least this for a size or count, at most this for a time. */"]
+    for limit in LIMITS.values():
         lines.append(f"#define PV_LIMIT_{limit.name} {number(limit.number)} /* {limit.unit}. {limit.doc} */")
-        lines.append(f"#define PV_LIMIT_ID_{limit.name} {index}")
+        lines.append(f"#define PV_LIMIT_ID_{limit.name} {limit.id}")
     lines += ["", f'#define PV_NOTE_OWNER "{OWNER}"', f'#define PV_CPUID_SIGNATURE "{SIGNATURE[:-1].decode()}"', ""]
     lines += _calls()
     lines += records(RECORDS.values())

@@ -15,7 +15,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "7e5e7fe1a26d67658d0157f7ed7ab6b420b9e7323065229a08fc6c83ff393c78"
+#define PV_ABI_DIGEST "5d76c440f3bc3d240c191a42aa6fb506af30382ce3f3bc0eb8a6091372c480c3"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -298,14 +298,14 @@
 #define PV_CONSOLE_F_EMERGENCY_WRITE_BIT 2 /* emergency holds. */
 #define PV_CONSOLE_F_EMERGENCY_WRITE (1ull << 2)
 
-/* Limits: every host allows at least this much. */
+/* Limits: a host's own are at least this for a size or count, at most this for a time. */
 #define PV_LIMIT_ARGUMENTS 6 /* arguments. Arguments of a call. */
 #define PV_LIMIT_ID_ARGUMENTS 0
 #define PV_LIMIT_VCPUS 64 /* vCPUs. vCPUs of a machine. */
 #define PV_LIMIT_ID_VCPUS 1
 #define PV_LIMIT_BATCH_ENTRIES 256 /* entries. Submissions of one batch. */
 #define PV_LIMIT_ID_BATCH_ENTRIES 2
-#define PV_LIMIT_BATCH_NS 0xf4240 /* ns. Host time of one batch, after which it answers CONTINUE. */
+#define PV_LIMIT_BATCH_NS 0xf4240 /* ns. Host time after which a batch starts no further call and answers CONTINUE. */
 #define PV_LIMIT_ID_BATCH_NS 3
 #define PV_LIMIT_SERVICES_BYTES 0x1000 /* bytes. Output of base.services. */
 #define PV_LIMIT_ID_SERVICES_BYTES 4
@@ -342,7 +342,7 @@
 #define PV_CALL_BASE_VERSION 0x00010000 /* () -> major << 32 | minor. Asks for the version of the ABI; also the cheapest call there is. */
 #define PV_CALL_BASE_SERVICES 0x00010001 /* (records_gpa, records_bytes) -> bytes written. Lists the services offered, as many whole records as fit. */
 #define PV_CALL_BASE_ACCEPT 0x00010002 /* (service, features) -> features accepted. Accepts features of a service; what was not accepted does not exist. A service is accepted once; the same set may be accepted again. */
-#define PV_CALL_BASE_LIMIT 0x00010003 /* (limit) -> the limit. Asks for the host's value of a limit, at least the standard's. */
+#define PV_CALL_BASE_LIMIT 0x00010003 /* (limit) -> the limit. Asks for the host's own value of a limit. */
 #define PV_CALL_BASE_BOOT_INFO 0x00010004 /* (info_gpa, info_bytes) -> bytes written. Copies the boot information, or its beginning. */
 #define PV_CALL_BASE_BATCH 0x00010005 /* (submissions_gpa, submissions_count, completions_gpa, completions_count) -> calls completed. Makes several calls. Stops after a time bound with CONTINUE; the value then says how many were completed. A call refused has its status in its completion. */
 #define PV_CALL_BASE_RING 0x00010006 /* (setup_gpa) -> zero. Sets up the calling vCPU's ring. */
@@ -896,11 +896,11 @@ PV_STATIC_ASSERT(sizeof(struct pv_block_config) == 72, "block_config");
 /* Head of a block request (virtio 5.2.6). */
 struct pv_block_header {
 	uint32_t type; /* Constants `block_request`. */
-	uint8_t reserved0[4]; /* Zero. */
+	uint32_t priority; /* Ignored by the device: some drivers leave a hint here. */
 	uint64_t sector; /* First sector, of 512 bytes. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_block_header, type) == 0, "block_header.type");
-PV_STATIC_ASSERT(offsetof(struct pv_block_header, reserved0) == 4, "block_header.reserved0");
+PV_STATIC_ASSERT(offsetof(struct pv_block_header, priority) == 4, "block_header.priority");
 PV_STATIC_ASSERT(offsetof(struct pv_block_header, sector) == 8, "block_header.sector");
 PV_STATIC_ASSERT(sizeof(struct pv_block_header) == 16, "block_header");
 

@@ -2,19 +2,28 @@
 
 from ..schema import Buffer, Call, Limit, Rule, Service
 
-CONSOLE_BYTES = Limit("CONSOLE_BYTES", 4096, "bytes", "One console write or read.")
+CONSOLE_BYTES = Limit(6, "CONSOLE_BYTES", 4096, "bytes", "One console write or read.")
 
 SERVICE = Service(
     2,
     "console",
     "The early console. A machine's output is bounded by a budget of the host's.",
     (
-        Call(0, "write", "Writes bytes to the console.",
-             (Buffer("data", "The bytes.", "read", CONSOLE_BYTES),),
-             value="bytes taken", statuses=("QUOTA",)),
-        Call(1, "read", "Takes waiting input; none waiting is OK with zero.",
-             (Buffer("data", "Room for it.", "write", CONSOLE_BYTES),),
-             value="bytes read"),
+        Call(
+            0,
+            "write",
+            "Writes bytes to the console.",
+            (Buffer("data", "The bytes.", "read", CONSOLE_BYTES),),
+            value="bytes taken",
+            statuses=("QUOTA",),
+        ),
+        Call(
+            1,
+            "read",
+            "Takes waiting input; none waiting is OK with zero.",
+            (Buffer("data", "Room for it.", "write", CONSOLE_BYTES),),
+            value="bytes read",
+        ),
     ),
 )
 

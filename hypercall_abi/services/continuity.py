@@ -40,10 +40,22 @@ SERVICE = Service(
     "continuity",
     "Generation id, clock jump, entropy reseed and quiescence, in one protocol.",
     (
-        Call(0, "subscribe", "Has events raise channel CONTINUITY of a vCPU.",
-             (Arg("vcpu", "Index."),), statuses=("NOT_FOUND",), feature="NOTIFY"),
-        Call(1, "acknowledge", "Says that the guest is quiet (before) or has taken note (after).",
-             (Arg("counter", "The event's counter."),), statuses=("INVALID",), feature="NOTIFY"),
+        Call(
+            0,
+            "subscribe",
+            "Has events raise channel CONTINUITY of a vCPU.",
+            (Arg("vcpu", "Index."),),
+            statuses=("NOT_FOUND",),
+            feature="NOTIFY",
+        ),
+        Call(
+            1,
+            "acknowledge",
+            "Says that the guest is quiet (before) or has taken note (after).",
+            (Arg("counter", "The event's counter."),),
+            statuses=("INVALID",),
+            feature="NOTIFY",
+        ),
     ),
     FEATURE,
 )

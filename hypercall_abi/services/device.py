@@ -2,11 +2,11 @@
 
 from ..schema import GPA, U16, U32, Arg, Buffer, Call, Constants, Limit, Record, Rule, Service, pad, text
 
-DEVICES = Limit("DEVICES", 32, "devices", "Devices of a machine.")
-QUEUES = Limit("DEVICE_QUEUES", 8, "queues", "Queues of a device.")
-QUEUE_SIZE = Limit("QUEUE_SIZE", 256, "descriptors", "Descriptors of a queue.")
-CONFIG_BYTES = Limit("CONFIG_BYTES", 256, "bytes", "Configuration space of a device.")
-LIST_BYTES = Limit("DEVICE_LIST_BYTES", 4096, "bytes", "Output of device.list.")
+DEVICES = Limit(9, "DEVICES", 32, "devices", "Devices of a machine.")
+QUEUES = Limit(10, "DEVICE_QUEUES", 8, "queues", "Queues of a device.")
+QUEUE_SIZE = Limit(11, "QUEUE_SIZE", 256, "descriptors", "Descriptors of a queue.")
+CONFIG_BYTES = Limit(12, "CONFIG_BYTES", 256, "bytes", "Configuration space of a device.")
+LIST_BYTES = Limit(13, "DEVICE_LIST_BYTES", 4096, "bytes", "Output of device.list.")
 
 FEATURE = Constants(
     "device_feature",
@@ -51,47 +51,111 @@ SERVICE = Service(
     "device",
     "Virtio 1.x devices over calls; the rules of the virtio specification hold for the rest.",
     (
-        Call(0, "list", "Lists the devices, as many whole records as fit.",
-             (Buffer("records", "Room for device_info records.", "write", LIST_BYTES, align=8),),
-             value="bytes written"),
-        Call(1, "features", "Reads 64 of the offered feature bits.",
-             (_DEVICE, Arg("block", "0: bits 0 to 63, 1: bits 64 to 127.")),
-             value="feature bits", statuses=("NOT_FOUND", "INVALID")),
-        Call(2, "accept", "Writes 64 of the driver's feature bits; before FEATURES_OK.",
-             (_DEVICE, Arg("block", "As above."), Arg("features", "Feature bits accepted.")),
-             statuses=("NOT_FOUND", "INVALID", "BAD_STATE")),
-        Call(3, "status", "Reads the device status.", (_DEVICE,),
-             value="virtio status bits", statuses=("NOT_FOUND",)),
-        Call(4, "set_status", "Writes the device status; zero resets the device.",
-             (_DEVICE, Arg("status", "Virtio status bits.")),
-             value="status afterwards", statuses=("NOT_FOUND", "INVALID", "BAD_STATE")),
-        Call(5, "config_read", "Reads of the configuration space.",
-             (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Room.", "write", CONFIG_BYTES)),
-             value="bytes read", statuses=("NOT_FOUND", "INVALID")),
-        Call(6, "config_write", "Writes to the configuration space.",
-             (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Bytes.", "read", CONFIG_BYTES)),
-             value="bytes written", statuses=("NOT_FOUND", "INVALID")),
-        Call(7, "generation", "Reads the generation of the configuration space.", (_DEVICE,),
-             value="generation", statuses=("NOT_FOUND",)),
-        Call(8, "queue_size", "Asks for the largest size of a queue.", (_DEVICE, _QUEUE),
-             value="descriptors, 0: no such queue", statuses=("NOT_FOUND",)),
-        Call(9, "queue_setup", "Sets a queue up and enables it; after FEATURES_OK.",
-             (_DEVICE, Buffer("setup", "A queue_setup record.", "read", align=8, entry=QUEUE_SETUP, fixed=True)),
-             statuses=("NOT_FOUND", "INVALID", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE")),
-        Call(10, "queue_reset", "Takes a queue back from the device.", (_DEVICE, _QUEUE),
-             feature="QUEUE_RESET", statuses=("NOT_FOUND", "BAD_STATE")),
-        Call(11, "bind", "Binds a queue's or the configuration's event to a channel.",
-             (_DEVICE, Arg("queue", "Queue, or CONFIG."), Arg("vcpu", "Index of the vCPU."),
-              Arg("channel", "Channel, or all ones (32 bits) for none.")),
-             statuses=("NOT_FOUND",)),
-        Call(12, "notify", "Tells the device that a queue has new buffers; the doorbell does the same for less.",
-             (_DEVICE, _QUEUE), statuses=("NOT_FOUND", "BAD_STATE")),
+        Call(
+            0,
+            "list",
+            "Lists the devices, as many whole records as fit.",
+            (Buffer("records", "Room for device_info records.", "write", LIST_BYTES, align=8),),
+            value="bytes written",
+        ),
+        Call(
+            1,
+            "features",
+            "Reads 64 of the offered feature bits.",
+            (_DEVICE, Arg("block", "0: bits 0 to 63, 1: bits 64 to 127.")),
+            value="feature bits",
+            statuses=("NOT_FOUND", "INVALID"),
+        ),
+        Call(
+            2,
+            "accept",
+            "Writes 64 of the driver's feature bits; before FEATURES_OK.",
+            (_DEVICE, Arg("block", "As above."), Arg("features", "Feature bits accepted.")),
+            statuses=("NOT_FOUND", "INVALID", "BAD_STATE"),
+        ),
+        Call(3, "status", "Reads the device status.", (_DEVICE,), value="virtio status bits", statuses=("NOT_FOUND",)),
+        Call(
+            4,
+            "set_status",
+            "Writes the device status; zero resets the device.",
+            (_DEVICE, Arg("status", "Virtio status bits.")),
+            value="status afterwards",
+            statuses=("NOT_FOUND", "INVALID", "BAD_STATE"),
+        ),
+        Call(
+            5,
+            "config_read",
+            "Reads of the configuration space.",
+            (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Room.", "write", CONFIG_BYTES)),
+            value="bytes read",
+            statuses=("NOT_FOUND", "INVALID"),
+        ),
+        Call(
+            6,
+            "config_write",
+            "Writes to the configuration space.",
+            (_DEVICE, Arg("offset", "First byte."), Buffer("data", "Bytes.", "read", CONFIG_BYTES)),
+            value="bytes written",
+            statuses=("NOT_FOUND", "INVALID"),
+        ),
+        Call(
+            7,
+            "generation",
+            "Reads the generation of the configuration space.",
+            (_DEVICE,),
+            value="generation",
+            statuses=("NOT_FOUND",),
+        ),
+        Call(
+            8,
+            "queue_size",
+            "Asks for the largest size of a queue.",
+            (_DEVICE, _QUEUE),
+            value="descriptors, 0: no such queue",
+            statuses=("NOT_FOUND",),
+        ),
+        Call(
+            9,
+            "queue_setup",
+            "Sets a queue up and enables it; after FEATURES_OK.",
+            (_DEVICE, Buffer("setup", "A queue_setup record.", "read", align=8, entry=QUEUE_SETUP, fixed=True)),
+            statuses=("NOT_FOUND", "INVALID", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE"),
+        ),
+        Call(
+            10,
+            "queue_reset",
+            "Takes a queue back from the device.",
+            (_DEVICE, _QUEUE),
+            feature="QUEUE_RESET",
+            statuses=("NOT_FOUND", "BAD_STATE"),
+        ),
+        Call(
+            11,
+            "bind",
+            "Binds a queue's or the configuration's event to a channel.",
+            (
+                _DEVICE,
+                Arg("queue", "Queue, or CONFIG."),
+                Arg("vcpu", "Index of the vCPU."),
+                Arg("channel", "Channel, or all ones (32 bits) for none."),
+            ),
+            statuses=("NOT_FOUND",),
+        ),
+        Call(
+            12,
+            "notify",
+            "Tells the device that a queue has new buffers; the doorbell does the same for less.",
+            (_DEVICE, _QUEUE),
+            statuses=("NOT_FOUND", "BAD_STATE"),
+        ),
     ),
     FEATURE,
 )
 
 RULES = (
-    Rule("DEV-1", "A device starts in the state after reset; every change of status follows the virtio status machine."),
+    Rule(
+        "DEV-1", "A device starts in the state after reset; every change of status follows the virtio status machine."
+    ),
     Rule("DEV-2", "set_status that clears a bit other than by writing zero answers INVALID."),
     Rule("DEV-3", "FEATURES_OK is refused (stays clear) when a bit not offered was accepted or VERSION_1 was not."),
     Rule("DEV-4", "device.accept after FEATURES_OK answers BAD_STATE."),

@@ -2,15 +2,20 @@
 
 from ..schema import Buffer, Call, Limit, Rule, Service
 
-ENTROPY_BYTES = Limit("ENTROPY_BYTES", 256, "bytes", "One request for entropy.")
+ENTROPY_BYTES = Limit(14, "ENTROPY_BYTES", 256, "bytes", "One request for entropy.")
 
 SERVICE = Service(
     10,
     "entropy",
     "Bytes from the host's random number generator, fit for keys.",
     (
-        Call(0, "fill", "Fills a buffer with random bytes.",
-             (Buffer("data", "Room for them.", "write", ENTROPY_BYTES),), value="bytes written"),
+        Call(
+            0,
+            "fill",
+            "Fills a buffer with random bytes.",
+            (Buffer("data", "Room for them.", "write", ENTROPY_BYTES),),
+            value="bytes written",
+        ),
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from ..schema import U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
 
-CHANNELS = Limit("CHANNELS", 256, "channels", "Event channels of a vCPU.")
+CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU.")
 
 CHANNEL = Constants(
     "channel",
@@ -43,12 +43,20 @@ SERVICE = Service(
     "event",
     "Event delivery without lost wake-ups: pending bits first, then at most one upcall.",
     (
-        Call(0, "send", "Makes a channel of a vCPU pending.",
-             (Arg("vcpu", "Index of the vCPU."), Arg("channel", "Channel.")),
-             statuses=("NOT_FOUND",)),
-        Call(1, "upcall", "Chooses how the calling vCPU is told of pending channels; OFF at start.",
-             (Arg("vector", "OFF, NMI, or an interrupt vector from 32 to 255."),),
-             statuses=("INVALID",)),
+        Call(
+            0,
+            "send",
+            "Makes a channel of a vCPU pending.",
+            (Arg("vcpu", "Index of the vCPU."), Arg("channel", "Channel.")),
+            statuses=("NOT_FOUND",),
+        ),
+        Call(
+            1,
+            "upcall",
+            "Chooses how the calling vCPU is told of pending channels; OFF at start.",
+            (Arg("vector", "OFF, NMI, or an interrupt vector from 32 to 255."),),
+            statuses=("INVALID",),
+        ),
     ),
 )
 
@@ -62,9 +70,11 @@ RULES = (
     Rule(
         "EVT-3",
         "The guest clears upcall_pending before it reads the pending words; after it clears "
-        "upcall_mask it looks at upcall_pending again.",
+        "upcall_mask it looks at upcall_pending again. A full barrier stands between the two steps, "
+        "on the guest's side and, between setting a word and reading its mask, on the host's.",
     ),
     Rule("EVT-4", "An upcall may find nothing pending; the guest returns from it."),
     Rule("EVT-5", "Masking keeps a pending bit; nothing is lost by it."),
     Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
+    Rule("EVT-7", "After the guest clears a channel's mask bit it looks at the channel's pending bit itself."),
 )

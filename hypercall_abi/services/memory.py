@@ -2,7 +2,7 @@
 
 from ..schema import GPA, U64, Buffer, Call, Constants, Limit, Record, Rule, Service
 
-RANGES = Limit("MEMORY_RANGES", 256, "ranges", "Ranges of one memory call.")
+RANGES = Limit(8, "MEMORY_RANGES", 256, "ranges", "Ranges of one memory call.")
 
 FEATURE = Constants(
     "memory_feature",
@@ -26,17 +26,56 @@ SERVICE = Service(
     "memory",
     "Populate and discard always exist; balloon and free-page reporting are features.",
     (
-        Call(0, "populate", "Has the host back ranges now, so that a later touch costs no exit.",
-             _RANGES, value="ranges done", statuses=("BAD_ADDRESS", "UNALIGNED", "NO_MEMORY")),
-        Call(1, "discard", "Gives the contents of ranges away; they read as zero afterwards.",
-             _RANGES, value="ranges done", statuses=("BAD_ADDRESS", "UNALIGNED")),
-        Call(2, "target", "Asks how much memory the host wants back.",
-             value="bytes the balloon should hold", feature="BALLOON"),
-        Call(3, "inflate", "Puts ranges into the balloon.", _RANGES, value="ranges done", feature="BALLOON"),
-        Call(4, "deflate", "Takes ranges out of the balloon: the argument ranges become usable again.",
-             _RANGES, value="ranges done", feature="BALLOON"),
-        Call(5, "report", "Tells of free ranges, whose contents may vanish until they are written.",
-             _RANGES, value="ranges done", feature="FREE_PAGE_REPORTING"),
+        Call(
+            0,
+            "populate",
+            "Has the host back ranges now, so that a later touch costs no exit.",
+            _RANGES,
+            value="ranges done",
+            statuses=("BAD_ADDRESS", "UNALIGNED", "NO_MEMORY"),
+        ),
+        Call(
+            1,
+            "discard",
+            "Gives the contents of ranges away; they read as zero afterwards.",
+            _RANGES,
+            value="ranges done",
+            statuses=("BAD_ADDRESS", "UNALIGNED"),
+        ),
+        Call(
+            2,
+            "target",
+            "Asks how much memory the host wants back.",
+            value="bytes the balloon should hold",
+            feature="BALLOON",
+        ),
+        Call(
+            3,
+            "inflate",
+            "Puts ranges into the balloon.",
+            _RANGES,
+            value="ranges done",
+            feature="BALLOON",
+            statuses=("BAD_ADDRESS", "UNALIGNED"),
+        ),
+        Call(
+            4,
+            "deflate",
+            "Takes ranges out of the balloon: the argument ranges become usable again.",
+            _RANGES,
+            value="ranges done",
+            feature="BALLOON",
+            statuses=("BAD_ADDRESS", "UNALIGNED"),
+        ),
+        Call(
+            5,
+            "report",
+            "Tells of free ranges, whose contents may vanish until they are written.",
+            _RANGES,
+            value="ranges done",
+            feature="FREE_PAGE_REPORTING",
+            statuses=("BAD_ADDRESS", "UNALIGNED"),
+        ),
     ),
     FEATURE,
 )

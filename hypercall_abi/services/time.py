@@ -25,17 +25,19 @@ TIME_PAGE = Record(
     pad(4),
 )
 
-DEADLINE = Constants(
-    "deadline", "Special deadlines.", ("NEVER", 0xFFFF_FFFF_FFFF_FFFF, "No deadline: disarms.")
-)
+DEADLINE = Constants("deadline", "Special deadlines.", ("NEVER", 0xFFFF_FFFF_FFFF_FFFF, "No deadline: disarms."))
 
 SERVICE = Service(
     4,
     "time",
     "Time is read from the time page. A deadline raises channel DEADLINE of its vCPU.",
     (
-        Call(0, "deadline", "Arms the calling vCPU's deadline, or with NEVER disarms it.",
-             (Arg("deadline_ns", "Absolute monotonic time; one that has passed is due at once."),)),
+        Call(
+            0,
+            "deadline",
+            "Arms the calling vCPU's deadline, or with NEVER disarms it.",
+            (Arg("deadline_ns", "Absolute monotonic time; one that has passed is due at once."),),
+        ),
     ),
 )
 

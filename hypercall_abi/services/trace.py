@@ -2,7 +2,7 @@
 
 from ..schema import Arg, Buffer, Call, Limit, Rule, Service
 
-TRACE_NAME_BYTES = Limit("TRACE_NAME_BYTES", 64, "bytes", "Name of a mark or span.")
+TRACE_NAME_BYTES = Limit(15, "TRACE_NAME_BYTES", 64, "bytes", "Name of a mark or span.")
 
 _NAME = Buffer("name", "Its name, UTF-8.", "read", TRACE_NAME_BYTES)
 
