@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A virtual machine over KVM: descriptors, memory slots, interrupt routes, the state vCPUs start in.
+ * run.c runs them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kvm_vcpu.h"
+
+#define CPUID_ENTRIES 256
+#define LINES 24 /* pins of the I/O APIC; interrupt source 24 + n is vCPU n's upcall */
+
+static int failed(struct pv_kvm *kvm, const char *step)
+{
+	kvm->failed = step;
+	return errno ? -errno : -EIO;
+}
+
+int pv_kvm_check(int system_fd, uint32_t capability)
+{
+	int answer = ioctl(system_fd, KVM_CHECK_EXTENSION, (unsigned long)capability);
+
+	return answer < 0 ? -errno : answer;
+}
+
+int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machine)
+{
+	memset(kvm, 0, sizeof(*kvm));
+	kvm->machine = machine;
+	kvm->vm_fd = -1;
+	pv_kvm_ops(machine);
+	pthread_mutex_init(&kvm->lock, NULL);
+	kvm->system_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (kvm->system_fd < 0)
+		return failed(kvm, "open");
+	if (ioctl(kvm->system_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
+		errno = ENOTTY;
+		return failed(kvm, "KVM_GET_API_VERSION");
+	}
+	kvm->vm_fd = ioctl(kvm->system_fd, KVM_CREATE_VM, 0);
+	if (kvm->vm_fd < 0)
+		return failed(kvm, "KVM_CREATE_VM");
+	/* Needed by VMX without unrestricted guest; any three pages below 4 GiB that are not RAM. */
+	if (ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0)
+		return failed(kvm, "KVM_SET_TSS_ADDR");
+	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return failed(kvm, "KVM_CREATE_IRQCHIP");
+	return 0;
+}
+
+void pv_kvm_destroy(struct pv_kvm *kvm)
+{
+	if (kvm->vm_fd >= 0)
+		close(kvm->vm_fd);
+	if (kvm->system_fd >= 0)
+		close(kvm->system_fd);
+	kvm->vm_fd = kvm->system_fd = -1;
+	pthread_mutex_destroy(&kvm->lock);
+}
+
+int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = kvm->slots,
+		.guest_phys_addr = gpa,
+		.memory_size = size_bytes,
+		.userspace_addr = (uintptr_t)hva,
+	};
+
+	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return failed(kvm, "KVM_SET_USER_MEMORY_REGION");
+	kvm->slots++;
+	return 0;
+}
+
+/* One table for all: lines to the I/O APIC, upcalls as messages to each vCPU's local APIC. */
+static int set_routes(struct pv_kvm *kvm)
+{
+	uint32_t count = LINES + kvm->machine->vcpu_count;
+	struct kvm_irq_routing *table = calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
+	int result;
+
+	if (!table)
+		return failed(kvm, "KVM_SET_GSI_ROUTING");
+	for (uint32_t i = 0; i < LINES; i++) {
+		table->entries[i] = (struct kvm_irq_routing_entry){ .gsi = i, .type = KVM_IRQ_ROUTING_IRQCHIP };
+		table->entries[i].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		table->entries[i].u.irqchip.pin = i;
+	}
+	for (uint32_t i = 0; i < kvm->machine->vcpu_count; i++) {
+		uint32_t vector = kvm->upcall_vectors[i];
+		struct kvm_irq_routing_entry *e = &table->entries[LINES + i];
+
+		e->gsi = LINES + i;
+		e->type = KVM_IRQ_ROUTING_MSI;
+		e->u.msi.address_lo = 0xfee00000u | i << 12;
+		e->u.msi.data = vector == PV_UPCALL_NMI || !vector ? 0x400 : vector; /* delivery mode NMI, or fixed */
+	}
+	table->nr = count;
+	result = ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) < 0 ? failed(kvm, "KVM_SET_GSI_ROUTING") : 0;
+	free(table);
+	return result;
+}
+
+int64_t pv_kvm_upcall_vector(struct pv_vcpu *vcpu, uint32_t vector)
+{
+	struct pv_kvm *kvm = ((struct pv_kvm_vcpu *)vcpu->opaque)->kvm;
+
+	pthread_mutex_lock(&kvm->lock);
+	kvm->upcall_vectors[vcpu->index] = vector;
+	int result = set_routes(kvm);
+	pthread_mutex_unlock(&kvm->lock);
+	return result ? PV_STATUS_FAILED : PV_STATUS_OK;
+}
+
+static int add_irqfd(struct pv_kvm *kvm, int fd, uint32_t source)
+{
+	struct kvm_irqfd irqfd = { .fd = (uint32_t)fd, .gsi = source };
+
+	return ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd) < 0 ? failed(kvm, "KVM_IRQFD") : 0;
+}
+
+int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line)
+{
+	return add_irqfd(kvm, fd, line);
+}
+
+static int add_ioeventfd(struct pv_kvm *kvm, int fd, uint64_t place, uint32_t value, uint32_t flags)
+{
+	struct kvm_ioeventfd ioeventfd = {
+		.datamatch = value,
+		.addr = place,
+		.len = 4,
+		.fd = fd,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
+	};
+
+	return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? failed(kvm, "KVM_IOEVENTFD") : 0;
+}
+
+int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
+{
+	return add_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);
+}
+
+int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value)
+{
+	return add_ioeventfd(kvm, fd, gpa, value, 0);
+}
+
+/* Our leaves beside KVM's own (rule CPUID-1), and the counter's frequency where guests look for it. */
+static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to, uint32_t counter_khz)
+{
+	static const char signature[12] = PV_CPUID_SIGNATURE;
+	uint32_t words[3];
+
+	memcpy(words, signature, sizeof(words));
+	to[0] = (struct kvm_cpuid_entry2){
+		.function = PV_CPUID_BASE, .eax = PV_CPUID_BASE + PV_CPUID_LEAVES,
+		.ebx = words[0], .ecx = words[1], .edx = words[2],
+	};
+	to[1] = (struct kvm_cpuid_entry2){
+		.function = PV_CPUID_BASE + 1, .eax = PV_ABI_MAJOR << 16 | PV_ABI_MINOR,
+		.ebx = PV_TRAP_KIND_PORT, .ecx = PV_TRAP_PORT, .edx = PV_DOORBELL_PORT,
+	};
+	to[2] = (struct kvm_cpuid_entry2){
+		.function = PV_CPUID_BASE + 2, .eax = (uint32_t)kvm->boot_info_gpa,
+		.ebx = (uint32_t)(kvm->boot_info_gpa >> 32), .ecx = kvm->machine->vcpu_count,
+	};
+	to[3] = (struct kvm_cpuid_entry2){ .function = 0x40000010, .eax = counter_khz };
+	return 4;
+}
+
+static int set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
+{
+	struct kvm_cpuid2 *table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(table->entries[0]));
+	int khz = ioctl(fd, KVM_GET_TSC_KHZ, 0), result = 0;
+
+	if (!table)
+		return failed(kvm, "KVM_SET_CPUID2");
+	table->nent = CPUID_ENTRIES - 4;
+	if (ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, table) < 0)
+		result = failed(kvm, "KVM_GET_SUPPORTED_CPUID");
+	for (uint32_t i = 0; i < table->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &table->entries[i];
+
+		if (e->function == 1)
+			e->ebx = (e->ebx & 0x00ffffff) | index << 24;
+		else if (e->function == 0xb || e->function == 0x1f)
+			e->edx = index;
+		else if (e->function == 0x40000000 && e->eax < 0x40000010)
+			e->eax = 0x40000010;
+	}
+	table->nent += own_leaves(kvm, &table->entries[table->nent], khz > 0 ? (uint32_t)khz : 0);
+	if (!result && ioctl(fd, KVM_SET_CPUID2, table) < 0)
+		result = failed(kvm, "KVM_SET_CPUID2");
+	free(table);
+	return result;
+}
+
+/* The guest's counter is the host's: the time page needs no offset per vCPU. Where it fails it was so already. */
+static void align_counter(int fd)
+{
+	uint64_t offset = 0;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset,
+	};
+
+	ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+}
+
+/* Fixed-mode messages are taken only by a local APIC that is switched on; a CPL 3 guest cannot do it. */
+static int enable_apic(struct pv_kvm *kvm, int fd)
+{
+	struct kvm_lapic_state apic;
+	uint32_t spurious = 0x1ff;
+
+	if (ioctl(fd, KVM_GET_LAPIC, &apic) < 0)
+		return failed(kvm, "KVM_GET_LAPIC");
+	memcpy(&apic.regs[0xf0], &spurious, sizeof(spurious));
+	return ioctl(fd, KVM_SET_LAPIC, &apic) < 0 ? failed(kvm, "KVM_SET_LAPIC") : 0;
+}
+
+static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
+{
+	int size = ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	int result;
+
+	own->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
+	if (own->fd < 0 || size < 0)
+		return failed(kvm, "KVM_CREATE_VCPU");
+	own->run_bytes = (size_t)size;
+	own->run = mmap(NULL, own->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, own->fd, 0);
+	if (own->run == MAP_FAILED)
+		return failed(kvm, "mmap of kvm_run");
+	own->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+	own->upcall_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (own->upcall_fd < 0)
+		return failed(kvm, "eventfd");
+	if (ioctl(own->fd, KVM_SET_MP_STATE, &runnable) < 0)
+		return failed(kvm, "KVM_SET_MP_STATE");
+	align_counter(own->fd);
+	result = set_cpuid(kvm, own->fd, index);
+	return result ? result : enable_apic(kvm, own->fd);
+}
+
+int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = calloc(1, sizeof(*own));
+	int result;
+
+	if (!own)
+		return failed(kvm, "KVM_CREATE_VCPU");
+	own->kvm = kvm;
+	own->fd = own->upcall_fd = own->steal_fd = -1;
+	own->run = MAP_FAILED;
+	vcpu->opaque = own;
+	result = prepare(kvm, own, vcpu->index);
+	if (!result)
+		result = set_routes(kvm);
+	return result ? result : add_irqfd(kvm, own->upcall_fd, LINES + vcpu->index);
+}
+
+void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+
+	if (!own)
+		return;
+	if (own->run != MAP_FAILED)
+		munmap(own->run, own->run_bytes);
+	if (own->upcall_fd >= 0)
+		close(own->upcall_fd);
+	if (own->fd >= 0)
+		close(own->fd);
+	free(own);
+	vcpu->opaque = NULL;
+}
+
+uint64_t pv_kvm_counter_hz(struct pv_vcpu *vcpu)
+{
+	int khz = ioctl(((struct pv_kvm_vcpu *)vcpu->opaque)->fd, KVM_GET_TSC_KHZ, 0);
+
+	return khz > 0 ? (uint64_t)khz * 1000 : 0;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The host over KVM: a virtual machine's descriptors, its vCPUs' run loops.  Read by cffi too.
+ */
+#ifndef PARAVIRT_KVM_H
+#define PARAVIRT_KVM_H
+
+#include "host.h"
+
+/* Ports of the trap and the doorbell; both 32 bits wide. */
+#define PV_TRAP_PORT 0x5050
+#define PV_DOORBELL_PORT 0x5054
+#define PV_CPUID_BASE 0x40000100
+
+/* Modes of entry. */
+#define PV_MODE_USER 0 /* 64-bit, CPL 3 */
+#define PV_MODE_SUPERVISOR 1 /* 64-bit, CPL 0 */
+#define PV_MODE_PVH 2 /* 32-bit protected mode, paging off */
+
+/* Why a run loop ended. */
+#define PV_EXIT_STOPPED 0 /* vcpu->stop */
+#define PV_EXIT_TRIPLE_FAULT 1
+#define PV_EXIT_UNKNOWN 2 /* reason: KVM's exit reason, which this host does not serve */
+#define PV_EXIT_INTERNAL 3 /* reason: KVM_EXIT_INTERNAL_ERROR's suberror */
+#define PV_EXIT_ENTRY 4 /* reason: hardware's, the CPU refused the state */
+#define PV_EXIT_ERROR 5 /* reason: errno of KVM_RUN */
+
+struct pv_exit {
+	uint32_t kind;
+	uint32_t reason;
+	uint64_t rip;
+	uint64_t detail;
+};
+
+/* How vCPUs are entered; the tables lie in guest memory. */
+struct pv_entry {
+	uint32_t mode;
+	uint64_t page_table_gpa;
+	uint64_t gdt_gpa;
+	uint64_t idt_gpa;
+	uint64_t tss_gpa; /* of vCPU 0 */
+	uint64_t tss_stride_bytes;
+	uint32_t gdt_bytes;
+	uint32_t tss_bytes;
+};
+
+struct pv_kvm_vcpu;
+
+struct pv_kvm {
+	struct pv_machine *machine;
+	struct pv_entry entry;
+	int system_fd;
+	int vm_fd;
+	uint32_t slots;
+	uint32_t upcall_vectors[PV_MAX_VCPUS];
+	uint64_t boot_info_gpa; /* for the CPUID leaves; before vCPUs are created */
+	const char *failed; /* the step that failed last */
+	pthread_mutex_t lock; /* of the routes */
+};
+
+/* All answer 0 or -errno, with kvm->failed naming the step. */
+/* Also sets machine->ops, except call. */
+int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machine);
+void pv_kvm_destroy(struct pv_kvm *kvm);
+int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva);
+/* Makes vCPU number vcpu->index. */
+int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu);
+void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu);
+/* The kernel signals fd when the guest writes value to the doorbell port. */
+int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value);
+/* The same for a 32-bit write of value to an MMIO address. */
+int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value);
+/* The kernel raises the line of the interrupt controller when fd is signalled. */
+int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line);
+/* Runs the vCPU in this thread until it stops for good. Releases nothing. */
+void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *exit);
+/* A capability of KVM, as KVM_CHECK_EXTENSION answers; negative errno if it cannot be asked. */
+int pv_kvm_check(int system_fd, uint32_t capability);
+uint64_t pv_kvm_counter_hz(struct pv_vcpu *vcpu);
+
+#endif

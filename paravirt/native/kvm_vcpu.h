@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * What kvm.c and run.c share of a vCPU.
+ */
+#ifndef PARAVIRT_KVM_VCPU_H
+#define PARAVIRT_KVM_VCPU_H
+
+#include <linux/kvm.h>
+
+#include "kvm.h"
+
+struct pv_kvm_vcpu {
+	struct pv_kvm *kvm;
+	struct kvm_run *run;
+	size_t run_bytes;
+	int fd;
+	int upcall_fd; /* irqfd of the upcall */
+	int steal_fd; /* schedstat of the thread */
+	uint64_t steal_read_ns; /* when it was last read */
+	pthread_t thread;
+	uint32_t in_thread; /* thread is valid */
+};
+
+/* The parts of machine->ops that KVM serves; ops.call is the caller's. */
+void pv_kvm_ops(struct pv_machine *machine);
+int64_t pv_kvm_upcall_vector(struct pv_vcpu *vcpu, uint32_t vector);
+
+#endif

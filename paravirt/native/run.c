@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The run loop of a vCPU over KVM: enter, serve the exit, enter again.  Traps, doorbells and virtio
+ * registers are served here; what needs the surroundings goes through machine->ops.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "kvm_vcpu.h"
+
+#define KICK (SIGRTMIN + 6)
+#define STEAL_PERIOD_NS 10000000
+#define USER_FLAGS 0x3202 /* IOPL 3, IF, and the bit that is always set */
+#define CR0_PROTECTED 0x00000033 /* PE MP ET NE */
+#define CR0_LONG 0x80010033 /* and WP PG */
+#define CR4_LONG 0x00000620 /* PAE OSFXSR OSXMMEXCPT */
+#define EFER_LONG 0xd00 /* LME LMA NXE */
+
+static void ignore(int number)
+{
+	(void)number;
+}
+
+static void kick(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+
+	if (!own || own->run == NULL)
+		return;
+	/* immediate_exit holds for the next entry, the signal for the one under way. */
+	__atomic_store_n(&own->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&own->in_thread, __ATOMIC_SEQ_CST))
+		pthread_kill(own->thread, KICK);
+}
+
+static void upcall(struct pv_vcpu *vcpu)
+{
+	uint64_t one = 1;
+
+	/* Cannot be short; full means that one is under way already. */
+	if (write(((struct pv_kvm_vcpu *)vcpu->opaque)->upcall_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static uint64_t fault_address(struct pv_vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+
+	return ioctl(((struct pv_kvm_vcpu *)vcpu->opaque)->fd, KVM_GET_SREGS, &sregs) < 0 ? 0 : sregs.cr2;
+}
+
+void pv_kvm_ops(struct pv_machine *machine)
+{
+	machine->ops.upcall = upcall;
+	machine->ops.upcall_vector = pv_kvm_upcall_vector;
+	machine->ops.fault_address = fault_address;
+	machine->ops.kick = kick;
+}
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, bool wide)
+{
+	bool code = type & 8;
+
+	return (struct kvm_segment){
+		.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = dpl,
+		.s = 1, .g = 1, .db = !(code && wide), .l = code && wide,
+	};
+}
+
+static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry, uint32_t index)
+{
+	bool user = entry->mode == PV_MODE_USER;
+	uint8_t dpl = user ? 3 : 0;
+
+	sregs->cs = segment(user ? 0x23 : 0x08, 0xb, dpl, true);
+	sregs->ss = segment(user ? 0x1b : 0x10, 0x3, dpl, true);
+	sregs->cr3 = entry->page_table_gpa;
+	sregs->cr0 = CR0_LONG;
+	sregs->cr4 = CR4_LONG;
+	sregs->efer = EFER_LONG;
+	sregs->gdt = (struct kvm_dtable){ .base = entry->gdt_gpa, .limit = (uint16_t)(entry->gdt_bytes - 1) };
+	sregs->idt = (struct kvm_dtable){ .base = entry->idt_gpa, .limit = 4095 };
+	sregs->tr = (struct kvm_segment){
+		.base = entry->tss_gpa + index * entry->tss_stride_bytes,
+		.limit = entry->tss_bytes - 1,
+		.selector = (uint16_t)(0x28 + 16 * index),
+		.type = 11, .present = 1, .dpl = 0,
+	};
+}
+
+static void enter_pvh(struct kvm_sregs *sregs)
+{
+	sregs->cs = segment(0x08, 0xb, 0, false);
+	sregs->ss = segment(0x10, 0x3, 0, false);
+	sregs->cr0 = CR0_PROTECTED & ~0x22u; /* PE and ET alone */
+	sregs->cr4 = 0;
+	sregs->efer = 0;
+	sregs->tr = (struct kvm_segment){ .limit = 0x67, .type = 11, .present = 1 };
+}
+
+/* Registers as vcpu->start says; for PVH the argument is the start info's address. */
+static int enter(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	const struct pv_entry *entry = &own->kvm->entry;
+	struct kvm_regs regs = { .rip = vcpu->start.entry_gpa, .rsp = vcpu->start.stack_gpa };
+	struct kvm_sregs sregs;
+
+	if (ioctl(own->fd, KVM_GET_SREGS, &sregs) < 0)
+		return -errno;
+	if (entry->mode == PV_MODE_PVH) {
+		enter_pvh(&sregs);
+		regs.rbx = vcpu->start.argument;
+		regs.rflags = 2;
+	} else {
+		enter_long(&sregs, entry, vcpu->index);
+		regs.rdi = vcpu->start.argument;
+		regs.rflags = USER_FLAGS;
+	}
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss;
+	if (ioctl(own->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(own->fd, KVM_SET_REGS, &regs) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Has KVM finish the exit being served, so that registers can be replaced. */
+static void complete(struct pv_kvm_vcpu *own)
+{
+	own->run->immediate_exit = 1;
+	ioctl(own->fd, KVM_RUN, 0);
+	own->run->immediate_exit = 0;
+}
+
+static void trap(struct pv_vcpu *vcpu, struct kvm_run *run)
+{
+	struct kvm_regs *regs = &run->s.regs.regs;
+	struct pv_machine *machine = vcpu->machine;
+	struct pv_call call = {
+		.id = (uint32_t)regs->rax,
+		.road = PV_ROAD_TRAP,
+		.args = { regs->rdi, regs->rsi, regs->rcx, regs->r8, regs->r9, regs->r10 },
+	};
+	struct pv_result result;
+
+	if (regs->rax >> 32) /* CALL-8 */
+		call.id = UINT32_MAX;
+	pv_dispatch(vcpu, &call, &result);
+	regs->rax = (uint64_t)result.status;
+	regs->rdx = result.value;
+	if (machine->poison) { /* CALL-9 */
+		regs->rcx = pv_random(machine);
+		regs->r8 = pv_random(machine);
+		regs->r9 = pv_random(machine);
+		regs->r10 = pv_random(machine);
+		regs->r11 = pv_random(machine);
+	}
+	run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+}
+
+/* Nothing listens on other ports: reads float high, writes are lost. */
+static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
+{
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	bool word = run->io.direction == KVM_EXIT_IO_OUT && run->io.size == 4;
+
+	if (word && run->io.port == PV_TRAP_PORT && run->io.count == 1) {
+		trap(vcpu, run);
+	} else if (word && run->io.port == PV_DOORBELL_PORT && run->io.count == 1) {
+		uint32_t value;
+
+		memcpy(&value, data, sizeof(value));
+		pv_doorbell(vcpu->machine, value);
+	} else if (run->io.direction == KVM_EXIT_IO_IN) {
+		memset(data, 0xff, (size_t)run->io.size * run->io.count);
+	}
+}
+
+static struct pv_device *window(const struct pv_machine *machine, uint64_t gpa)
+{
+	for (uint32_t i = 0; i < machine->device_count; i++) {
+		struct pv_device *device = machine->devices[i];
+
+		if (device->mmio && gpa - device->mmio_gpa < PV_MMIO_WINDOW_BYTES)
+			return device;
+	}
+	return NULL;
+}
+
+static void serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run)
+{
+	struct pv_device *device = window(vcpu->machine, run->mmio.phys_addr);
+	uint32_t size = run->mmio.len <= 8 ? run->mmio.len : 8;
+	uint64_t value = UINT64_MAX;
+
+	if (run->mmio.is_write) {
+		value = 0;
+		memcpy(&value, run->mmio.data, size);
+		if (device)
+			pv_mmio_write(device, (uint32_t)(run->mmio.phys_addr - device->mmio_gpa), size, value);
+	} else {
+		if (device)
+			value = pv_mmio_read(device, (uint32_t)(run->mmio.phys_addr - device->mmio_gpa), size);
+		memcpy(run->mmio.data, &value, size);
+	}
+}
+
+/* Time that the thread was ready to run and did not, at most every 10 ms. */
+static void account_steal(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	uint64_t now = pv_clock_ns();
+	char text[64];
+	char *second;
+
+	if (own->steal_fd < 0 || now - own->steal_read_ns < STEAL_PERIOD_NS)
+		return;
+	own->steal_read_ns = now;
+	ssize_t got = pread(own->steal_fd, text, sizeof(text) - 1, 0);
+	if (got <= 0)
+		return;
+	text[got] = '\0';
+	strtoull(text, &second, 10);
+	__atomic_store_n(&vcpu->page->steal_ns, strtoull(second, NULL, 10), __ATOMIC_RELAXED);
+}
+
+static void trace_exit(struct pv_vcpu *vcpu, const struct kvm_run *run, uint64_t begin_ns)
+{
+	struct pv_trace_event event = {
+		.begin_ns = begin_ns, .end_ns = pv_clock_ns(), .kind = PV_TRACE_EXIT, .id = run->exit_reason,
+	};
+
+	pv_trace_put(vcpu->trace, &event);
+}
+
+/* Serves one exit: true to go on, false with `out` filled in. */
+static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out)
+{
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		serve_io(vcpu, run);
+		return true;
+	case KVM_EXIT_MMIO:
+		serve_mmio(vcpu, run);
+		return true;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_HLT: /* only without an in-kernel interrupt controller */
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+		out->kind = PV_EXIT_TRIPLE_FAULT;
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		out->kind = PV_EXIT_INTERNAL;
+		out->reason = run->internal.suberror;
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		out->kind = PV_EXIT_ENTRY;
+		out->detail = run->fail_entry.hardware_entry_failure_reason;
+		break;
+	default:
+		out->kind = PV_EXIT_UNKNOWN;
+		out->reason = run->exit_reason;
+		break;
+	}
+	out->rip = run->s.regs.regs.rip;
+	return false;
+}
+
+static bool run_once(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_exit *out)
+{
+	if (ioctl(own->fd, KVM_RUN, 0) < 0) {
+		if (errno == EINTR || errno == EAGAIN)
+			return true;
+		out->kind = PV_EXIT_ERROR;
+		out->reason = (uint32_t)errno;
+		return false;
+	}
+	__atomic_store_n(&vcpu->page->exits, ++vcpu->exits, __ATOMIC_RELAXED);
+	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
+	bool on = serve(vcpu, own->run, out);
+	if (vcpu->trace)
+		trace_exit(vcpu, own->run, begin_ns);
+	account_steal(vcpu);
+	return on;
+}
+
+static void thread_begin(struct pv_kvm_vcpu *own)
+{
+	struct sigaction action = { .sa_handler = ignore };
+	sigset_t all;
+
+	/* Signals are for the main thread; only the kick comes here. */
+	sigaction(KICK, &action, NULL);
+	sigfillset(&all);
+	sigdelset(&all, KICK);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	own->steal_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	own->thread = pthread_self();
+	__atomic_store_n(&own->in_thread, 1, __ATOMIC_SEQ_CST);
+}
+
+static void thread_end(struct pv_kvm_vcpu *own)
+{
+	__atomic_store_n(&own->in_thread, 0, __ATOMIC_SEQ_CST);
+	if (own->steal_fd >= 0)
+		close(own->steal_fd);
+	own->steal_fd = -1;
+}
+
+void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *out)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+
+	memset(out, 0, sizeof(*out));
+	out->kind = PV_EXIT_STOPPED;
+	thread_begin(own);
+	while (pv_vcpu_wait_start(vcpu)) {
+		int result = enter(vcpu);
+
+		if (result) {
+			out->kind = PV_EXIT_ERROR;
+			out->reason = (uint32_t)-result;
+			break;
+		}
+		bool on = true;
+		while (on && !__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST) &&
+		       __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED)
+			on = run_once(vcpu, own, out);
+		if (!on)
+			break;
+		complete(own);
+	}
+	thread_end(own);
+}
