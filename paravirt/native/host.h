@@ -39,7 +39,7 @@ struct pv_memory {
 	uint32_t count;
 };
 
-/* 0, or -1 if there is no room or the range overlaps or wraps. Before vCPUs run. */
+/* 0, or -1 if there is no room, the range overlaps or wraps, or gpa and hva differ modulo 16. Before vCPUs run. */
 int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, void *hva);
 /* Host address of a range that lies wholly inside one region, else NULL. Length 0: any address inside or at an end. */
 void *pv_memory_at(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
@@ -100,6 +100,8 @@ struct pv_device_ops {
 	void (*reset)(struct pv_device *device); /* was active, is to stop */
 	void (*notify)(struct pv_device *device, uint32_t queue); /* a doorbell that came as a call */
 	void (*config_written)(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
+	/* A queue of an active device was enabled, or is to stop; NULL: the device does not offer RING_RESET. */
+	void (*queue_changed)(struct pv_device *device, uint32_t queue, bool enabled);
 };
 
 struct pv_device {
@@ -120,6 +122,7 @@ struct pv_device {
 	uint64_t mmio_gpa;
 	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
 	uint32_t active; /* activate was called, reset not yet */
+	const char *fault; /* id of the rule that the driver broke since the last reset, or NULL */
 	uint64_t interrupts; /* statistics */
 	uint64_t doorbells; /* that came as calls or exits */
 	pthread_mutex_t lock;
@@ -131,17 +134,26 @@ void pv_device_deinit(struct pv_device *device);
 int64_t pv_device_accept(struct pv_device *device, uint64_t block, uint64_t features);
 int64_t pv_device_set_status(struct pv_device *device, uint64_t status, uint64_t *after);
 int64_t pv_device_queue_setup(struct pv_device *device, const struct pv_queue_setup *setup);
+int64_t pv_device_queue_reset(struct pv_device *device, uint64_t queue);
+/* Afterwards the driver looks at the queue once more: what was used before may have gone the old way. */
+int64_t pv_device_bind(struct pv_device *device, uint64_t queue, uint64_t vcpu, uint64_t channel);
 int64_t pv_device_config_read(struct pv_device *device, uint64_t offset, void *to, uint64_t size_bytes);
 int64_t pv_device_config_write(struct pv_device *device, uint64_t offset, const void *from, uint64_t size_bytes);
 int64_t pv_device_notify(struct pv_device *device, uint64_t queue);
-/* The driver broke a rule: NEEDS_RESET, told by a configuration event. Any thread but a back end's op. */
+/* The driver broke a rule: NEEDS_RESET, told by a configuration event. Any thread; takes no lock. */
 void pv_device_fault(struct pv_device *device, const char *rule);
-/* New configuration bytes from the host: generation + 1, configuration event. */
+/* New configuration bytes from the host: generation + 1, configuration event. Takes the lock: not from a thread
+ * that the back end's reset waits for. */
 void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes);
 /* Tells the driver that queue used buffers: its channel, or the interrupt line. */
 void pv_device_interrupt(struct pv_device *device, uint32_t queue);
 /* Pops with the device's consequences: on a fault calls pv_device_fault. As pv_queue_pop. */
 int pv_device_pop(struct pv_device *device, uint32_t queue, struct pv_chain *chain);
+
+/* ---- device.c: the service device, a handler per call (handlers.h), and the doorbell ---- */
+
+/* A write to the doorbell that no eventfd took: device << 16 | queue. What names nothing is ignored (DEV-8). */
+void pv_doorbell(struct pv_machine *machine, uint32_t value);
 
 /* ---- mmio.c: the virtio-mmio register window ---- */
 
@@ -246,7 +258,8 @@ struct pv_machine {
 	const uint8_t *boot_info; /* the host's copy */
 	uint32_t boot_info_bytes;
 	uint64_t trace_mark_budget;
-	uint64_t doorbell_budget; /* doorbells by call or exit, per second and machine; 0: none */
+	uint64_t doorbell_budget; /* doorbells by call or exit, per second and machine; 0: no bound */
+	uint64_t doorbell_due_ns; /* when the budget is whole again */
 	struct pv_time_page *time_page; /* in guest memory */
 	struct pv_time_page time; /* the host's copy */
 	uint64_t counter_offset; /* guest counter = host counter + offset */
