@@ -140,7 +140,7 @@ def _undefined(objects: list[Path]) -> list[str]:
     return missing
 
 
-class build_ext(SetuptoolsBuildExt):  # type: ignore[misc]  # noqa: N801 (setuptools' name)
+class build_ext(SetuptoolsBuildExt):  # type: ignore[misc]
     """setuptools' command: the extension by :func:`build`, then the guests that the package carries."""
 
     def build_extension(self, ext: object) -> None:
