@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Asynchronous file I/O for back ends: requests are started in a batch, carried out wholly or
+ * failed, and collected in a batch, by one thread.  Two engines do the work: io_uring, and a pool of
+ * threads where that is refused.  It knows nothing of disks or queues: who calls owns the requests,
+ * so nothing is allocated once an aio exists.
+ */
+#ifndef PARAVIRT_AIO_H
+#define PARAVIRT_AIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define PV_AIO_AUTO 0
+#define PV_AIO_URING 1
+#define PV_AIO_THREADS 2
+
+#define PV_AIO_READ 0
+#define PV_AIO_WRITE 1
+#define PV_AIO_SYNC 2 /* data of earlier writes to stable storage */
+#define PV_AIO_DISCARD 3 /* contents may vanish; done although the file cannot */
+#define PV_AIO_ZERO 4 /* contents are zeros, blocks stay if the file can */
+#define PV_AIO_ZERO_UNMAP 5 /* contents are zeros, blocks may go */
+
+struct pv_aio;
+
+/* One operation. Its memory and its segments stay the caller's, untouched until it is collected. */
+struct pv_aio_request {
+	uint32_t operation; /* one of PV_AIO_, changes if the file cannot do it */
+	uint32_t durable; /* 1: a write is on stable storage when done */
+	int fd;
+	int error; /* when collected: 0 or an errno; a file that ended early is EIO */
+	uint64_t offset_bytes; /* of what is left, in the file */
+	uint64_t size_bytes; /* left to do; what segments hold for READ and WRITE */
+	struct iovec *segments; /* first one left; used up as the request goes on */
+	uint32_t segment_count;
+	struct pv_aio_request *next; /* the engine's */
+};
+
+/* At most depth requests at a time. wake_fd: an eventfd that ends pv_aio_wait. NULL with errno set if refused. */
+struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth, int wake_fd);
+/* None may be in flight. */
+void pv_aio_destroy(struct pv_aio *aio);
+/* PV_AIO_URING or PV_AIO_THREADS. */
+uint32_t pv_aio_engine(const struct pv_aio *aio);
+/* Accepts a request; it begins with the next pv_aio_submit or pv_aio_wait. */
+void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request);
+void pv_aio_submit(struct pv_aio *aio);
+/* Takes requests that are done, up to count; how many. Does not wait. */
+uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
+/* Waits until a request is done or wake_fd was written, whose count it takes. It may return early. */
+void pv_aio_wait(struct pv_aio *aio);
+/* While set, requests that need several operations fail with ECANCELED after the one that runs. */
+void pv_aio_cancel(struct pv_aio *aio, bool cancel);
+
+#endif

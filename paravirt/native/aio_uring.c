@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The io_uring engine.  One thread creates, uses and destroys it, so completions are worked off in
+ * that thread when it looks for them (DEFER_TASKRUN) instead of interrupting it.
+ */
+#include "aio_engine.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Threads that the kernel may take for operations that cannot be started without blocking. */
+#define WORKERS 4u
+
+struct uring {
+	struct pv_aio aio;
+	struct io_uring ring;
+	bool watching; /* a poll of wake_fd is under way; its completion has no user data */
+};
+
+static struct uring *uring_of(struct pv_aio *aio)
+{
+	return (struct uring *)aio;
+}
+
+static void uring_destroy(struct pv_aio *aio)
+{
+	io_uring_queue_exit(&uring_of(aio)->ring);
+	free(aio);
+}
+
+/* The ring has room for every request and the poll at once, and each has one entry at a time: never NULL. */
+static struct io_uring_sqe *take_entry(struct uring *uring)
+{
+	return io_uring_get_sqe(&uring->ring);
+}
+
+static void transfer(struct io_uring_sqe *sqe, const struct pv_aio_request *request, const struct pv_aio_step *step)
+{
+	bool one = step->segment_count == 1;
+	bool out = step->call == PV_STEP_WRITE;
+	int operation = one ? (out ? IORING_OP_WRITE : IORING_OP_READ) : (out ? IORING_OP_WRITEV : IORING_OP_READV);
+	const void *address = one ? step->segments->iov_base : (const void *)step->segments;
+	unsigned int length = one ? (unsigned int)step->size_bytes : step->segment_count;
+
+	io_uring_prep_rw(operation, sqe, request->fd, address, length, request->offset_bytes);
+	if (out && request->durable)
+		sqe->rw_flags = RWF_DSYNC;
+}
+
+static void uring_start(struct pv_aio *aio, struct pv_aio_request *request)
+{
+	struct io_uring_sqe *sqe = take_entry(uring_of(aio));
+	struct pv_aio_step step;
+
+	pv_aio_step(request, &step);
+	switch (step.call) {
+	case PV_STEP_SYNC:
+		io_uring_prep_fsync(sqe, request->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case PV_STEP_ALLOCATE:
+		io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, request->fd, NULL, (unsigned int)step.mode,
+				 request->offset_bytes);
+		sqe->addr = step.size_bytes;
+		break;
+	default:
+		transfer(sqe, request, &step);
+	}
+	io_uring_sqe_set_data(sqe, request);
+}
+
+static void uring_submit(struct pv_aio *aio)
+{
+	/* What the kernel does not take now stays in the ring and goes with the next call. */
+	if (io_uring_sq_ready(&uring_of(aio)->ring) > 0)
+		io_uring_submit(&uring_of(aio)->ring);
+}
+
+static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count)
+{
+	struct uring *uring = uring_of(aio);
+	struct io_uring_cqe *cqe;
+	uint32_t done = 0;
+
+	while (done < count && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+		struct pv_aio_request *request = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+
+		io_uring_cqe_seen(&uring->ring, cqe);
+		if (!request) {
+			uring->watching = false;
+			pv_aio_woken(aio);
+		} else if (pv_aio_step_done(aio, request, result)) {
+			requests[done++] = request;
+		} else {
+			uring_start(aio, request);
+		}
+	}
+	return done;
+}
+
+static void uring_wait(struct pv_aio *aio)
+{
+	static const struct timespec moment = { .tv_nsec = 1000000 };
+	struct uring *uring = uring_of(aio);
+	int result;
+
+	if (!uring->watching) {
+		struct io_uring_sqe *sqe = take_entry(uring);
+
+		io_uring_prep_poll_add(sqe, aio->wake_fd, POLLIN);
+		io_uring_sqe_set_data(sqe, NULL);
+		uring->watching = true;
+	}
+	result = io_uring_submit_and_wait(&uring->ring, 1);
+	if (result < 0 && result != -EINTR)
+		nanosleep(&moment, NULL); /* The kernel lacks memory: try again. */
+}
+
+static const struct pv_aio_engine uring_engine = {
+	.kind = PV_AIO_URING,
+	.destroy = uring_destroy,
+	.start = uring_start,
+	.submit = uring_submit,
+	.collect = uring_collect,
+	.wait = uring_wait,
+};
+
+struct pv_aio *pv_aio_uring_create(uint32_t depth, int wake_fd)
+{
+	struct uring *uring = calloc(1, sizeof(*uring));
+	unsigned int workers[2] = { WORKERS, WORKERS };
+	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+	int result;
+
+	if (!uring)
+		return NULL;
+	uring->aio = (struct pv_aio){ .engine = &uring_engine, .wake_fd = wake_fd };
+	result = io_uring_queue_init(depth + 1, &uring->ring, flags);
+	if (result == -EINVAL) /* Linux before 6.1 */
+		result = io_uring_queue_init(depth + 1, &uring->ring, 0);
+	if (result < 0) {
+		free(uring);
+		errno = -result;
+		return NULL;
+	}
+	io_uring_register_iowq_max_workers(&uring->ring, workers);
+	return &uring->aio;
+}

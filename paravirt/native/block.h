@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * virtio-blk over a file or block device: one thread per disk between a virtqueue and an aio.  The
+ * file is opened, locked and measured by the caller, who also fills the configuration space.
+ */
+#ifndef PARAVIRT_BLOCK_H
+#define PARAVIRT_BLOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host.h"
+
+#define PV_BLOCK_ID_BYTES 20
+#define PV_BLOCK_RANGES 16 /* segments of a discard or write-zeroes */
+#define PV_BLOCK_DISCARD_SECTORS 0x200000 /* most of one segment: 1 GiB */
+#define PV_BLOCK_ZEROES_SECTORS 0x10000 /* 32 MiB: they may have to be written */
+#define PV_BLOCK_SLOWEST_POLL_NS 10000000
+
+struct pv_block_options {
+	int fd; /* stays the caller's, open until pv_block_destroy */
+	int unaligned_fd; /* O_DIRECT: the same file without it, for requests not aligned; else -1 */
+	uint32_t alignment_bytes; /* O_DIRECT: of address, offset and length; else 1 */
+	uint32_t engine; /* one of PV_AIO_ */
+	uint32_t read_only;
+	uint64_t capacity_sectors;
+	uint64_t poll_ns; /* longest look for work before the thread sleeps; 0: none */
+	char id[PV_BLOCK_ID_BYTES]; /* serial number, padded with NUL */
+	struct pv_trace *trace; /* track of this disk, or NULL; the disk's thread writes it */
+};
+
+struct pv_block_statistics {
+	uint64_t requests; /* completed, whatever their status */
+	uint64_t errors; /* of those, with another status than OK */
+	uint64_t read_bytes;
+	uint64_t written_bytes;
+	uint64_t batches; /* groups of requests handed to the engine at once */
+	uint64_t interrupts; /* groups of completions that the driver was told of */
+	uint64_t polls; /* looks for work that found it */
+	uint64_t poll_ns; /* time spent looking */
+	uint64_t sleeps;
+};
+
+struct pv_block;
+
+/*
+ * Makes a disk of a device whose queue 0 has its doorbell_fd, sets its ops and opaque, and starts the
+ * disk's thread, which waits for DRIVER_OK.  NULL: error says why, in one line.
+ */
+struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block_options *options, char *error,
+				 size_t error_bytes);
+/* Ends the thread after I/O in flight. No op of the device may run or follow. */
+void pv_block_destroy(struct pv_block *block);
+/* PV_AIO_URING or PV_AIO_THREADS: what was chosen. */
+uint32_t pv_block_engine(const struct pv_block *block);
+void pv_block_get_statistics(const struct pv_block *block, struct pv_block_statistics *statistics);
+
+#endif
