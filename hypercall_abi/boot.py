@@ -102,7 +102,10 @@ RULES = (
     Rule(
         "BOOT-1", "RDI holds the address of the boot information; other general registers are zero; interrupts are on."
     ),
-    Rule("BOOT-2", "64-bit mode; memory and device windows are mapped one to one, page zero not at all."),
+    Rule(
+        "BOOT-2",
+        "The guest is entered in 64-bit mode; memory and device windows are mapped one to one, page zero not at all.",
+    ),
     Rule("BOOT-3", "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED."),
     Rule("BOOT-4", "Segments are mapped readable, writable and executable as their program headers say."),
     Rule(
