@@ -1,0 +1,124 @@
+"""The wheel and the source distribution give a working `paravirt` with the guests inside.
+
+Offline: built and installed without build isolation, and the new environment borrows this one's
+dependencies, whose names are checked against the metadata.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GUESTS = {"hello", "demo"}
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def built(kind: str, source: Path, out: Path) -> Path:
+    """Has the build backend make a `kind` (wheel or sdist) of the tree `source`."""
+    script = f"import setuptools.build_meta as b; print(b.build_{kind}({str(out)!r}))"
+    out.mkdir()
+    return out / run(sys.executable, "-c", script, cwd=source).splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, made from a copy of what git knows, so that nothing built slips in."""
+    place = tmp_path_factory.mktemp("sdist")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split("\0")
+    for name in names:
+        if name and (ROOT / name).is_file():
+            copy = place / "tree" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((ROOT / name).read_bytes())
+            copy.chmod((ROOT / name).stat().st_mode)
+    return built("sdist", place / "tree", place / "out")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, made from the source distribution: both are known to be complete."""
+    place = tmp_path_factory.mktemp("wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(place, filter="data")
+    (tree,) = place.iterdir()
+    return built("wheel", tree, place / "out")
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel in it; its directory bin."""
+    place = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", "--without-pip", place, cwd=place)
+    inside = run(
+        place / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=place
+    ).strip()
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", place / "bin/python"]
+    run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=place)
+    Path(inside, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place / "bin"
+
+
+def test_the_sdist_holds_every_source(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    for needed in (
+        "hypercall_abi/include/paravirt_abi.h",
+        "paravirt/native/host.h",
+        "guest_drivers/Makefile",
+        "LICENSE",
+    ):
+        assert needed in names
+    assert not [name for name in names if name.endswith((".so", ".o", ".elf"))]
+
+
+def test_the_wheel_holds_extension_guests_and_what_builds_guests(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert [name for name in names if name.startswith("paravirt/_native.") and name.endswith(".so")]
+    assert {f"paravirt/guests/{guest}.elf" for guest in GUESTS} <= names
+    assert {"hypercall_abi/include/paravirt_abi.h", "guest_drivers/Makefile"} <= names
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+def test_the_command_works(installed: Path, tmp_path: Path) -> None:
+    assert "paravirt run" in run(installed / "paravirt", "--help", cwd=tmp_path)
+    for guest in sorted(GUESTS):
+        assert run(installed / "paravirt", "inspect", guest, cwd=tmp_path)
+
+
+def test_what_is_installed_is_what_runs(installed: Path, tmp_path: Path) -> None:
+    where = run(installed / "python", "-c", "import paravirt._native as n; print(n.__file__)", cwd=tmp_path).strip()
+    assert Path(where).is_relative_to(installed.parent)
+
+
+def test_the_metadata_names_the_dependencies(installed: Path, tmp_path: Path) -> None:
+    script = "from importlib.metadata import requires; print(*requires('paravirt'))"
+    words = run(installed / "python", "-c", script, cwd=tmp_path).split()
+    assert {word.split(">=")[0] for word in words} == {"cffi", "construct", "pyelftools"}
+
+
+def test_guests_can_be_built_from_what_is_installed(installed: Path, tmp_path: Path) -> None:
+    script = "import paravirt; print(list(paravirt.__path__)[0])"
+    drivers = Path(run(installed / "python", "-c", script, cwd=tmp_path).strip()).parent / "guest_drivers"
+    run("make", "-s", "-C", drivers, f"OUT={tmp_path / 'guests'}", cwd=tmp_path)
+    assert {path.stem for path in (tmp_path / "guests").glob("*.elf")} >= GUESTS
+
+
+@pytest.mark.kvm
+def test_an_installed_guest_runs(installed: Path, tmp_path: Path) -> None:
+    run(installed / "paravirt", "run", "hello", "--timeout", "20", cwd=tmp_path)
