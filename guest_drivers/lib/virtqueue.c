@@ -91,12 +91,13 @@ static bool valid(const struct pv_virtq *queue, const struct pv_virtq_buffer *bu
 
 static struct pv_virtq_desc descriptor(const struct pv_virtq_buffer *buffer, bool last, uint16_t next)
 {
-	uint64_t flags = (buffer->write ? PV_DESC_F_WRITE : 0u) | (last ? 0u : PV_DESC_F_NEXT);
+	uint16_t write = buffer->write ? (uint16_t)PV_DESC_F_WRITE : 0;
+	uint16_t more = last ? 0 : (uint16_t)PV_DESC_F_NEXT;
 
 	return (struct pv_virtq_desc){
 		.gpa = buffer->gpa,
 		.size_bytes = buffer->size_bytes,
-		.flags = (uint16_t)flags,
+		.flags = write | more,
 		.next = last ? 0 : next,
 	};
 }

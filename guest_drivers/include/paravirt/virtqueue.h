@@ -62,10 +62,10 @@ extern "C" {
 #define PV_VIRTQ_RING_ALIGN 64
 
 /* Offset of the used ring: behind descriptors and available ring, on a cache line of its own. */
-#define PV_VIRTQ_USED_OFFSET(size) (((size_t)(size)*18 + 6 + 63) & ~(size_t)63)
+#define PV_VIRTQ_USED_OFFSET(size) ((18 * (size_t)(size) + 6 + 63) & ~(size_t)63)
 
 /* Bytes of memory for the ring of a queue of `size` descriptors; a constant if size is. */
-#define PV_VIRTQ_RING_BYTES(size) (PV_VIRTQ_USED_OFFSET(size) + 6 + (size_t)(size)*8)
+#define PV_VIRTQ_RING_BYTES(size) (PV_VIRTQ_USED_OFFSET(size) + 6 + 8 * (size_t)(size))
 
 /**
  * struct pv_virtq_buffer - one piece of a chain
