@@ -111,16 +111,23 @@ def read_image(path: Path) -> memoryview:
     """The bytes of the file `path`.  Raises ImageUnreadable; never blocks on a FIFO or a device."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageUnreadable(f"the image {path} is not a regular file; give an ELF file")
-            if status.st_size > IMAGE_MOST_BYTES:
-                raise ImageUnreadable(f"the image {path} is larger than {show_size(IMAGE_MOST_BYTES)}; strip it")
-            return memoryview(file.read(IMAGE_MOST_BYTES))
+        try:
+            return _read_file(fd, path)
+        finally:
+            os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageUnreadable(f"cannot read the image {path}: {reason}; check the path") from error
+
+
+def _read_file(fd: int, path: Path) -> memoryview:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageUnreadable(f"the image {path} is not a regular file; give an ELF file")
+    if status.st_size > IMAGE_MOST_BYTES:
+        raise ImageUnreadable(f"the image {path} is larger than {show_size(IMAGE_MOST_BYTES)}; strip it")
+    with open(fd, "rb", closefd=False) as file:
+        return memoryview(file.read(IMAGE_MOST_BYTES))
 
 
 def load_image(path: Path) -> Image:
