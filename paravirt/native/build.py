@@ -96,13 +96,14 @@ def _run(*command: str) -> None:
 
 
 def build(target: Path, work: Path, *, strict: bool = False, sanitize: bool = False) -> bool:
-    """Brings the shared object `target` up to date, with intermediate files in `work`; False if it was.
+    """Brings the shared object `target` up to date, with intermediate files beside `work`; False if it was.
 
     With `strict` a warning is an error; a user's compiler may be newer than what we know.
     Ends the process with the compiler's words if something does not compile.
     """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     flags = SANITIZED if sanitize else OPTIMISED
+    work = work.with_name("-".join((work.name, Path(compiler[0]).name, *(["sanitize"] if sanitize else []))))
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two developers' commands may run at once
@@ -158,9 +159,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=NATIVE.parent, metavar="DIR", help="directory of the result")
     args = parser.parse_args()
     target = args.out.resolve() / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if build(
-        target, ROOT / "build" / ("native-sanitize" if args.sanitize else "native"), strict=True, sanitize=args.sanitize
-    ):
+    if build(target, ROOT / "build" / "native", strict=True, sanitize=args.sanitize):
         print(f"built {os.path.relpath(target)}")
 
 

@@ -67,7 +67,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     inside = run(
         place / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=place
     ).strip()
-    pip = [sys.executable, "-m", "pip", "--quiet", "--python", place / "bin/python"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--python", place / "bin/python"]
     run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=place)
     Path(inside, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place / "bin"
