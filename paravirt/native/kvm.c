@@ -24,6 +24,33 @@ static int failed(struct pv_kvm *kvm, const char *step)
 	return errno ? -errno : -EIO;
 }
 
+#define CAPABILITY(capability, minimum, purpose) \
+	{ .name = #capability, .number = capability, .least = (minimum), .use = (purpose) }
+
+static const struct pv_capability capabilities[] = {
+	CAPABILITY(KVM_CAP_USER_MEMORY, 1, "guest memory"),
+	CAPABILITY(KVM_CAP_IRQCHIP, 1, "interrupt controllers in the kernel"),
+	CAPABILITY(KVM_CAP_IRQ_ROUTING, 1, "upcalls"),
+	CAPABILITY(KVM_CAP_IRQFD, 1, "upcalls"),
+	CAPABILITY(KVM_CAP_IOEVENTFD, 1, "doorbells"),
+	CAPABILITY(KVM_CAP_SYNC_REGS, KVM_SYNC_X86_REGS, "arguments of calls"),
+	CAPABILITY(KVM_CAP_IMMEDIATE_EXIT, 1, "stopping a vCPU"),
+	CAPABILITY(KVM_CAP_MP_STATE, 1, "starting vCPUs"),
+	CAPABILITY(KVM_CAP_GET_TSC_KHZ, 1, "the time page"),
+};
+
+const struct pv_capability *pv_kvm_capability(uint32_t n)
+{
+	return n < sizeof(capabilities) / sizeof(capabilities[0]) ? &capabilities[n] : NULL;
+}
+
+int pv_kvm_vcpus_most(int system_fd)
+{
+	int most = pv_kvm_check(system_fd, KVM_CAP_MAX_VCPUS);
+
+	return most > 0 ? most : pv_kvm_check(system_fd, KVM_CAP_NR_VCPUS);
+}
+
 int pv_kvm_check(int system_fd, uint32_t capability)
 {
 	int answer = ioctl(system_fd, KVM_CHECK_EXTENSION, (unsigned long)capability);

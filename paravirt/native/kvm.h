@@ -74,8 +74,20 @@ int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t valu
 int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line);
 /* Runs the vCPU in this thread until it stops for good. Releases nothing. */
 void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *exit);
-/* A capability of KVM, as KVM_CHECK_EXTENSION answers; negative errno if it cannot be asked. */
+/* A capability that this host needs (or only likes), by <linux/kvm.h>'s name for it. */
+struct pv_capability {
+	const char *name;
+	uint32_t number;
+	uint32_t least; /* that KVM_CHECK_EXTENSION must answer; 0: not needed */
+	const char *use;
+};
+
+/* The n-th of them, NULL past the end. */
+const struct pv_capability *pv_kvm_capability(uint32_t n);
+/* As KVM_CHECK_EXTENSION answers; negative errno if it cannot be asked. */
 int pv_kvm_check(int system_fd, uint32_t capability);
+/* How many vCPUs a machine may have. */
+int pv_kvm_vcpus_most(int system_fd);
 uint64_t pv_kvm_counter_hz(struct pv_vcpu *vcpu);
 
 #endif

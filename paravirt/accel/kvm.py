@@ -1,0 +1,95 @@
+"""The accelerator KVM: a virtual machine's descriptors over the C core, with errors as types."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from .._native import ffi, lib
+from ..boot.layout import Layout
+from ..config import MachineConfig
+from ..errors import HostCallFailed, HostError, HostLimit, KvmForbidden, KvmMissing, KvmTooOld
+
+
+class Kvm:
+    """One virtual machine.  ``native`` is the C core's ``struct pv_kvm *``."""
+
+    def __init__(self, config: MachineConfig, machine: Any) -> None:
+        self.native = ffi.new("struct pv_kvm *")
+        self._path = config.kvm_device
+        try:
+            self._check(lib.pv_kvm_create(self.native, os.fsencode(config.kvm_device), machine))
+            self._check_capabilities(config)
+        except HostError:
+            lib.pv_kvm_destroy(self.native)
+            raise
+
+    def _check(self, result: int) -> None:
+        if result >= 0:
+            return
+        step, reason = ffi.string(self.native.failed).decode(), os.strerror(-result)
+        if step == "open" and -result in (errno.EACCES, errno.EPERM):
+            raise KvmForbidden(f"no permission to open {self._path}; add this user to its group: usermod -aG kvm USER")
+        if step == "open":
+            raise KvmMissing(
+                f"cannot open {self._path}: {reason}; load the module kvm_intel or kvm_amd, or see `paravirt doctor`"
+            )
+        if step == "KVM_GET_API_VERSION":
+            raise KvmMissing(f"{self._path} is not KVM; see `paravirt doctor`")
+        raise HostCallFailed(f"KVM refused {step}: {reason}; see `paravirt doctor`")
+
+    def _check_capabilities(self, config: MachineConfig) -> None:
+        fd = self.native.system_fd
+        for name, least, answer, use in capabilities(fd):
+            if answer < least:
+                raise KvmTooOld(f"{self._path} lacks {name}, needed for {use}; use a newer kernel")
+        most = lib.pv_kvm_vcpus_most(fd)
+        if config.vcpus > most:
+            raise HostLimit(f"{config.vcpus} vCPUs: KVM here allows {most}; give less with --vcpus")
+
+    def add_memory(self, gpa: int, size_bytes: int, hva: Any) -> None:
+        """Makes host memory at `hva` guest memory at `gpa`."""
+        self._check(lib.pv_kvm_add_memory(self.native, gpa, size_bytes, hva))
+
+    def set_entry(self, layout: Layout) -> None:
+        """How vCPUs are entered; before the first is created."""
+        entry = self.native.entry
+        entry.mode = layout.mode
+        entry.page_table_gpa = layout.page_table_gpa
+        entry.gdt_gpa, entry.gdt_bytes = layout.gdt_gpa, layout.gdt_bytes
+        entry.idt_gpa = layout.idt_gpa
+        entry.tss_gpa, entry.tss_bytes, entry.tss_stride_bytes = layout.tss_gpa, layout.tss_bytes, 4096
+        if layout.mode != lib.PV_MODE_PVH:
+            self.native.boot_info_gpa = layout.boot_info_gpa
+
+    def add_vcpu(self, vcpu: Any) -> None:
+        """Creates KVM's side of a ``struct pv_vcpu *``."""
+        self._check(lib.pv_kvm_vcpu_create(self.native, vcpu))
+
+    def add_doorbell(self, fd: int, device: int, queue: int) -> None:
+        """The kernel signals `fd` when the guest rings the doorbell for a queue."""
+        self._check(lib.pv_kvm_doorbell(self.native, fd, device << 16 | queue))
+
+    def add_mmio_doorbell(self, fd: int, gpa: int, queue: int) -> None:
+        """The same for a write of `queue` to a virtio-mmio register at `gpa`."""
+        self._check(lib.pv_kvm_mmio_doorbell(self.native, fd, gpa, queue))
+
+    def add_line(self, fd: int, line: int) -> None:
+        """The kernel raises an interrupt line when `fd` is signalled."""
+        self._check(lib.pv_kvm_line(self.native, fd, line))
+
+    def close(self) -> None:
+        """After the last vCPU is destroyed."""
+        lib.pv_kvm_destroy(self.native)
+
+
+def capabilities(system_fd: int) -> list[tuple[str, int, int, str]]:
+    """(name, least answer needed, answer, use) of what this host needs of KVM."""
+    listed, n = [], 0
+    while (capability := lib.pv_kvm_capability(n)) != ffi.NULL:
+        answer = lib.pv_kvm_check(system_fd, capability.number)
+        name, use = ffi.string(capability.name).decode(), ffi.string(capability.use).decode()
+        listed.append((name, capability.least, answer, use))
+        n += 1
+    return listed

@@ -1,0 +1,270 @@
+"""A virtual machine: what owns memory, vCPUs and devices, from an image to its end.
+
+    with Machine(MachineConfig(Path("guest.elf"))) as machine:
+        outcome = machine.run()
+
+Threads: one per vCPU and one for timers, in C with the GIL released; slow devices have one in Python.
+The thread that calls :meth:`Machine.run` only waits, so that signals find it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from hypercall_abi import SERVICES, STATUS
+
+from ._native import ffi, lib
+from .accel.kvm import Kvm
+from .boot.image import check_against_host, load_image
+from .boot.layout import Layout, lay_out
+from .boot.manifest import plan_devices
+from .config import MachineConfig, check_host
+from .errors import GuestCrashed, GuestReset, GuestTimeout, ParavirtError, WatchdogExpired
+from .memory import GuestMemory
+from .outcome import Outcome, Statistics
+from .services import handle
+from .services.console import Console
+from .services.system import CrashReport
+from .trace import Tracer
+from .vcpu import Vcpu
+from .virtio import VirtioDevices
+
+RESETS_MOST = 100
+PAGE_BYTES = 4096
+NEVER_NS = (1 << 64) - 1
+
+
+class Machine:
+    """One virtual machine, made as `config` says.  Raises ParavirtError when it cannot be made.
+
+    A context manager: leaving it stops the guest and gives everything back.
+    """
+
+    def __init__(self, config: MachineConfig) -> None:
+        self.config = config
+        check_host(config)
+        self.image = load_image(config.image)
+        self._denied = config.denied()
+        check_against_host(self.image, self.offered())
+        self.plan = plan_devices(self.image, config.disks)
+        self.console = Console(config.console, config.console_input)
+        self._changed = threading.Condition()
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._watchdog_at = float("inf")
+        self._started_ns = 0
+        self._resources = ExitStack()
+        self._threads: list[threading.Thread] = []
+        self.vcpus: list[Vcpu] = []
+
+    def offered(self) -> dict[int, int]:
+        """Services offered to this guest: number → features."""
+        return {s.number: 0 for s in SERVICES.values() if s.number not in self._denied.services}
+
+    def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        self._resources.close()
+
+    # ---- making it ----
+
+    def _build(self) -> None:
+        """Everything of one life of the machine; what it takes is given back by ``_resources``."""
+        config, give_back = self.config, self._resources.callback
+        self.native: Any = ffi.new("struct pv_machine *")
+        lib.pv_machine_init(self.native)
+        self._handle = ffi.new_handle(self)
+        self.native.opaque = self._handle
+        self.memory = GuestMemory(config.memory_bytes, ffi.addressof(self.native, "memory"))
+        give_back(self.memory.close)
+        self.kvm = Kvm(config, self.native)
+        give_back(self.kvm.close)
+        for gpa, size in self.memory.ranges:
+            self.kvm.add_memory(gpa, size, self.memory.hva(gpa, size))
+        windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0
+        self.layout = lay_out(config, self.image, self.memory, windows)
+        self._offer()
+        self.kvm.set_entry(self.layout)
+        self._add_vcpus(self.layout)
+        self.tracer = Tracer(config.trace) if config.trace else None
+        if self.tracer:
+            give_back(self.tracer.close)
+            for vcpu in self.vcpus:
+                vcpu.native.trace = self.tracer.track(f"vCPU {vcpu.index}")
+        self.devices = VirtioDevices(self, windows > 0)
+        give_back(self.devices.close)
+        self.devices.add(self.plan)
+
+    def _offer(self) -> None:
+        native, budgets = self.native, self.config.budgets
+        for number, features in self.offered().items():
+            native.services |= 1 << number
+            native.offered[number] = features
+        for number, mask in self._denied.calls.items():
+            native.denied[number] = mask
+        native.poison = self.config.poison
+        native.poison_seed = secrets.randbits(64) | 1
+        native.trace_mark_budget = budgets.trace_marks
+        native.doorbell_budget = budgets.doorbells_per_second
+        native.ops.call = lib.pv_py_call
+        self._boot_info = ffi.from_buffer(self.layout.boot_info)
+        native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
+        native.boot_info_bytes = len(self.layout.boot_info)
+        native.time_page = ffi.cast("struct pv_time_page *", self.memory.hva(self.layout.time_page_gpa, PAGE_BYTES))
+
+    def _add_vcpus(self, layout: Layout) -> None:
+        self.vcpus = []
+        for index in range(self.config.vcpus):
+            page = self.memory.hva(layout.vcpu_pages_gpa + index * PAGE_BYTES, PAGE_BYTES)
+            vcpu = Vcpu(index, self.native, page)
+            self.vcpus.append(vcpu)
+            self.native.vcpus[index] = vcpu.native
+            self.native.vcpu_count = index + 1
+            self._resources.callback(lib.pv_kvm_vcpu_destroy, vcpu.native)
+            self.kvm.add_vcpu(vcpu.native)
+
+    # ---- running it ----
+
+    def start(self) -> None:
+        """Lets the guest run; returns at once."""
+        boot = self.layout.boot_info_gpa
+        self.vcpus[0].set_start(self.image.entry_gpa, boot)
+        self.native.running = 1
+        self._started_ns = time.monotonic_ns()
+        lib.pv_time_start(self.native, lib.pv_kvm_counter_hz(self.vcpus[0].native), 0)
+        timers = threading.Thread(target=lib.pv_timer_run, args=(self.native,), name="timers", daemon=True)
+        timers.start()
+        self._threads = [timers]
+        for vcpu in self.vcpus:
+            vcpu.begin(self._vcpu_ended)
+
+    def _vcpu_ended(self, _vcpu: Vcpu, error: ParavirtError | None) -> None:
+        if error:
+            self.fail(error)
+
+    def run(self) -> Outcome:
+        """Starts the guest and waits for its end; a reset starts it again.
+
+        Raises GuestCrashed, TripleFault, GuestTimeout, … and lets KeyboardInterrupt through; the guest
+        is stopped in every case.
+        """
+        until = time.monotonic() + self.config.timeout_s if self.config.timeout_s else float("inf")
+        for _ in range(RESETS_MOST + 1):
+            self.start()
+            try:
+                outcome = self.wait(until - time.monotonic())
+            finally:
+                self.stop()
+            if outcome.kind != "reset":
+                return outcome
+            self._resources.close()
+            self._outcome = None
+            self._watchdog_at = float("inf")
+            self._build()
+        raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
+
+    def wait(self, timeout_s: float = float("inf")) -> Outcome:
+        """Waits for the end of this life of the guest.  Raises as :meth:`run` does; after it, :meth:`stop`."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while self._outcome is None and self._error is None:
+                now = time.monotonic()
+                if now >= self._watchdog_at:
+                    raise WatchdogExpired("the guest's watchdog expired; the guest hangs, see --trace")
+                if now >= until:
+                    raise GuestTimeout(f"the guest did not end within {self.config.timeout_s:g} s; it was stopped")
+                self._changed.wait(min(until, self._watchdog_at, now + 3600) - now)
+        if self._error is not None:
+            raise self._error
+        assert self._outcome is not None
+        if self._outcome.report:
+            raise GuestCrashed(f"the guest crashed: {self._outcome.report}")
+        return self._outcome
+
+    def stop(self) -> None:
+        """Stops the guest and waits for its threads.  May be called from any thread but the machine's own."""
+        if not self._threads:
+            return
+        lib.pv_machine_end(self.native)
+        for vcpu in self.vcpus:
+            vcpu.join()
+        self.devices.stop()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        self.finish("stopped")
+
+    # ---- what services and devices report ----
+
+    def finish(
+        self,
+        kind: Literal["shutdown", "reset", "crash", "stopped"],
+        reason: str = "",
+        status: int = 0,
+        report: CrashReport | None = None,
+    ) -> None:
+        """The guest's life ends thus; the first one counts.  Any thread."""
+        with self._changed:
+            if self._outcome is None and self._error is None:
+                self._outcome = Outcome(kind, reason, status, report, self.statistics())
+            self._changed.notify_all()
+        lib.pv_machine_end(self.native)
+
+    def fail(self, error: BaseException) -> None:
+        """The guest's life ends with `error`, raised where it is waited for.  Any thread."""
+        with self._changed:
+            if self._outcome is None and self._error is None:
+                self._error = error
+            self._changed.notify_all()
+        lib.pv_machine_end(self.native)
+
+    def arm_watchdog(self, timeout_ns: int) -> None:
+        """0 disarms."""
+        with self._changed:
+            self._watchdog_at = time.monotonic() + timeout_ns / 1e9 if timeout_ns else float("inf")
+            self._changed.notify_all()
+
+    def console_write(self, data: bytes) -> bool:
+        """Console output of the guest; False if it is beyond the budget (CON-2)."""
+        state = self.native.state
+        with self._changed:
+            if state.console_bytes + len(data) > self.config.budgets.console_bytes:
+                return False
+            state.console_bytes += len(data)
+        self.console.write(data)
+        return True
+
+    def statistics(self) -> Statistics:
+        """Counts so far."""
+        state = self.native.state
+        return Statistics(
+            tuple(v.statistics for v in self.vcpus),
+            self.devices.statistics(),
+            state.console_bytes,
+            state.trace_marks,
+            time.monotonic_ns() - self._started_ns,
+        )
+
+
+@ffi.def_extern(error=STATUS.FAILED)  # type: ignore[untyped-decorator]
+def pv_py_call(vcpu: Any, call: int, args: Any, value: Any) -> int:
+    """A call without a handler in C, from its vCPU's thread."""
+    machine: Machine = ffi.from_handle(vcpu.machine.opaque)
+    try:
+        status, value[0] = handle(machine, vcpu.index, call, args)
+    except BaseException as error:  # a bug of ours: it ends the machine, not the process
+        machine.fail(error)
+        return STATUS.FAILED
+    return status

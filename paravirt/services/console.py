@@ -1,0 +1,54 @@
+"""Service console: the guest's text to whoever listens, within the machine's budget."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING
+
+from hypercall_abi import STATUS
+
+if TYPE_CHECKING:
+    from ..machine import Machine
+
+
+class Console:
+    """Where console output goes and input comes from; also for the virtio console.
+
+    `source` is all the input there is, or a file descriptor that is read without waiting.
+    """
+
+    def __init__(self, sink: object, source: bytes | int) -> None:
+        self._sink = sink
+        self._source = source if isinstance(source, int) else None
+        self._waiting = b"" if isinstance(source, int) else source
+
+    def write(self, data: bytes) -> None:
+        """Hands `data` on."""
+        if callable(self._sink):
+            self._sink(data)
+
+    def read(self, size_bytes: int) -> bytes:
+        """Up to `size_bytes` of waiting input (CON-3)."""
+        if self._source is not None and select.select([self._source], [], [], 0)[0]:
+            data = os.read(self._source, size_bytes)
+            if not data:
+                self._source = None  # the end of the input
+            return data
+        data, self._waiting = self._waiting[:size_bytes], self._waiting[size_bytes:]
+        return data
+
+
+def write(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int, int]:
+    """All bytes or none (CON-1); beyond the budget none (CON-2)."""
+    if not machine.console_write(machine.memory.read(gpa, size_bytes) if size_bytes else b""):
+        return STATUS.QUOTA, 0
+    return STATUS.OK, size_bytes
+
+
+def read(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int, int]:
+    """What is waiting."""
+    data = machine.console.read(size_bytes) if size_bytes else b""
+    if data:
+        machine.memory.write(gpa, data)
+    return STATUS.OK, len(data)

@@ -1,0 +1,50 @@
+"""Service memory: populate and discard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hypercall_abi import STATUS
+from hypercall_abi.services.memory import MEMORY_RANGE
+
+if TYPE_CHECKING:
+    from ..machine import Machine
+
+PAGE_BYTES = 4096
+
+
+def _ranges(machine: Machine, gpa: int, count: int) -> list[tuple[int, int]] | int:
+    """The ranges, copied once and checked all before any is touched (MEM-1, MEM-2); or a status."""
+    if not count:
+        return []
+    copy = machine.memory.read(gpa, count * MEMORY_RANGE.size)
+    listed = [MEMORY_RANGE.parse(copy[at : at + MEMORY_RANGE.size]) for at in range(0, len(copy), MEMORY_RANGE.size)]
+    for r in listed:
+        if r.gpa % PAGE_BYTES or r.size_bytes % PAGE_BYTES:
+            return STATUS.UNALIGNED
+        if not machine.memory.contains(r.gpa, r.size_bytes):
+            return STATUS.BAD_ADDRESS
+    return [(r.gpa, r.size_bytes) for r in listed if r.size_bytes]
+
+
+def _each(machine: Machine, gpa: int, count: int, act: Callable[[int, int], None]) -> tuple[int, int]:
+    ranges = _ranges(machine, gpa, count)
+    if isinstance(ranges, int):
+        return ranges, 0
+    try:
+        for start, size in ranges:
+            act(start, size)
+    except OSError:
+        return STATUS.NO_MEMORY, 0
+    return STATUS.OK, count
+
+
+def populate(machine: Machine, _vcpu: int, gpa: int, count: int) -> tuple[int, int]:
+    """Backs the ranges now."""
+    return _each(machine, gpa, count, machine.memory.populate)
+
+
+def discard(machine: Machine, _vcpu: int, gpa: int, count: int) -> tuple[int, int]:
+    """Gives the ranges' pages back to the host (MEM-3)."""
+    return _each(machine, gpa, count, machine.memory.discard)

@@ -1,0 +1,99 @@
+"""A machine's timeline as a file for chrome://tracing or Perfetto: one track per vCPU and device.
+
+The C core puts events into rings; a thread here takes them out and writes JSON as it goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from hypercall_abi import SERVICES, STATUS
+from hypercall_abi.devices import BLOCK_REQUEST
+
+from ._native import ffi, lib
+from .errors import OutputError
+
+RING_EVENTS = 1 << 14
+TAKE_EVENTS = 1024
+PERIOD_S = 0.02
+
+EXIT_REASONS = {2: "io", 5: "hlt", 6: "mmio", 8: "shutdown", 10: "interrupted", 17: "internal error"}
+
+
+class Tracer:
+    """Writes the trace to `path`, which is made at once.  Raises OutputError if it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write the trace to {path}: {error.strerror}; give another --trace") from error
+        self._tracks: list[tuple[Any, Any]] = []
+        self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
+        self._names = {s.id(c): f"{s.name}.{c.name}" for s in SERVICES.values() for c in s.calls}
+        self._first = True
+        self._file.write('{"traceEvents":[\n')
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="trace", daemon=True)
+        self._thread.start()
+
+    def track(self, name: str) -> Any:
+        """A new track, as the C core's ``struct pv_trace *``."""
+        events = ffi.new("struct pv_trace_event[]", RING_EVENTS)
+        native = ffi.new("struct pv_trace *", {"events": events, "size": RING_EVENTS})
+        number = len(self._tracks)
+        self._tracks.append((native, events))
+        self._write({"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": number, "args": {"name": name}})
+        return native
+
+    def close(self) -> None:
+        """Writes what is left.  The machine's threads have ended."""
+        self._closing.set()
+        self._thread.join()
+        lost = sum(native.lost for native, _ in self._tracks)
+        self._file.write(f'\n],"displayTimeUnit":"ns","otherData":{{"lost":{lost}}}}}\n')
+        self._file.close()
+
+    def _serve(self) -> None:
+        while not self._closing.wait(PERIOD_S):
+            self._drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        for number in range(len(self._tracks)):
+            native = self._tracks[number][0]
+            while count := lib.pv_trace_take(native, self._took, TAKE_EVENTS):
+                for i in range(count):
+                    self._write(self._event(number, self._took[i]))
+
+    def _write(self, event: dict[str, Any]) -> None:
+        if not self._first:
+            self._file.write(",\n")
+        self._first = False
+        self._file.write(json.dumps(event))
+
+    def _event(self, track: int, e: Any) -> dict[str, Any]:
+        event: dict[str, Any] = {"pid": os.getpid(), "tid": track, "ts": e.begin_ns / 1000}
+        text = bytes(ffi.buffer(e.text))[: e.id].decode("utf-8", "replace") if e.kind in _GUEST else ""
+        if e.kind == lib.PV_TRACE_MARK:
+            return event | {"ph": "i", "s": "t", "name": text or "mark", "args": {"value": e.value}}
+        if e.kind == lib.PV_TRACE_BEGIN:
+            return event | {"ph": "B", "name": text or "span"}
+        if e.kind == lib.PV_TRACE_END:
+            return event | {"ph": "E"}
+        event |= {"ph": "X", "dur": (e.end_ns - e.begin_ns) / 1000}
+        if e.kind == lib.PV_TRACE_CALL:
+            args = {f"arg{i}": hex(e.args[i]) for i in range(6)} | {"value": hex(e.value)}
+            name = self._names.get(e.id, f"unknown {e.id:#x}")
+            return event | {"name": name, "cat": "call", "args": {"status": STATUS.name_of(e.status)} | args}
+        if e.kind == lib.PV_TRACE_REQUEST:
+            name = BLOCK_REQUEST.name_of(e.id).lower()
+            return event | {"name": name, "cat": "request", "args": {"status": e.status, "bytes": e.value}}
+        return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}
+
+
+_GUEST = (lib.PV_TRACE_MARK, lib.PV_TRACE_BEGIN)

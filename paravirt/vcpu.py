@@ -1,0 +1,83 @@
+"""A vCPU: the C core's record of it, and the thread that runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ._native import ffi, lib
+from .errors import EntryFailed, GuestError, HostCallFailed, KvmInternalError, ParavirtError, TripleFault, UnknownExit
+from .outcome import VcpuStatistics
+
+Ended = Callable[["Vcpu", ParavirtError | None], None]
+
+
+class Vcpu:
+    """vCPU number `index`.  ``native`` is the C core's ``struct pv_vcpu *``; `page` its shared page."""
+
+    def __init__(self, index: int, machine: Any, page: Any) -> None:
+        self.index = index
+        self.native = ffi.new("struct pv_vcpu *")
+        self.native.index = index
+        self.native.machine = machine
+        self.native.page = ffi.cast("struct pv_vcpu_page *", page)
+        self.native.page.index = index
+        self.native.page.deadline_ns = self.native.state.deadline_ns = (1 << 64) - 1
+        self._thread: threading.Thread | None = None
+
+    def set_start(self, entry_gpa: int, argument: int) -> None:
+        """Has the vCPU begin at `entry_gpa` as soon as its thread runs: the boot vCPU."""
+        start = self.native.start
+        start.entry_gpa, start.stack_gpa, start.argument = entry_gpa, 0, argument
+        self.native.state.state = self.native.page.state = lib.PV_VCPU_STATE_RUNNING
+
+    def begin(self, ended: Ended) -> None:
+        """Starts its thread; `ended` is called from it at its end, with what went wrong if anything did."""
+        self._thread = threading.Thread(target=self._run, args=(ended,), name=f"vcpu{self.index}", daemon=True)
+        self._thread.start()
+
+    def _run(self, ended: Ended) -> None:
+        result = ffi.new("struct pv_exit *")
+        lib.pv_vcpu_run(self.native, result)
+        ended(self, exit_error(self.index, result))
+
+    def join(self) -> None:
+        """Waits for its thread."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def statistics(self) -> VcpuStatistics:
+        """Counts so far."""
+        return VcpuStatistics(self.native.calls, self.native.exits, self.native.upcalls)
+
+
+def exit_error(index: int, result: Any) -> ParavirtError | None:
+    """What a ``struct pv_exit`` means, as an error; None if the vCPU was stopped."""
+    where = f"vCPU {index} at rip {result.rip:#x}"
+    errors: dict[int, tuple[type[GuestError], str]] = {
+        lib.PV_EXIT_TRIPLE_FAULT: (
+            TripleFault,
+            f"triple fault on {where}: an exception with no gate that could take it; look there with objdump -d",
+        ),
+        lib.PV_EXIT_UNKNOWN: (
+            UnknownExit,
+            f"KVM exit reason {result.reason} on {where} is not known to this host; report it with the image",
+        ),
+        lib.PV_EXIT_INTERNAL: (
+            KvmInternalError,
+            f"KVM internal error {result.reason} on {where}: mostly an instruction that it cannot emulate; "
+            "try --privilege user",
+        ),
+        lib.PV_EXIT_ENTRY: (EntryFailed, f"the CPU refused the state of {where}: reason {result.detail:#x}"),
+    }
+    if result.kind == lib.PV_EXIT_STOPPED:
+        return None
+    if result.kind == lib.PV_EXIT_ERROR:
+        import os
+
+        return HostCallFailed(f"KVM_RUN failed on vCPU {index}: {os.strerror(result.reason)}; see `paravirt doctor`")
+    error, text = errors[result.kind]
+    return error(text)

@@ -1,0 +1,95 @@
+"""The virtio devices of a machine: back ends from ``devices/``, wired to one transport.
+
+The status machine and the queues are C (``native/status.c``, ``native/ring.c``); a back end knows
+queues; the transport is chosen here, once: doorbells and interrupts of calls or of virtio-mmio.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ._native import ffi, lib
+from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
+from .boot.manifest import PlannedDevice
+from .outcome import DeviceStatistics
+
+if TYPE_CHECKING:
+    from .devices.base import Device
+    from .machine import Machine
+
+MMIO_QUEUE_NOTIFY = 0x50
+
+
+class VirtioDevices:
+    """All devices of `machine`; `mmio` chooses the transport."""
+
+    def __init__(self, machine: Machine, mmio: bool) -> None:
+        self._machine = machine
+        self._mmio = mmio
+        self._fds: list[int] = []
+        self.devices: list[tuple[Device, Any]] = []
+
+    def add(self, plan: Sequence[PlannedDevice]) -> None:
+        """Makes the devices of `plan`.  Raises DiskError and HostError."""
+        if not plan:
+            return
+        from .devices import make_device  # a machine without devices starts without them
+
+        for planned in plan:
+            self._wire(make_device(planned, self._machine))
+
+    def _eventfd(self) -> int:
+        self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        return self._fds[-1]
+
+    def _wire(self, device: Device) -> None:
+        machine, kvm = self._machine, self._machine.kvm
+        native: Any = ffi.new("struct pv_device *")
+        lib.pv_device_init(native, machine.native)
+        index = machine.native.device_count
+        self.devices.append((device, native))
+        native.index = index
+        native.interrupt_fd = -1
+        if self._mmio:
+            native.mmio, native.mmio_gpa = 1, mmio_window_gpa(index)
+            native.interrupt_fd = self._eventfd()
+            kvm.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
+        device.attach(native)
+        for number in range(native.queue_count):
+            fd = native.queues[number].doorbell_fd = self._eventfd()
+            if self._mmio:
+                kvm.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
+            else:
+                kvm.add_doorbell(fd, index, number)
+        machine.native.devices[index] = native
+        machine.native.device_count = index + 1
+
+    def stop(self) -> None:
+        """No device works on guest memory afterwards.  The vCPUs have stopped."""
+        after = ffi.new("uint64_t *")
+        for _, native in self.devices:
+            lib.pv_device_set_status(native, 0, after)
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.stop()
+        for device, native in self.devices:
+            device.detach()
+            lib.pv_device_deinit(native)
+        self.devices = []
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def statistics(self) -> tuple[DeviceStatistics, ...]:
+        """Counts so far."""
+        listed = []
+        for device, native in self.devices:
+            fault = ffi.string(native.fault).decode() if native.fault != ffi.NULL else None
+            more = device.statistics()
+            listed.append(
+                DeviceStatistics(device.name, native.type, native.interrupts, native.doorbells, fault, more)
+            )
+        return tuple(listed)
