@@ -114,4 +114,9 @@ RULES = (
     Rule(
         "BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."
     ),
+    Rule("BOOT-7", "A record may be longer than this version declares; the guest reads the part that it knows."),
+    Rule(
+        "BOOT-8",
+        "There is one record each of ABI, MEMORY_MAP, VCPUS and PAGES, and END is last; others may be missing.",
+    ),
 )

@@ -125,7 +125,8 @@ RULES = (
     Rule("CALL-8", "RAX bits 63:32 are zero at the trap, or the call answers NOT_SUPPORTED."),
     Rule(
         "CALL-9",
-        "After a trap RCX, R8 to R11 are undefined; RBX, RBP, RSP, RSI, RDI and R12 to R15 are preserved.",
+        "After a trap by port RAX and RDX hold status and value, RCX and R8 to R11 are undefined, and every "
+        "other register is preserved.",
     ),
     Rule("CALL-10", "When the status is negative the value is undefined and nothing was done."),
     Rule("CALL-11", "Output memory beyond the returned length, up to the length offered, is undefined."),
@@ -135,6 +136,15 @@ RULES = (
         "Every address by which the host reaches guest memory is guest-physical; no call takes a guest "
         "virtual address. A guest's program addresses in a crash report and from vcpu.fault_address are "
         "numbers for people and for the guest; the host follows none of them.",
+    ),
+    Rule(
+        "CALL-14",
+        "Padding and meaningless flags of a record that the guest writes are zero, or the call answers INVALID.",
+    ),
+    Rule(
+        "CALL-15",
+        "A call is a full memory barrier on its vCPU: the host sees what the guest wrote before it, and after "
+        "it the guest sees what the host wrote.",
     ),
     Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED."),
 )

@@ -119,4 +119,5 @@ RULES = (
     Rule("BLK-4", "Data of reads and writes is a whole number of sectors, or the request fails with IO_ERROR."),
     Rule("BLK-5", "The length used counts the bytes written to guest memory, the status byte included."),
     Rule("BLK-6", "An unknown request type fails with UNSUPPORTED."),
+    Rule("BLK-7", "Flags that a range's request does not define fail with UNSUPPORTED, before any range is touched."),
 )

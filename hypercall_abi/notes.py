@@ -77,4 +77,8 @@ RULES = (
     Rule("NOTE-3", "A device not in the manifest is not offered; one in it and not OPTIONAL must be attached."),
     Rule("NOTE-4", "An image without Paravirt notes is a plain guest and is offered every device."),
     Rule("NOTE-5", "A required service or feature that the host does not offer refuses the image."),
+    Rule("NOTE-6", "A name in the manifest is not empty, is printable, and stands there once."),
+    Rule(
+        "NOTE-7", "The host's major version is the one required and its minor at least that, or it refuses the image."
+    ),
 )

@@ -15,7 +15,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "5d76c440f3bc3d240c191a42aa6fb506af30382ce3f3bc0eb8a6091372c480c3"
+#define PV_ABI_DIGEST "381e81185c8fac4ce4b9d97e37e3c14ef9c558710fde7c81133e29b158064f35"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -363,7 +363,7 @@
 
 /* Service vcpu: vCPU 0 runs from the start; the others are started by the guest, in the boot vCPU's mode. */
 #define PV_SERVICE_VCPU 5
-#define PV_CALL_VCPU_START 0x00050000 /* (vcpu, entry_gpa, stack_gpa, argument) -> zero. Starts a stopped vCPU: RIP, RSP and RDI as given, other general registers zero. */
+#define PV_CALL_VCPU_START 0x00050000 /* (vcpu, entry_gpa, stack_gpa, argument) -> zero. Starts a stopped vCPU with RIP, RSP and RDI as given. */
 #define PV_CALL_VCPU_STOP 0x00050001 /* () -> zero. Stops the calling vCPU. The last one to stop shuts the machine down with status 0. */
 #define PV_CALL_VCPU_YIELD 0x00050002 /* () -> zero. Gives the host's CPU away for a moment. */
 #define PV_CALL_VCPU_BLOCK 0x00050003 /* (deadline_ns) -> zero. Waits until upcall_pending is set or the deadline passes. */

@@ -107,4 +107,9 @@ RULES = (
     Rule("BATCH-2", "Entries are carried out in order; each has a completion, also when refused."),
     Rule("BATCH-3", "A submission with nonzero flags completes with INVALID."),
     Rule("BATCH-4", "The host copies a submission once, when its turn comes, and looks only at the copy."),
+    Rule(
+        "BATCH-5",
+        "base.batch answers CONTINUE between two entries once BATCH_NS have passed, or when the host wants the "
+        "vCPU; at least one entry was completed, and the guest calls again with the rest.",
+    ),
 )

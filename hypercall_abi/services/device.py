@@ -146,7 +146,7 @@ SERVICE = Service(
             "notify",
             "Tells the device that a queue has new buffers; the doorbell does the same for less.",
             (_DEVICE, _QUEUE),
-            statuses=("NOT_FOUND", "BAD_STATE"),
+            statuses=("NOT_FOUND", "BAD_STATE", "QUOTA"),
         ),
     ),
     FEATURE,
@@ -156,11 +156,40 @@ RULES = (
     Rule(
         "DEV-1", "A device starts in the state after reset; every change of status follows the virtio status machine."
     ),
-    Rule("DEV-2", "set_status that clears a bit other than by writing zero answers INVALID."),
+    Rule(
+        "DEV-2",
+        "device.set_status answers INVALID when it clears a bit other than by writing zero, sets NEEDS_RESET, or "
+        "sets a bit that is not defined.",
+    ),
     Rule("DEV-3", "FEATURES_OK is refused (stays clear) when a bit not offered was accepted or VERSION_1 was not."),
     Rule("DEV-4", "device.accept after FEATURES_OK answers BAD_STATE."),
-    Rule("DEV-5", "queue_setup before FEATURES_OK, after DRIVER_OK, or of an enabled queue answers BAD_STATE."),
-    Rule("DEV-6", "A configuration access beyond the space answers INVALID."),
+    Rule(
+        "DEV-5",
+        "device.queue_setup answers BAD_STATE before FEATURES_OK, after FAILED or NEEDS_RESET, for an enabled "
+        "queue, and after DRIVER_OK unless RING_RESET was agreed.",
+    ),
+    Rule(
+        "DEV-6",
+        "A configuration access beyond the space, or a write to bytes that the driver may not change, answers INVALID.",
+    ),
     Rule("DEV-7", "A fault of the driver in a queue sets NEEDS_RESET and stops the device, not the machine."),
     Rule("DEV-8", "The doorbell takes device << 16 | queue; one that names no enabled queue is ignored."),
+    Rule(
+        "DEV-9",
+        "device.set_status answers BAD_STATE when it sets DRIVER without ACKNOWLEDGE, FEATURES_OK without DRIVER, "
+        "DRIVER_OK before FEATURES_OK was found set, or any of these after NEEDS_RESET or FAILED.",
+    ),
+    Rule(
+        "DEV-10",
+        "device.queue_setup answers NOT_FOUND for a queue, vCPU or channel that does not exist, INVALID for a "
+        "size that is not a power of two or is above the queue's maximum, and then as VQ-8 says.",
+    ),
+    Rule(
+        "DEV-11", "device.notify of a queue that is not enabled, or of a device that is not running, answers BAD_STATE."
+    ),
+    Rule(
+        "DEV-12", "Doorbells by device.notify beyond the machine's budget are refused with QUOTA; the machine runs on."
+    ),
+    Rule("DEV-13", "A device has one transport: one reached by virtio-mmio is not listed and answers NOT_FOUND."),
+    Rule("DEV-14", "Over virtio-mmio, where no status is answered, a step that these rules refuse has no effect."),
 )

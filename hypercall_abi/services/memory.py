@@ -84,4 +84,5 @@ RULES = (
     Rule("MEM-1", "All ranges of a call are checked before the first is touched."),
     Rule("MEM-2", "Ranges are whole 4 KiB pages, or the call answers UNALIGNED."),
     Rule("MEM-3", "A discarded range reads as zero."),
+    Rule("MEM-4", "Ranges of one call may overlap."),
 )

@@ -18,7 +18,7 @@ SERVICE = Service(
         Call(
             0,
             "start",
-            "Starts a stopped vCPU: RIP, RSP and RDI as given, other general registers zero.",
+            "Starts a stopped vCPU with RIP, RSP and RDI as given.",
             (
                 Arg("vcpu", "Index."),
                 Arg("entry_gpa", "First instruction, mapped one to one."),
@@ -68,4 +68,6 @@ RULES = (
     ),
     Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
     Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
+    Rule("VCPU-5", "A vCPU that is started again keeps its shared page, its upcall vector and its deadline."),
+    Rule("VCPU-6", "A vCPU is started at the privilege of vCPU 0; its general registers but RSP and RDI are zero."),
 )
