@@ -246,6 +246,12 @@ class GuestError(ParavirtError):
     """Base of how a guest can fail while it runs."""
 
 
+class GuestFailed(GuestError):
+    """The guest shut down in order, and said that it failed: reason FAILURE, or a status that is not zero."""
+
+    exit_status = 1
+
+
 class GuestCrashed(GuestError):
     """The guest reported a crash of its own (system.crash)."""
 

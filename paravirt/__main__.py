@@ -1,0 +1,8 @@
+"""``python -m paravirt`` is the command ``paravirt``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

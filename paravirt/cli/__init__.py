@@ -1,0 +1,144 @@
+"""The command `paravirt`: finds the command's module, runs it, turns errors into one line and a status.
+
+A command is a module of this package with `add_parser(subparsers)` and `run(args) -> int`.  Only the
+module of the command given is imported, since most of the start of a small guest is the start of Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from ..errors import INTERRUPTED, ConfigError, OutputError, ParavirtError, one_line
+
+COMMANDS = {
+    "run": "boot a guest",
+    "demo": "show and verify the whole of it with a guest that reads a disk",
+    "inspect": "show what an image says of itself",
+    "doctor": "check what this machine can do",
+    "abi": "show the hypercall ABI",
+    "completion": "print a completion script for a shell",
+}
+
+EXAMPLES = """\
+examples:
+  paravirt run hello
+  paravirt run my-guest.elf --disk data=disk.img --memory 256M
+  paravirt inspect demo
+  paravirt doctor
+"""
+
+INTERNAL_ERROR = 70
+CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a machine as cleanly as SIGINT."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as all errors of this command are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError instead of printing usage and leaving."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version  # takes 20 ms
+
+        from hypercall_abi import VERSION
+
+        try:
+            package = version("paravirt")
+        except PackageNotFoundError:
+            package = "(not installed)"
+        print(f"paravirt {package}, ABI {VERSION[0]}.{VERSION[1]}")
+        parser.exit()
+
+
+def command_module(name: str) -> ModuleType:
+    """The module of the command `name`."""
+    return importlib.import_module(f".{name}", __package__)
+
+
+def build_parser(loaded: Sequence[str]) -> Parser:
+    """The parser of the command line, with the options of the commands in `loaded` and the names of all."""
+    parser = Parser(
+        prog="paravirt",
+        description="Runs guests that speak the paravirt hypercall ABI, over KVM.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        if name in loaded:
+            command_module(name).add_parser(commands)
+            choice = commands.choices[name]
+            choice.allow_abbrev = False
+            choice.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        else:
+            commands.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may be left to tell
+        print(f"paravirt: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _run(argv: Sequence[str]) -> int:
+    wanted = next((a for a in argv if not a.startswith("-")), "")
+    args = build_parser([wanted]).parse_args(argv)
+    status = int(command_module(args.command).run(args))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}; make room or redirect it") from error
+    return status
+
+
+def _silence_stdout() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's last flush does not fail too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (default: the process's); returns the exit status (see paravirt.errors)."""
+    argv = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in argv
+    try:
+        return _run(argv)
+    except BrokenPipeError:
+        _silence_stdout()
+        return CLOSED_PIPE
+    except ParavirtError as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, OutputError):
+            _silence_stdout()
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
+        _complain("terminated" if terminated else "interrupted")
+        return TERMINATED if terminated else INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _complain(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug")
+        return INTERNAL_ERROR

@@ -1,0 +1,200 @@
+"""``paravirt run``: boots a guest and says how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..config import MachineConfig, parse_disk, parse_size
+from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError
+from . import Terminated
+from .common import add_command, find_image, print_json
+
+if TYPE_CHECKING:
+    from ..outcome import Outcome
+
+EPILOG = """\
+The exit status is 0 if the guest shut down with success, 1 if it shut down with a failure; every
+other end has a status of its own: 2 usage, 10- image, 30- disk, 40- host, 50- guest, 124 time-out,
+130 interrupted.
+
+examples:
+  paravirt run hello
+  paravirt run demo --disk input=docs.tar,ro --disk report=report.img --vcpus 2
+  paravirt run my-guest.elf --memory 256M --trace trace.json --timeout 10
+  paravirt run my-guest.elf --deny time --deny vcpu.start,trace --poison
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = add_command(subparsers, "run", "boot a guest and wait for its end", EPILOG)
+    add = parser.add_argument
+    add("image", metavar="IMAGE", help="an ELF file, or the name of a bundled guest")
+    add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]",
+        help="attach a raw file as the disk NAME, read-only with ,ro; may be repeated")  # fmt: skip
+    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M (128M)")
+    add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
+    add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
+    add("--console", default="-", metavar="FILE",
+        help="where the guest's console goes; - is standard output, with standard input for it to read; "
+        "with --json, - is standard error")  # fmt: skip
+    add("--privilege", choices=("user", "supervisor"), default="user",
+        help="level (CPL 3 or 0) of a guest that leaves the choice to the host (user)")  # fmt: skip
+    add("--transport", choices=("calls", "mmio"), default="calls",
+        help="how the guest reaches its devices: by hypercalls or by virtio-mmio (calls)")  # fmt: skip
+    add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
+    add("--deny", action="append", default=[], metavar="SERVICE[.CALL]",
+        help="switch a service or a call off; several separated by commas; may be repeated")  # fmt: skip
+    add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
+    add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
+    add("--kvm-device", type=Path, default=Path("/dev/kvm"), metavar="PATH", help="the KVM device (/dev/kvm)")
+    add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
+
+
+class ConsoleFile:
+    """Where console bytes go.  A failed write is kept for the end: it must not end a vCPU's thread."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._name = name
+        self._error: OSError | None = None
+
+    def write(self, data: bytes) -> None:
+        """Writes all of `data`, or nothing more after an error."""
+        view = memoryview(data)
+        while view and self._error is None:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except OSError as error:
+                self._error = error
+
+    def check(self) -> None:
+        """Raises what went wrong: BrokenPipeError if nobody reads any more, else OutputError."""
+        if isinstance(self._error, BrokenPipeError):
+            raise self._error
+        if self._error is not None:
+            raise OutputError(f"cannot write the console to {self._name}: {self._error.strerror}; make room for it")
+
+
+@contextmanager
+def _console(args: argparse.Namespace) -> Iterator[ConsoleFile]:
+    if args.console == "-":
+        yield ConsoleFile(2, "standard error") if args.json else ConsoleFile(1, "standard output")
+        return
+    try:
+        fd = os.open(args.console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write the console to {args.console}: {error}; give another --console") from error
+    try:
+        yield ConsoleFile(fd, args.console)
+    finally:
+        os.close(fd)
+
+
+def _console_input(args: argparse.Namespace) -> bytes | int:
+    if args.console != "-":
+        return b""
+    try:
+        os.fstat(0)
+    except OSError:  # started with standard input closed
+        return b""
+    return 0
+
+
+def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
+    image = find_image(args.image)
+    return MachineConfig(
+        image=image,
+        memory_bytes=parse_size(args.memory),
+        vcpus=args.vcpus,
+        disks=tuple(parse_disk(text) for text in args.disk),
+        command_line=args.cmdline,
+        console=console.write,
+        console_input=_console_input(args),
+        privilege=args.privilege,
+        poison=args.poison,
+        deny=frozenset(name for text in args.deny for name in text.split(",")),
+        trace=args.trace,
+        timeout_s=args.timeout,
+        transport=args.transport,
+        name=image.stem[:40] or "guest",
+        kvm_device=args.kvm_device,
+    )
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _boot(config: MachineConfig, answer: dict[str, Any]) -> Outcome:
+    """Runs the machine; what it did is in `answer` however it ended."""
+    began_ns = time.monotonic_ns()
+    try:
+        from ..machine import Machine  # loads the C core
+    except ImportError as error:
+        raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
+    with _sigterm(), Machine(config) as machine:
+        created_ns = time.monotonic_ns()
+        try:
+            return machine.run()
+        finally:
+            answer["durations"] = {"create_ns": created_ns - began_ns, "run_ns": time.monotonic_ns() - created_ns}
+            answer["statistics"] = asdict(machine.statistics())
+
+
+def _judge(outcome: Outcome) -> None:
+    """Raises unless the guest shut down with success."""
+    if outcome.reason == "BOOT_REFUSED":
+        raise BootRefused(
+            f"the guest cannot run here, its status is {outcome.status}; see its console for what it lacks"
+        )
+    if outcome.kind != "shutdown" or outcome.reason != "POWEROFF" or outcome.status:
+        raise GuestFailed(
+            f"the guest ended with {outcome.reason or outcome.kind}, status {outcome.status}; see its console"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out.  Raises ParavirtError, also for a guest's failure, and KeyboardInterrupt."""
+    answer: dict[str, Any] = {"outcome": None, "error": None, "statistics": None, "durations": None}
+    try:
+        with _console(args) as console:
+            outcome = _boot(_configuration(args, console), answer)
+            answer["outcome"] = {"kind": outcome.kind, "reason": outcome.reason, "status": outcome.status}
+            console.check()
+            _judge(outcome)
+    except ParavirtError as error:
+        kind = type(error)
+        answer["error"] = {
+            "type": kind.__name__,
+            "text": str(error),
+            "rule": error.rule,
+            "exit_status": error.exit_status,
+        }
+        raise
+    finally:
+        if args.json and (answer["outcome"] or answer["error"]):
+            print_json(answer)
+    return 0
