@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.tree import ROOT, tree
+
 LINES = 400
 FUNCTION_LINES = 50
 GENERATED = re.compile(r"hypercall_abi/(include|rust|json)/|paravirt/native/state\.h|docs/abi/generated/")
 OUR_HEADERS = re.compile(r"paravirt_abi(_\w+)?\.h|paravirt/\w+\.h")
 FREESTANDING = {"stdalign.h", "stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h"}
-
-
-def tree(*patterns: str) -> list[Path]:
-    """The files of the tree that match; git's list, so that what a build leaves behind is not among them."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
-    names = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
 def name(path: Path) -> str:

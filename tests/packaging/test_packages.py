@@ -6,6 +6,7 @@ dependencies, whose names are checked against the metadata.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.tree import ROOT, tree
+
 GUESTS = {"hello", "demo"}
 
 pytestmark = pytest.mark.slow
@@ -38,14 +40,10 @@ def built(kind: str, source: Path, out: Path) -> Path:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, made from a copy of what git knows, so that nothing built slips in."""
     place = tmp_path_factory.mktemp("sdist")
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split("\0")
-    for name in names:
-        if name and (ROOT / name).is_file():
-            copy = place / "tree" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes((ROOT / name).read_bytes())
-            copy.chmod((ROOT / name).stat().st_mode)
+    for source in tree():
+        copy = place / "tree" / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
     return built("sdist", place / "tree", place / "out")
 
 
