@@ -89,7 +89,5 @@ class VirtioDevices:
         for device, native in self.devices:
             fault = ffi.string(native.fault).decode() if native.fault != ffi.NULL else None
             more = device.statistics()
-            listed.append(
-                DeviceStatistics(device.name, native.type, native.interrupts, native.doorbells, fault, more)
-            )
+            listed.append(DeviceStatistics(device.name, native.type, native.interrupts, native.doorbells, fault, more))
         return tuple(listed)

@@ -1,0 +1,1 @@
+"""Accelerators: what runs vCPUs.  KVM is the one there is."""

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypercall_abi.boot import (
-    BOOT_ABI,
-    BOOT_FLAG,
-    BOOT_HEADER,
-    BOOT_INFO,
-    BOOT_MACHINE,
-    BOOT_MAGIC,
-    BOOT_MEMORY,
-    BOOT_PAGES,
-    BOOT_RECORD,
-    BOOT_TABLES,
-    BOOT_VCPUS,
-)
+from hypercall_abi.boot import BOOT_HEADER, BOOT_INFO, BOOT_MAGIC, BOOT_RECORD
 from hypercall_abi.schema import Record
 
 
@@ -38,18 +26,3 @@ def join(records: Iterable[bytes]) -> bytes:
     body = b"".join(listed)
     head = built(BOOT_INFO, magic=BOOT_MAGIC.MAGIC, size_bytes=BOOT_INFO.size + len(body), records=len(listed))
     return head + body
-
-
-__all__ = [
-    "BOOT_ABI",
-    "BOOT_FLAG",
-    "BOOT_MACHINE",
-    "BOOT_MEMORY",
-    "BOOT_PAGES",
-    "BOOT_RECORD",
-    "BOOT_TABLES",
-    "BOOT_VCPUS",
-    "built",
-    "join",
-    "record",
-]

@@ -7,9 +7,20 @@ CPU use.  The rest of RAM is the guest's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypercall_abi import VERSION
+from hypercall_abi.boot import (
+    BOOT_ABI,
+    BOOT_FLAG,
+    BOOT_MACHINE,
+    BOOT_MEMORY,
+    BOOT_PAGES,
+    BOOT_RECORD,
+    BOOT_TABLES,
+    BOOT_VCPUS,
+    MEMORY_KIND,
+)
 from hypercall_abi.conventions import TRAP_KIND
 from hypercall_abi.notes import PRIVILEGE
 
@@ -19,19 +30,7 @@ from ..errors import ConfigError
 from ..memory import GuestMemory, ram_ranges
 from . import pvh
 from .image import Image, check_memory, entry_privilege
-from .info import (
-    BOOT_ABI,
-    BOOT_FLAG,
-    BOOT_MACHINE,
-    BOOT_MEMORY,
-    BOOT_PAGES,
-    BOOT_RECORD,
-    BOOT_TABLES,
-    BOOT_VCPUS,
-    built,
-    join,
-    record,
-)
+from .info import built, join, record
 from .tables import (
     CODE_SELECTOR,
     DATA,
@@ -55,26 +54,25 @@ LOCAL_APIC_GPA = 0xFEE0_0000
 FIRST_MMIO_LINE = 5
 BOOT_INFO_MOST = 65536
 SEED_BYTES = 32
-_RAM, _IMAGE, _HOST = 1, 2, 3  # constants memory_kind
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Addresses of what the host put into guest memory.  ``mode`` is a PV_MODE_ of the C core."""
+    """Addresses of what the host puts into guest memory.  ``mode`` is a PV_MODE_ of the C core."""
 
     mode: int
-    host_gpa: int
-    host_bytes: int
-    vcpu_pages_gpa: int
-    time_page_gpa: int
-    boot_info_gpa: int
-    boot_info: bytes
-    idt_gpa: int
-    gdt_gpa: int
-    gdt_bytes: int
-    tss_gpa: int
     tss_bytes: int
-    page_table_gpa: int
+    gdt_bytes: int
+    host_gpa: int = 0
+    vcpu_pages_gpa: int = 0
+    time_page_gpa: int = 0
+    boot_info_gpa: int = 0
+    idt_gpa: int = 0
+    gdt_gpa: int = 0
+    tss_gpa: int = 0
+    page_table_gpa: int = 0
+    host_end_gpa: int = 0
+    boot_info: bytes = b""
 
 
 def mmio_window_gpa(index: int) -> int:
@@ -82,11 +80,69 @@ def mmio_window_gpa(index: int) -> int:
     return MMIO_BASE + index * PAGE
 
 
-def _up(size_bytes: int, step: int = PAGE) -> int:
-    return size_bytes + -size_bytes % step
+def _pages(size_bytes: int) -> int:
+    return size_bytes + -size_bytes % PAGE
 
 
-def _map_all(image: Image, ranges: tuple[tuple[int, int], ...], devices: int) -> PageTables:
+def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: int) -> Layout:
+    """Fills guest memory for `image` and says where things are.
+
+    `windows` is the number of virtio-mmio register windows.  Raises ImageTooLarge, ConfigError.
+    """
+    line = config.command_line + mmio_command_line(windows)
+    one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
+    tables = _map_guest(image, memory.ranges, windows)
+    layout = Layout(_mode(config, image), len(one_tss), (5 + 2 * config.vcpus) * 8)
+    layout = _place(config, image, layout, line, tables.page_count)
+    check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]))
+    _map_host(tables, layout)
+    layout = replace(layout, boot_info=_boot_info(config, image, layout, line))
+    for s in image.segments:
+        memory.write(s.gpa, s.data)
+    start_info = _start_info(image, layout, memory.ranges, line)
+    memory.write(layout.boot_info_gpa, start_info if image.is_pvh else layout.boot_info)
+    memory.write(layout.gdt_gpa, gdt(layout.tss_gpa, PAGE, layout.tss_bytes, config.vcpus))
+    for vcpu in range(config.vcpus):
+        memory.write(layout.tss_gpa + vcpu * PAGE, one_tss)
+    for gpa, page in tables.build(layout.page_table_gpa):
+        memory.write(gpa, page)
+    return layout
+
+
+def _mode(config: MachineConfig, image: Image) -> int:
+    if image.is_pvh:
+        return int(lib.PV_MODE_PVH)
+    user = entry_privilege(image, config.privilege) == "user"
+    return int(lib.PV_MODE_USER if user else lib.PV_MODE_SUPERVISOR)
+
+
+def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table_pages: int) -> Layout:
+    """The host's area, from the top of low RAM down."""
+    # The size of the boot information depends on no address; the host's area adds a line or two to its map.
+    info_bytes = len(_boot_info(config, image, layout, line)) + 2 * BOOT_MEMORY.size
+    info_bytes = max(info_bytes, len(_start_info(image, layout, ram_ranges(config.memory_bytes), line)) + 64)
+    if info_bytes > BOOT_INFO_MOST:
+        raise ConfigError(f"the boot information would be {info_bytes} bytes, at most {BOOT_INFO_MOST} fit; give less")
+    sizes = {
+        "vcpu_pages_gpa": config.vcpus * PAGE,
+        "time_page_gpa": PAGE,
+        "boot_info_gpa": _pages(info_bytes),
+        "idt_gpa": PAGE,
+        "gdt_gpa": _pages(layout.gdt_bytes),
+        "tss_gpa": config.vcpus * PAGE,
+        "page_table_gpa": 0,
+    }
+    # Mapping the area itself splits at most every large page that it touches.
+    split = sum(sizes.values()) // LARGE + 2
+    end = ram_ranges(config.memory_bytes)[0][1]
+    host = at = end - (sum(sizes.values()) + (table_pages + split) * PAGE)
+    places = {}
+    for name, size in sizes.items():
+        places[name], at = at, at + size
+    return replace(layout, host_gpa=host, host_end_gpa=end, **places)  # type: ignore[arg-type]
+
+
+def _map_guest(image: Image, ranges: tuple[tuple[int, int], ...], windows: int) -> PageTables:
     tables = PageTables()
     for gpa, size in ranges:
         tables.map(gpa, size, DATA)
@@ -94,116 +150,90 @@ def _map_all(image: Image, ranges: tuple[tuple[int, int], ...], devices: int) ->
     for s in image.segments:
         flags = PRESENT | USER | (WRITABLE if s.writable else 0) | (0 if s.executable else NO_EXECUTE)
         tables.map(s.gpa, s.memory_bytes, flags)
-    if devices:
-        tables.map(MMIO_BASE, devices * PAGE, DEVICE)
+    if windows:
+        tables.map(MMIO_BASE, windows * PAGE, DEVICE)
     tables.map(LOCAL_APIC_GPA, PAGE, DEVICE)
     return tables
 
 
+def _map_host(tables: PageTables, layout: Layout) -> None:
+    tables.map(layout.time_page_gpa, layout.idt_gpa - layout.time_page_gpa, READ_ONLY)  # and the boot information
+    tables.map(layout.gdt_gpa, layout.page_table_gpa - layout.gdt_gpa, SYSTEM)
+    tables.map(layout.page_table_gpa, layout.host_end_gpa - layout.page_table_gpa, 0)
+
+
 def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], host_gpa: int) -> list[tuple[int, int, int]]:
     """(gpa, size, kind) in order, without gaps inside a range."""
+    low_end = ranges[0][1]
     listed, at = [], 0
-    for s in image.segments:
-        if s.gpa > at:
-            listed.append((at, s.gpa - at, _RAM))
-        listed.append((max(at, s.gpa), s.end_gpa - max(at, s.gpa), _IMAGE))
-        at = s.end_gpa
-    listed.append((at, host_gpa - at, _RAM))
-    listed.append((host_gpa, ranges[0][1] - host_gpa, _HOST))
-    listed += [(gpa, size, _RAM) for gpa, size in ranges[1:]]
+    fixed = [(s.gpa, s.end_gpa, MEMORY_KIND.IMAGE) for s in image.segments if s.end_gpa <= low_end]
+    for start, end, kind in (*fixed, (host_gpa, low_end, MEMORY_KIND.HOST)):
+        listed += [(at, start - at, MEMORY_KIND.RAM), (start, end - start, kind)]
+        at = end
+    for gpa, size in ranges[1:]:
+        at = gpa
+        for s in image.segments:
+            if gpa <= s.gpa < gpa + size:
+                listed += [(at, s.gpa - at, MEMORY_KIND.RAM), (s.gpa, s.memory_bytes, MEMORY_KIND.IMAGE)]
+                at = s.end_gpa
+        listed.append((at, gpa + size - at, MEMORY_KIND.RAM))
     return [entry for entry in listed if entry[1] > 0]
 
 
-def mmio_command_line(devices: int) -> str:
+def mmio_command_line(windows: int) -> str:
     """The windows as virtio drivers look for them on a command line."""
-    windows = (f" virtio_mmio.device=512@{mmio_window_gpa(i):#x}:{FIRST_MMIO_LINE + i}" for i in range(devices))
-    return "".join(windows)
+    each = (f" virtio_mmio.device=512@{mmio_window_gpa(i):#x}:{FIRST_MMIO_LINE + i}" for i in range(windows))
+    return "".join(each)
 
 
-def _boot_info(config: MachineConfig, image: Image, layout: dict[str, int], line: str) -> bytes:
-    privilege = entry_privilege(image, config.privilege)
-    mandatory = BOOT_FLAG.MANDATORY
-    level = PRIVILEGE.USER if privilege == "user" else PRIVILEGE.SUPERVISOR
+def _start_info(image: Image, layout: Layout, ranges: tuple[tuple[int, int], ...], line: str) -> bytes:
+    listed = [
+        (gpa, size, pvh.E820_RESERVED if kind == MEMORY_KIND.HOST else pvh.E820_RAM)
+        for gpa, size, kind in _memory_map(image, ranges, layout.host_gpa)
+    ]
+    return pvh.start_info(layout.boot_info_gpa, line.strip(), listed)
+
+
+def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -> bytes:
+    level = entry_privilege(image, config.privilege)
+    abi = built(
+        BOOT_ABI,
+        major=VERSION[0],
+        minor=VERSION[1],
+        trap_kind=TRAP_KIND.PORT,
+        trap=lib.PV_TRAP_PORT,
+        doorbell=lib.PV_DOORBELL_PORT,
+        privilege=PRIVILEGE.USER if level == "user" else PRIVILEGE.SUPERVISOR,
+        vcpu=0,
+    )
     memory = b"".join(
         built(BOOT_MEMORY, gpa=gpa, size_bytes=size, kind=kind, flags=0)
-        for gpa, size, kind in _memory_map(image, ram_ranges(config.memory_bytes), layout["host"])
+        for gpa, size, kind in _memory_map(image, ram_ranges(config.memory_bytes), layout.host_gpa)
     )
-    abi = built(
-        BOOT_ABI, major=VERSION[0], minor=VERSION[1], trap_kind=TRAP_KIND.PORT, trap=lib.PV_TRAP_PORT,
-        doorbell=lib.PV_DOORBELL_PORT, privilege=level, vcpu=0,
-    )  # fmt: skip
     pages = built(
-        BOOT_PAGES, time_gpa=layout["time"], vcpu_gpa=layout["vcpus"], vcpu_stride_bytes=PAGE, continuity_gpa=0
+        BOOT_PAGES,
+        time_gpa=layout.time_page_gpa,
+        vcpu_gpa=layout.vcpu_pages_gpa,
+        vcpu_stride_bytes=PAGE,
+        continuity_gpa=0,
     )
     tables = built(
-        BOOT_TABLES, idt_gpa=layout["idt"], code_selector=CODE_SELECTOR[privilege],
-        data_selector=DATA_SELECTOR[privilege], idt_bytes=PAGE,
-    )  # fmt: skip
-    text = line.encode() + b"\0"
+        BOOT_TABLES,
+        idt_gpa=layout.idt_gpa,
+        code_selector=CODE_SELECTOR[level],
+        data_selector=DATA_SELECTOR[level],
+        idt_bytes=PAGE,
+    )
     return join(
         [
-            record(BOOT_RECORD.ABI, abi, mandatory),
+            record(BOOT_RECORD.ABI, abi, BOOT_FLAG.MANDATORY),
             record(BOOT_RECORD.MEMORY_MAP, memory),
             record(BOOT_RECORD.VCPUS, built(BOOT_VCPUS, count=config.vcpus, flags=0)),
             record(BOOT_RECORD.PAGES, pages),
-            record(BOOT_RECORD.COMMAND_LINE, text),
+            record(BOOT_RECORD.COMMAND_LINE, line.encode() + b"\0"),
             record(BOOT_RECORD.MACHINE, built(BOOT_MACHINE, uuid=config.uuid.bytes, name=config.name)),
             record(BOOT_RECORD.SEED, os.urandom(SEED_BYTES)),
             record(BOOT_RECORD.TABLES, tables),
             *(record(kind, payload, flags) for kind, flags, payload in config.boot_records),
         ]
     )
-
-
-def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, devices: int) -> Layout:
-    """Fills guest memory for `image` and says where things are.
-
-    `devices` is the number of virtio-mmio windows.  Raises ImageTooLarge, ConfigError.
-    """
-    ranges = ram_ranges(config.memory_bytes)
-    one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
-    tables = _map_all(image, ranges, devices)
-    # The boot information's size does not depend on addresses; the host's own map adds a table or two.
-    names = ("vcpus", "time", "info", "idt", "gdt", "tss", "tables")
-    line = config.command_line + mmio_command_line(devices)
-    info_bytes = len(_boot_info(config, image, dict.fromkeys((*names, "host"), 0), line)) + 3 * BOOT_MEMORY.size
-    info_bytes = max(info_bytes, pvh.START_INFO.sizeof() + 1024 + len(line))
-    if info_bytes > BOOT_INFO_MOST:
-        raise ConfigError(f"the boot information would be {info_bytes} bytes, at most 65536 fit; give less")
-    gdt_bytes = (5 + 2 * config.vcpus) * 8
-    sizes = (
-        config.vcpus * PAGE, PAGE, _up(info_bytes), PAGE, _up(gdt_bytes), config.vcpus * PAGE, 0,
-    )  # fmt: skip
-    spare = 4 + (sum(sizes) // LARGE + 2)
-    host_bytes = _up(sum(sizes) + (tables.page_count + spare) * PAGE)
-    host_gpa = ranges[0][1] - host_bytes
-    check_memory(image, ((0, max(host_gpa, 0)), *ranges[1:]))
-    place, at = {"host": host_gpa}, host_gpa
-    for name, size in zip(names, sizes, strict=True):
-        place[name], at = at, at + size
-    tables.map(place["time"], PAGE, READ_ONLY)
-    tables.map(place["info"], _up(info_bytes), READ_ONLY)
-    tables.map(place["gdt"], place["tables"] - place["gdt"], SYSTEM)
-    tables.map(place["tables"], host_gpa + host_bytes - place["tables"], 0)
-    info = _boot_info(config, image, place, line)
-    for s in image.segments:
-        memory.write(s.gpa, s.data)
-    memory.write(place["gdt"], gdt(place["tss"], PAGE, len(one_tss), config.vcpus))
-    for vcpu in range(config.vcpus):
-        memory.write(place["tss"] + vcpu * PAGE, one_tss)
-    if image.is_pvh:
-        listed = [
-            (gpa, size, pvh.E820_RESERVED if kind == _HOST else pvh.E820_RAM)
-            for gpa, size, kind in _memory_map(image, ranges, host_gpa)
-        ]
-        memory.write(place["info"], pvh.start_info(place["info"], line.strip(), listed))
-    else:
-        memory.write(place["info"], info)
-    for gpa, page in tables.build(place["tables"]):
-        memory.write(gpa, page)
-    user = entry_privilege(image, config.privilege) == "user"
-    mode = lib.PV_MODE_PVH if image.is_pvh else lib.PV_MODE_USER if user else lib.PV_MODE_SUPERVISOR
-    return Layout(
-        mode, host_gpa, host_bytes, place["vcpus"], place["time"], place["info"], info, place["idt"],
-        place["gdt"], gdt_bytes, place["tss"], len(one_tss), place["tables"],
-    )  # fmt: skip

@@ -25,6 +25,7 @@ CODE_SELECTOR = {"user": 0x23, "supervisor": 0x08}
 DATA_SELECTOR = {"user": 0x1B, "supervisor": 0x10}
 TSS_SELECTOR = 0x28
 TSS_HEAD_BYTES = 104
+BUSY_TSS = 0x8B  # present, type 11
 
 
 class PageTables:
@@ -97,8 +98,8 @@ def gdt(tss_gpa: int, tss_stride_bytes: int, tss_bytes: int, vcpus: int) -> byte
     entries = [0, _code_or_data(True, 0), _code_or_data(False, 0), _code_or_data(False, 3), _code_or_data(True, 3)]
     for vcpu in range(vcpus):
         base, limit = tss_gpa + vcpu * tss_stride_bytes, tss_bytes - 1
-        low = limit & 0xFFFF | (base & 0xFFFFFF) << 16 | 0x8B << 40 | (limit >> 16 & 0xF) << 48 | (base >> 24 & 0xFF) << 56
-        entries += [low, base >> 32]
+        low = limit & 0xFFFF | (base & 0xFFFFFF) << 16 | (limit >> 16 & 0xF) << 48 | (base >> 24 & 0xFF) << 56
+        entries += [low | BUSY_TSS << 40, base >> 32]
     return struct.pack(f"<{len(entries)}Q", *entries)
 
 
