@@ -1,0 +1,74 @@
+"""`./dev` on a machine that lacks something: it says what to install, exactly, and does nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.tree import ROOT
+
+# What a system without compilers has.
+TOOLS = ("bash", "dirname", "env", "find", "flock", "mkdir", "rm", "tail", "touch", "cat")
+NOBODY = 65534
+
+
+@pytest.fixture
+def machine() -> Iterator[Path]:
+    """A directory with `dev` in tree/, and in bin/ the few programs such a machine has."""
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: another user must be able to enter it
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "bin").mkdir()
+        (place / "tree").mkdir()
+        (place / "tree").chmod(0o777)
+        shutil.copy(ROOT / "dev", place / "tree")
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            assert found, tool
+            (place / "bin" / tool).symlink_to(found)
+        yield place
+
+
+def dev(machine: Path, *args: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(machine / "bin" / "bash"), str(machine / "tree" / "dev"), *args]
+    path = {"PATH": str(machine / "bin")}
+    return subprocess.run(command, env=path, capture_output=True, text=True, user=user, stdin=subprocess.DEVNULL)
+
+
+def test_help_lists_every_command(machine: Path) -> None:
+    done = dev(machine, "help")
+    cases = re.findall(r"^\t(\w+)\) prepare", (ROOT / "dev").read_text(), re.MULTILINE)
+    assert done.returncode == 0 and len(cases) == 8
+    for command in cases:
+        assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE), command
+
+
+def test_an_unknown_command_is_refused(machine: Path) -> None:
+    done = dev(machine, "dance")
+    assert done.returncode == 1 and "no such command: dance" in done.stderr
+
+
+def test_without_a_packager_it_names_the_packages(machine: Path) -> None:
+    done = dev(machine, "test")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    for package in ("gcc", "make", "git", "clang", "qemu-system-x86"):
+        assert package in line.split()
+
+
+def test_without_rights_it_prints_the_line_to_run(machine: Path) -> None:
+    packager = machine / "bin" / "apt-get"
+    packager.write_text(f"#!{machine}/bin/bash\n: >{machine}/tree/packager-ran\n")
+    packager.chmod(0o755)
+    done = dev(machine, "demo", user=NOBODY if os.geteuid() == 0 else None)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"run: sudo apt-get install -y --no-install-recommends .*\bgcc\b.*\bmake\b", line)
+    assert not (machine / "tree" / "packager-ran").exists()
