@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
+from .devices.service import ServiceThread
 from .outcome import DeviceStatistics
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class VirtioDevices:
         self._machine = machine
         self._mmio = mmio
         self._fds: list[int] = []
+        self.service = ServiceThread()
+        """Serves the slow devices; it runs from the first one's activation on."""
         self.devices: list[tuple[Device, Any]] = []
 
     def add(self, plan: Sequence[PlannedDevice]) -> None:
@@ -79,6 +82,7 @@ class VirtioDevices:
             device.detach()
             lib.pv_device_deinit(native)
         self.devices = []
+        self.service.close()
         for fd in self._fds:
             os.close(fd)
         self._fds = []

@@ -24,14 +24,14 @@ static const struct iovec zero_segments[ZEROS_COUNT] = {
 /* What a request to write zeros becomes when the file system cannot do it for us. */
 #define OPERATION_FILL 0x100
 
-struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth, int wake_fd)
+struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth)
 {
 	struct pv_aio *aio = NULL;
 
 	if (engine != PV_AIO_THREADS)
-		aio = pv_aio_uring_create(depth, wake_fd);
+		aio = pv_aio_uring_create(depth);
 	if (!aio && engine != PV_AIO_URING)
-		aio = pv_aio_threads_create(wake_fd);
+		aio = pv_aio_threads_create();
 	return aio;
 }
 
@@ -64,9 +64,9 @@ uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, ui
 	return aio->engine->collect(aio, requests, count);
 }
 
-void pv_aio_wait(struct pv_aio *aio)
+void pv_aio_wait(struct pv_aio *aio, int wake_fd)
 {
-	aio->engine->wait(aio);
+	aio->engine->wait(aio, wake_fd);
 }
 
 void pv_aio_cancel(struct pv_aio *aio, bool cancel)
@@ -74,12 +74,12 @@ void pv_aio_cancel(struct pv_aio *aio, bool cancel)
 	__atomic_store_n(&aio->cancel, cancel, __ATOMIC_RELAXED);
 }
 
-void pv_aio_woken(const struct pv_aio *aio)
+void pv_aio_woken(int wake_fd)
 {
 	uint64_t count;
 
 	/* Nothing to read is fine too: another wait took it. */
-	(void)!read(aio->wake_fd, &count, sizeof(count));
+	(void)!read(wake_fd, &count, sizeof(count));
 }
 
 /* Whole segments as far as they fit in a step, or a part of one that does not. */

@@ -38,8 +38,8 @@ struct pv_aio_request {
 	struct pv_aio_request *next; /* the engine's */
 };
 
-/* At most depth requests at a time. wake_fd: an eventfd that ends pv_aio_wait. NULL with errno set if refused. */
-struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth, int wake_fd);
+/* At most depth requests at a time. NULL with errno set if refused. */
+struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth);
 /* None may be in flight. */
 void pv_aio_destroy(struct pv_aio *aio);
 /* PV_AIO_URING or PV_AIO_THREADS. */
@@ -49,8 +49,11 @@ void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request);
 void pv_aio_submit(struct pv_aio *aio);
 /* Takes requests that are done, up to count; how many. Does not wait. */
 uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
-/* Waits until a request is done or wake_fd was written, whose count it takes. It may return early. */
-void pv_aio_wait(struct pv_aio *aio);
+/*
+ * Waits until a request is done or the eventfd wake_fd was written, whose count it takes (or the next
+ * pv_aio_collect).  It may return early.  The eventfd is the same until pv_aio_destroy.
+ */
+void pv_aio_wait(struct pv_aio *aio, int wake_fd);
 /* While set, requests that need several operations fail with ECANCELED after the one that runs. */
 void pv_aio_cancel(struct pv_aio *aio, bool cancel);
 

@@ -14,18 +14,17 @@ struct pv_aio_engine {
 	void (*start)(struct pv_aio *aio, struct pv_aio_request *request);
 	void (*submit)(struct pv_aio *aio);
 	uint32_t (*collect)(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
-	void (*wait)(struct pv_aio *aio);
+	void (*wait)(struct pv_aio *aio, int wake_fd);
 };
 
 /* The first member of an engine's own structure. */
 struct pv_aio {
 	const struct pv_aio_engine *engine;
-	int wake_fd;
 	uint32_t cancel;
 };
 
-struct pv_aio *pv_aio_uring_create(uint32_t depth, int wake_fd);
-struct pv_aio *pv_aio_threads_create(int wake_fd);
+struct pv_aio *pv_aio_uring_create(uint32_t depth);
+struct pv_aio *pv_aio_threads_create(void);
 
 #define PV_STEP_READ 0
 #define PV_STEP_WRITE 1
@@ -45,7 +44,7 @@ struct pv_aio_step {
 void pv_aio_step(const struct pv_aio_request *request, struct pv_aio_step *step);
 /* Takes the result of that step (bytes or a negative errno); true if the request is done. */
 bool pv_aio_step_done(const struct pv_aio *aio, struct pv_aio_request *request, int64_t result);
-/* Takes the count of wake_fd; it is readable. */
-void pv_aio_woken(const struct pv_aio *aio);
+/* Takes the count of a wake_fd that is readable. */
+void pv_aio_woken(int wake_fd);
 
 #endif

@@ -165,11 +165,11 @@ static uint32_t threads_collect(struct pv_aio *aio, struct pv_aio_request **requ
 	return done;
 }
 
-static void threads_wait(struct pv_aio *aio)
+static void threads_wait(struct pv_aio *aio, int wake_fd)
 {
 	struct threads *threads = threads_of(aio);
 	struct pollfd fds[2] = {
-		{ .fd = aio->wake_fd, .events = POLLIN },
+		{ .fd = wake_fd, .events = POLLIN },
 		{ .fd = threads->done_fd, .events = POLLIN },
 	};
 	uint64_t count;
@@ -178,7 +178,7 @@ static void threads_wait(struct pv_aio *aio)
 	if (poll(fds, 2, -1) <= 0)
 		return;
 	if (fds[0].revents & POLLIN)
-		pv_aio_woken(aio);
+		pv_aio_woken(wake_fd);
 	/* Taken before done is looked at, so that what comes later is told again. */
 	if (fds[1].revents & POLLIN)
 		(void)!read(threads->done_fd, &count, sizeof(count));
@@ -209,13 +209,13 @@ static const struct pv_aio_engine threads_engine = {
 	.wait = threads_wait,
 };
 
-struct pv_aio *pv_aio_threads_create(int wake_fd)
+struct pv_aio *pv_aio_threads_create(void)
 {
 	struct threads *threads = calloc(1, sizeof(*threads));
 
 	if (!threads)
 		return NULL;
-	threads->aio = (struct pv_aio){ .engine = &threads_engine, .wake_fd = wake_fd };
+	threads->aio = (struct pv_aio){ .engine = &threads_engine };
 	threads->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (threads->done_fd < 0) {
 		free(threads);

@@ -18,6 +18,7 @@ struct uring {
 	struct pv_aio aio;
 	struct io_uring ring;
 	bool watching; /* a poll of wake_fd is under way; its completion has no user data */
+	int wake_fd;
 };
 
 static struct uring *uring_of(struct pv_aio *aio)
@@ -91,7 +92,7 @@ static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **reques
 		io_uring_cqe_seen(&uring->ring, cqe);
 		if (!request) {
 			uring->watching = false;
-			pv_aio_woken(aio);
+			pv_aio_woken(uring->wake_fd);
 		} else if (pv_aio_step_done(aio, request, result)) {
 			requests[done++] = request;
 		} else {
@@ -101,7 +102,7 @@ static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **reques
 	return done;
 }
 
-static void uring_wait(struct pv_aio *aio)
+static void uring_wait(struct pv_aio *aio, int wake_fd)
 {
 	static const struct timespec moment = { .tv_nsec = 1000000 };
 	struct uring *uring = uring_of(aio);
@@ -110,8 +111,9 @@ static void uring_wait(struct pv_aio *aio)
 	if (!uring->watching) {
 		struct io_uring_sqe *sqe = take_entry(uring);
 
-		io_uring_prep_poll_add(sqe, aio->wake_fd, POLLIN);
+		io_uring_prep_poll_add(sqe, wake_fd, POLLIN);
 		io_uring_sqe_set_data(sqe, NULL);
+		uring->wake_fd = wake_fd;
 		uring->watching = true;
 	}
 	result = io_uring_submit_and_wait(&uring->ring, 1);
@@ -128,7 +130,7 @@ static const struct pv_aio_engine uring_engine = {
 	.wait = uring_wait,
 };
 
-struct pv_aio *pv_aio_uring_create(uint32_t depth, int wake_fd)
+struct pv_aio *pv_aio_uring_create(uint32_t depth)
 {
 	struct uring *uring = calloc(1, sizeof(*uring));
 	unsigned int workers[2] = { WORKERS, WORKERS };
@@ -137,7 +139,7 @@ struct pv_aio *pv_aio_uring_create(uint32_t depth, int wake_fd)
 
 	if (!uring)
 		return NULL;
-	uring->aio = (struct pv_aio){ .engine = &uring_engine, .wake_fd = wake_fd };
+	uring->aio = (struct pv_aio){ .engine = &uring_engine };
 	result = io_uring_queue_init(depth + 1, &uring->ring, flags);
 	if (result == -EINVAL) /* Linux before 6.1 */
 		result = io_uring_queue_init(depth + 1, &uring->ring, 0);

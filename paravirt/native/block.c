@@ -39,7 +39,7 @@ static void *disk_thread(void *argument)
 {
 	struct pv_block *block = argument;
 
-	block->aio = pv_aio_create(block->options.engine, PV_MAX_QUEUE_SIZE, block->doorbell_fd);
+	block->aio = pv_aio_create(block->options.engine, PV_MAX_QUEUE_SIZE);
 	if (!block->aio) {
 		block->start_error = errno;
 		park(block, IS_FAILED);
@@ -59,8 +59,9 @@ static void want(struct pv_block *block, uint32_t what)
 	__atomic_store_n(&block->wanted, what, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&block->changed);
 	pthread_mutex_unlock(&block->lock);
-	/* If the counter is full the doorbell is rung as it is. */
-	(void)!write(block->doorbell_fd, &one, sizeof(one));
+	/* A thread that was never active waits for `changed` alone; if the counter is full it is rung as it is. */
+	if (block->doorbell_fd >= 0)
+		(void)!write(block->doorbell_fd, &one, sizeof(one));
 }
 
 static void wait_while(struct pv_block *block, uint32_t is)
@@ -73,9 +74,12 @@ static void wait_while(struct pv_block *block, uint32_t is)
 
 static void activate(struct pv_device *device)
 {
+	struct pv_block *block = device->opaque;
+
+	block->doorbell_fd = device->queues[0].doorbell_fd;
 	/* A queue that is not enabled may be, later (queue_changed): the thread must not look at it before. */
 	if (device->queues[0].state->enabled)
-		want(device->opaque, WANT_SERVE);
+		want(block, WANT_SERVE);
 }
 
 static void reset(struct pv_device *device)
@@ -146,7 +150,7 @@ struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block
 	block->device = device;
 	block->options = *options;
 	block->poll_ns = options->poll_ns;
-	block->doorbell_fd = device->queues[0].doorbell_fd;
+	block->doorbell_fd = -1;
 	pthread_mutex_init(&block->lock, NULL);
 	pthread_cond_init(&block->changed, NULL);
 	/* Not touched before it is used: a disk costs the memory of as many requests as were under way at once. */

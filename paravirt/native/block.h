@@ -45,8 +45,8 @@ struct pv_block_statistics {
 struct pv_block;
 
 /*
- * Makes a disk of a device whose queue 0 has its doorbell_fd, sets its ops and opaque, and starts the
- * disk's thread, which waits for DRIVER_OK.  NULL: error says why, in one line.
+ * Makes a disk of a device, whose ops and opaque it sets, and starts the disk's thread, which waits for
+ * DRIVER_OK; queue 0 has its doorbell_fd by then.  NULL: error says why, in one line.
  */
 struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block_options *options, char *error,
 				 size_t error_bytes);

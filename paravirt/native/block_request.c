@@ -90,10 +90,16 @@ static int begin_transfer(struct pv_block_request *request, const struct pv_bloc
 	return PV_BLOCK_START;
 }
 
+/* For what is not a transfer: zeros that have to be written need not be aligned. */
+static int plain_file(const struct pv_block_options *options)
+{
+	return options->unaligned_fd < 0 ? options->fd : options->unaligned_fd;
+}
+
 static int begin_sync(struct pv_block_request *request, const struct pv_block_options *options)
 {
 	request->io.operation = PV_AIO_SYNC;
-	request->io.fd = options->fd;
+	request->io.fd = plain_file(options);
 	return PV_BLOCK_START;
 }
 
@@ -121,7 +127,7 @@ static int next_range(struct pv_block_request *request, const struct pv_block_op
 			io->operation = PV_AIO_DISCARD;
 		else
 			io->operation = range->flags & RANGE_UNMAP ? PV_AIO_ZERO_UNMAP : PV_AIO_ZERO;
-		io->fd = options->fd;
+		io->fd = plain_file(options);
 		io->offset_bytes = range->sector * SECTOR_BYTES;
 		io->size_bytes = (uint64_t)range->sectors * SECTOR_BYTES;
 		return PV_BLOCK_START;

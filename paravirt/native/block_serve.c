@@ -192,7 +192,7 @@ static void sleep_until_work(struct pv_block *block)
 	 */
 	if ((full(block) || !pv_queue_arm(queue)) && wanted(block) == WANT_SERVE) {
 		count(&block->statistics.sleeps, 1);
-		pv_aio_wait(block->aio);
+		pv_aio_wait(block->aio, block->doorbell_fd);
 		if (pv_clock_ns() - begin < block->options.poll_ns)
 			block->poll_ns = block->poll_ns ? block->poll_ns * 2 : block->options.poll_ns / 16 + 1;
 		if (block->poll_ns > block->options.poll_ns)
@@ -210,7 +210,7 @@ void pv_block_serve(struct pv_block *block)
 	}
 	pv_aio_cancel(block->aio, true);
 	while (block->in_flight > 0) {
-		pv_aio_wait(block->aio);
+		pv_aio_wait(block->aio, block->doorbell_fd);
 		collect(block);
 	}
 	pv_aio_cancel(block->aio, false);

@@ -30,7 +30,7 @@ struct pv_block {
 	uint32_t used; /* requests from here on were never used, so their memory was never touched */
 	uint32_t in_flight;
 	uint64_t poll_ns; /* how long it is worth to look now */
-	int doorbell_fd;
+	int doorbell_fd; /* of queue 0, known when the device is active */
 	int start_error;
 	pthread_t thread;
 	pthread_mutex_t lock;

@@ -1,0 +1,209 @@
+"""virtio-blk over a raw file or a block device: finds out what it is and hands it to the C core.
+
+Requests, threads and I/O are ``native/block.c``; here a disk is opened, locked, measured and described.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from typing import Any
+
+from hypercall_abi.devices import BLOCK_CONFIG, BLOCK_FEATURE, DEVICE_TYPE
+from hypercall_abi.virtqueue import VIRTIO_FEATURE
+
+from .._native import ffi, lib
+from ..config import Disk, IoEngine
+from ..errors import (
+    DiskBusy,
+    DiskEmpty,
+    DiskNotFound,
+    DiskNotWritable,
+    DiskOddSize,
+    DiskUnreadable,
+    HostCallFailed,
+)
+from .base import QUEUE_SIZE, Device
+
+SECTOR_BYTES = 512
+PAGE_BYTES = 4096
+ERROR_BYTES = 200
+ENGINES = {"auto": lib.PV_AIO_AUTO, "uring": lib.PV_AIO_URING, "threads": lib.PV_AIO_THREADS}
+
+
+def open_disk(disk: Disk) -> tuple[int, int]:
+    """A descriptor of the disk's file, locked, and its size in bytes.
+
+    A writer excludes every other user, readers share.  Raises the errors of a disk.
+    """
+    try:
+        _check_kind(os.stat(disk.path).st_mode, disk)
+        fd = os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(disk, error) from error
+    try:
+        _lock(fd, disk)
+        return fd, _size(fd, disk)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _check_kind(mode: int, disk: Disk) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise DiskUnreadable(
+            f"disk {disk.name!r}: {disk.path} is neither a file nor a block device; give a raw disk image"
+        )
+
+
+def _refused(disk: Disk, error: OSError) -> Exception:
+    what = f"disk {disk.name!r}: {disk.path}"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return DiskNotFound(f"{what} does not exist; make it, for example with truncate -s 64M")
+    if not disk.read_only and os.access(disk.path, os.R_OK):
+        return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
+    return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")
+
+
+def _lock(fd: int, disk: Disk) -> None:
+    wanted = fcntl.LOCK_SH if disk.read_only else fcntl.LOCK_EX
+    try:
+        fcntl.flock(fd, wanted | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        other = "is being written by another machine" if disk.read_only else "is in use by another machine"
+        raise DiskBusy(f"disk {disk.name!r}: {disk.path} {other}; stop that one or give it a copy") from error
+    except OSError:
+        pass  # a file system without locks: who uses such a one looks after it
+
+
+def _size(fd: int, disk: Disk) -> int:
+    size = os.lseek(fd, 0, os.SEEK_END)
+    if size == 0:
+        raise DiskEmpty(f"disk {disk.name!r}: {disk.path} is empty; give it a size, for example with truncate -s 64M")
+    if size % SECTOR_BYTES:
+        raise DiskOddSize(
+            f"disk {disk.name!r}: {disk.path} has {size} bytes, not a multiple of {SECTOR_BYTES}; "
+            f"make it {size + -size % SECTOR_BYTES} with truncate"
+        )
+    return size
+
+
+class BlockDevice(Device):
+    """A disk.  `poll_ns` bounds how long its thread looks for work before it sleeps.
+
+    With `direct` the host's page cache is passed by (O_DIRECT); requests that the guest did not align
+    still go through it.  `track` is the disk's track in a trace (``struct pv_trace *``), or None.
+    """
+
+    type = DEVICE_TYPE.BLOCK
+
+    def __init__(
+        self,
+        name: str,
+        disk: Disk,
+        engine: IoEngine = "auto",
+        poll_ns: int = 0,
+        track: Any = None,
+        *,
+        direct: bool = False,
+    ) -> None:
+        super().__init__(name)
+        self.disk = disk
+        self._engine = engine
+        self._poll_ns = poll_ns
+        self._track = track
+        self._direct = direct
+        self._capacity_sectors = 0
+        self._fds: list[int] = []
+        self._native: Any = None
+        self._last: dict[str, int] = {}
+
+    def features(self) -> int:
+        """What the disk can do; a read-only one offers nothing that changes it (virtio 5.2.5.2)."""
+        f = BLOCK_FEATURE
+        common = f.SEG_MAX | f.BLK_SIZE | f.TOPOLOGY | f.FLUSH | VIRTIO_FEATURE.RING_RESET
+        return common | (f.RO if self.disk.read_only else f.DISCARD | f.WRITE_ZEROES)
+
+    def config(self) -> bytes:
+        """Capacity, and the limits that native/block.h states."""
+        values = {field.name: 0 for field in BLOCK_CONFIG.fields if not field.reserved} | {
+            "capacity_sectors": self._capacity_sectors,
+            "seg_max": QUEUE_SIZE - 2,  # header and status take one each
+            "block_bytes": SECTOR_BYTES,
+            "physical_block_exponent": (PAGE_BYTES // SECTOR_BYTES).bit_length() - 1,
+            "min_io_blocks": 1,
+        }
+        if not self.disk.read_only:
+            values |= {
+                "max_discard_sectors": lib.PV_BLOCK_DISCARD_SECTORS,
+                "max_discard_segments": lib.PV_BLOCK_RANGES,
+                "discard_sector_alignment": PAGE_BYTES // SECTOR_BYTES,
+                "max_write_zeroes_sectors": lib.PV_BLOCK_ZEROES_SECTORS,
+                "max_write_zeroes_segments": lib.PV_BLOCK_RANGES,
+                "write_zeroes_may_unmap": 1,
+            }
+        return bytes(BLOCK_CONFIG.build(values))
+
+    def attach(self, native: Any) -> None:
+        """Opens the disk and starts its thread.  Raises DiskError, HostCallFailed."""
+        fd, size_bytes = open_disk(self.disk)
+        self._fds = [fd]
+        self._capacity_sectors = size_bytes // SECTOR_BYTES
+        super().attach(native)
+        error = ffi.new("char[]", ERROR_BYTES)
+        self._native = lib.pv_block_create(native, self._options(fd), error, ERROR_BYTES)
+        if self._native == ffi.NULL:
+            self._native = None
+            hint = "; use the engine auto or threads" if self._engine == "uring" else ""
+            raise HostCallFailed(f"disk {self.name!r}: {ffi.string(error).decode()}{hint}")
+
+    def _options(self, fd: int) -> Any:
+        options = ffi.new("struct pv_block_options *")
+        options.fd = fd
+        options.unaligned_fd, options.alignment_bytes = -1, 1
+        if self._direct:
+            self._set_direct(options, fd)
+        options.engine = ENGINES[self._engine]
+        options.read_only = self.disk.read_only
+        options.capacity_sectors = self._capacity_sectors
+        options.poll_ns = self._poll_ns
+        options.id = self.name.encode()[: lib.PV_BLOCK_ID_BYTES]
+        options.trace = self._track or ffi.NULL
+        return options
+
+    def _set_direct(self, options: Any, fd: int) -> None:
+        """The locked descriptor keeps going through the page cache; a second one passes it by."""
+        flags = (os.O_RDONLY if self.disk.read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_DIRECT
+        try:
+            self._fds.append(os.open(f"/proc/self/fd/{fd}", flags))
+        except OSError as error:
+            raise HostCallFailed(
+                f"disk {self.name!r}: its file system refuses O_DIRECT ({error.strerror}); leave direct out"
+            ) from error
+        options.fd, options.unaligned_fd = self._fds[-1], fd
+        options.alignment_bytes = PAGE_BYTES  # no file system asks for more
+
+    def detach(self) -> None:
+        """Ends the thread and closes the disk."""
+        if self._native is not None:
+            self._last = self.statistics()
+            lib.pv_block_destroy(self._native)
+            self._native = None
+        while self._fds:
+            with suppress(OSError):  # an error of earlier writes; who wanted to know of it sent FLUSH
+                os.close(self._fds.pop())
+
+    @property
+    def engine(self) -> str:
+        """Who does the I/O: ``uring`` or ``threads``.  While attached."""
+        return "uring" if lib.pv_block_engine(self._native) == lib.PV_AIO_URING else "threads"
+
+    def statistics(self) -> dict[str, int]:
+        """Requests, errors, bytes, batches, interrupts, polls, poll_ns, sleeps."""
+        if self._native is None:
+            return self._last
+        counts = ffi.new("struct pv_block_statistics *")
+        lib.pv_block_get_statistics(self._native, counts)
+        return {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_block_statistics").fields}

@@ -1,0 +1,78 @@
+"""Virtqueues as back ends in Python see them.  The walking, the checks and the memory are the C core's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._native import ffi, lib
+
+
+class Chain:
+    """A descriptor chain that was taken from a queue: bytes to read, then room to write."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+
+    @property
+    def head(self) -> int:
+        """What names it to the driver."""
+        return int(self._native.head)
+
+    @property
+    def readable_bytes(self) -> int:
+        """How much the driver sends."""
+        return int(self._native.readable_bytes)
+
+    @property
+    def writable_bytes(self) -> int:
+        """How much room the driver gives."""
+        return int(self._native.writable_bytes)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """A copy of up to `size_bytes` of the readable part from `offset` on.
+
+        The length of a chain is the driver's choice: ask for bounded pieces.
+        """
+        size = max(0, min(size_bytes, self.readable_bytes - offset))
+        copy = ffi.new("uint8_t[]", size)
+        return bytes(ffi.buffer(copy, lib.pv_chain_read(self._native, offset, copy, size)))
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Copies `data` to the writable part from `offset` on; the bytes that there was room for."""
+        return int(lib.pv_chain_write(self._native, offset, ffi.from_buffer(data), len(data)))
+
+
+class Queue:
+    """A virtqueue of a device that is active.  One thread at a time uses it."""
+
+    def __init__(self, device: Any, index: int) -> None:
+        self.index = index
+        self._device = device
+        self._native = ffi.addressof(device.queues[index])
+
+    @property
+    def doorbell_fd(self) -> int:
+        """The eventfd that the driver's doorbell writes."""
+        return int(self._native.doorbell_fd)
+
+    def pop(self) -> Chain | None:
+        """The next chain.  None: none is waiting, or the driver broke a rule and has been told (DEV-7)."""
+        chain = ffi.new("struct pv_chain *")
+        return Chain(chain) if lib.pv_device_pop(self._device, self.index, chain) == 1 else None
+
+    def push(self, chain: Chain, written_bytes: int = 0) -> None:
+        """Gives `chain` back, with the number of bytes written to it."""
+        lib.pv_queue_push(self._native, chain.head, written_bytes)
+
+    def tell(self) -> None:
+        """Interrupts the driver if it wants to know of what was pushed since.  Once per batch."""
+        if lib.pv_queue_wants_interrupt(self._native):
+            lib.pv_device_interrupt(self._device, self.index)
+
+    def arm(self) -> bool:
+        """Asks for doorbells; true if chains came meanwhile, so look again."""
+        return bool(lib.pv_queue_arm(self._native))
+
+    def disarm(self) -> None:
+        """No doorbells, please: the queue is being looked at."""
+        lib.pv_queue_disarm(self._native)
