@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * What every virtio driver does with its device, over either transport.
+ */
+#include "paravirt/virtio.h"
+#include "paravirt/string.h"
+#include "paravirt/vcpu.h"
+
+#define POLLS 2000 /* looks before waiting: about 50 us, less than a wake-up costs */
+#define POLLS_PER_STATUS 1000000 /* looks without a waiter between two questions whether the device gave up */
+#define CONFIG_TRIES 100
+
+int64_t pv_virtio_agree(struct pv_virtio *device, uint64_t needed, uint64_t wanted)
+{
+	const struct pv_virtio_transport *transport = device->transport;
+	uint32_t status = PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER;
+
+	pv_virtio_reset(device);
+	transport->set_status(device, PV_VIRTIO_STATUS_ACKNOWLEDGE);
+	transport->set_status(device, status);
+	uint64_t offered = transport->features(device);
+	needed |= PV_VIRTIO_F_VERSION_1;
+	if (needed & ~offered)
+		return PV_STATUS_NOT_SUPPORTED;
+	device->features = needed | (wanted & offered);
+	int64_t answer = transport->accept(device, device->features);
+	if (answer < 0)
+		return answer;
+	status |= PV_VIRTIO_STATUS_FEATURES_OK;
+	transport->set_status(device, status);
+	return transport->status(device) & PV_VIRTIO_STATUS_FEATURES_OK ? PV_STATUS_OK : PV_STATUS_NOT_SUPPORTED;
+}
+
+int64_t pv_virtio_config(struct pv_virtio *device, void *to, uint32_t size_bytes)
+{
+	/* A device that changes its configuration without end gets no further than this. */
+	for (int i = 0; i < CONFIG_TRIES; i++) {
+		uint32_t before = device->transport->generation(device);
+		int64_t status = device->transport->config_read(device, 0, to, size_bytes);
+
+		if (status < 0 || before == device->transport->generation(device))
+			return status;
+	}
+	return PV_STATUS_FAILED;
+}
+
+uint16_t pv_virtio_queue_size(struct pv_virtio *device, uint16_t index, uint16_t size)
+{
+	uint32_t maximum = device->transport->queue_size(device, index);
+	uint16_t power = PV_LIMIT_QUEUE_SIZE;
+
+	while (power && (power > size || power > maximum))
+		power /= 2;
+	return power;
+}
+
+int64_t pv_virtio_queue(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index, uint16_t size, void *memory)
+{
+	uint8_t *at = memory;
+	bool indirect = device->features & PV_VIRTIO_F_INDIRECT_DESC && size >= PV_VIRTIO_INDIRECT;
+	struct pv_virtq_memory parts = {
+		.size = size,
+		.event_idx = device->features & PV_VIRTIO_F_EVENT_IDX,
+		.ring = at,
+		.slots = (struct pv_virtq_slot *)(void *)(at + PV_VIRTIO_SLOTS_OFFSET(size)),
+		.indirect = indirect ? (struct pv_virtq_desc *)(void *)(at + PV_VIRTIO_TABLES_OFFSET(size)) : NULL,
+		.indirect_count = PV_VIRTIO_INDIRECT,
+	};
+	struct pv_queue_setup setup = { .queue = index, .vcpu = device->vcpu, .channel = device->channel };
+	int64_t status = pv_virtq_init(queue, &parts);
+
+	if (status < 0)
+		return status;
+	pv_virtq_disarm(queue);
+	pv_virtq_describe(queue, &setup);
+	status = device->transport->queue_setup(device, &setup);
+	if (status >= 0 && device->channel != PV_NO_CHANNEL && device->transport->bind_config)
+		status = device->transport->bind_config(device);
+	return status;
+}
+
+int64_t pv_virtio_start(struct pv_virtio *device)
+{
+	device->transport->set_status(device, PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER |
+						      PV_VIRTIO_STATUS_FEATURES_OK | PV_VIRTIO_STATUS_DRIVER_OK);
+	uint32_t status = device->transport->status(device);
+	return status & PV_VIRTIO_STATUS_DRIVER_OK && !(status & PV_VIRTIO_STATUS_NEEDS_RESET) ? PV_STATUS_OK
+											       : PV_STATUS_BAD_STATE;
+}
+
+void pv_virtio_reset(struct pv_virtio *device)
+{
+	device->transport->set_status(device, 0);
+	while (device->transport->status(device)) /* virtio 4.2.3.1: until it reads as zero */
+		pv_relax();
+}
+
+void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index)
+{
+	if (pv_virtq_publish(queue))
+		device->transport->notify(device, index);
+}
+
+/* Sleeps unless a chain has come back; an event between the question and the sleep ends the sleep. */
+static void sleep(const struct pv_virtio_waiter *waiter, struct pv_virtq *queue)
+{
+	waiter->hold();
+	if (!pv_virtq_arm(queue))
+		waiter->wait();
+	pv_virtq_disarm(queue);
+	waiter->release();
+}
+
+int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion)
+{
+	uint32_t polls = device->waiter ? POLLS : POLLS_PER_STATUS;
+
+	for (;;) {
+		for (uint32_t i = 0; i < polls; i++) {
+			int taken = pv_virtq_get(queue, completion);
+
+			if (taken)
+				return taken < 0 ? PV_STATUS_FAILED : PV_STATUS_OK;
+			pv_relax();
+		}
+		/* Before the sleep: giving up raises the channel too, so that it cannot be slept through. */
+		if (device->transport->status(device) & PV_VIRTIO_STATUS_NEEDS_RESET)
+			return PV_STATUS_FAILED;
+		if (device->waiter)
+			sleep(device->waiter, queue);
+	}
+}

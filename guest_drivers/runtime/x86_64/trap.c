@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * Exceptions end the machine with a report; vector 2 is the upcall.
+ */
+#include "paravirt/format.h"
+#include "paravirt/string.h"
+#include "paravirt/system.h"
+#include "paravirt/vcpu.h"
+#include "runtime.h"
+
+#define EXCEPTIONS 32
+#define PAGE_FAULT 14
+#define TRAP_GATE 0xef00 /* present, DPL 3, type 15: leaves IF alone; IST 0: the running stack */
+#define NO_VECTOR 0xffffffffu
+
+static const char *const names[EXCEPTIONS] = {
+	"divide error",
+	"debug",
+	"NMI",
+	"breakpoint",
+	"overflow",
+	"bound range",
+	"invalid opcode",
+	"no FPU",
+	"double fault",
+	"coprocessor",
+	"invalid TSS",
+	"segment not present",
+	"stack fault",
+	"general protection",
+	"page fault",
+	"reserved",
+	"FPU error",
+	"alignment",
+	"machine check",
+	"SIMD error",
+	"virtualization",
+	"control",
+};
+
+void pv_trap_init(struct pv_gate *idt, uint32_t idt_bytes, uint16_t selector)
+{
+	for (uint32_t vector = 0; vector < EXCEPTIONS && (vector + 1) * sizeof(*idt) <= idt_bytes; vector++) {
+		uint64_t entry = (uint64_t)(uintptr_t)pv_trap_entries + 16 * vector;
+
+		idt[vector] = (struct pv_gate){
+			.offset_low = (uint16_t)entry,
+			.selector = selector,
+			.flags = TRAP_GATE,
+			.offset_middle = (uint16_t)(entry >> 16),
+			.offset_high = (uint32_t)(entry >> 32),
+		};
+	}
+}
+
+/* Where nobody takes a crash report: the console has to do. */
+_Noreturn static void crash(struct pv_crash_report *report)
+{
+	static uint32_t crashed;
+
+	/* A crash while crashing, or of another vCPU meanwhile, has nothing to add. */
+	if (__atomic_exchange_n(&crashed, 1, __ATOMIC_SEQ_CST))
+		for (;;)
+			pv_relax();
+	if (pv_guest.paravirt)
+		pv_system_crash(report);
+	pv_print("crash: vCPU %u: %s, rip %lx, rsp %lx\n", report->vcpu, report->text, report->rip,
+		 report->registers[7]);
+	pv_exit(127);
+}
+
+static void report_frame(struct pv_crash_report *report, const struct pv_frame *frame)
+{
+	const uint64_t registers[16] = {
+		frame->rax, frame->rbx, frame->rcx, frame->rdx, frame->rsi, frame->rdi, frame->rbp, frame->rsp,
+		frame->r8,  frame->r9,	frame->r10, frame->r11, frame->r12, frame->r13, frame->r14, frame->r15,
+	};
+
+	memcpy(report->registers, registers, sizeof(registers));
+	report->rip = frame->rip;
+	report->rflags = frame->rflags;
+}
+
+void pv_trap(struct pv_frame *frame)
+{
+	static struct pv_crash_report report;
+	struct pv_cpu *cpu = pv_this_cpu();
+
+	if (frame->vector == PV_UPCALL_NMI) {
+		pv_event_upcall(cpu->page);
+		return;
+	}
+	report.vcpu = cpu->index;
+	report.vector = (uint32_t)frame->vector;
+	report.error_code = frame->error_code;
+	report_frame(&report, frame);
+	if (frame->vector == PAGE_FAULT && pv_guest.paravirt) {
+		struct pv_answer answer = pv_vcpu_fault_address();
+
+		report.fault_address = answer.status < 0 ? 0 : answer.value;
+	}
+	const char *name = names[frame->vector % EXCEPTIONS];
+	pv_format(report.text, sizeof(report.text), "%s at %lx, error code %lx, address %lx", name ? name : "exception",
+		  frame->rip, frame->error_code, report.fault_address);
+	crash(&report);
+}
+
+void pv_panic(const char *format, ...)
+{
+	static struct pv_crash_report report;
+	va_list args;
+
+	report.vcpu = pv_this_cpu()->index;
+	report.vector = NO_VECTOR;
+	report.rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
+	report.registers[7] = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+	va_start(args, format);
+	pv_vformat(report.text, sizeof(report.text), format, args);
+	va_end(args);
+	crash(&report);
+}
