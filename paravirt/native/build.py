@@ -16,6 +16,7 @@ import fcntl
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -149,7 +150,13 @@ class build_ext(SetuptoolsBuildExt):  # type: ignore[misc]
         """Builds `ext` where setuptools wants it."""
         target = Path(self.get_ext_fullpath("paravirt._native")).resolve()
         build(target, ROOT / "build" / "native" if self.inplace else Path(self.build_temp) / "native")
-        _run("make", "-s", "-C", str(ROOT / "guest_drivers"), f"OUT={target.parent / 'guests'}")
+        guests = target.parent / "guests"
+        out = guests if self.inplace else Path(self.build_temp).resolve() / "guests"
+        _run("make", "-s", "-j2", "-C", str(ROOT / "guest_drivers"), f"OUT={out}")
+        if out != guests:  # what make leaves beside them is not for the package
+            guests.mkdir(parents=True, exist_ok=True)
+            for guest in out.glob("*.elf"):
+                shutil.copy(guest, guests)
 
 
 def main() -> None:
