@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from . import c, calls
+from . import c, calls, docs
 
 # name: a function that gives {path below hypercall_abi/: text}
 OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
     "c": lambda: {"include/paravirt_abi.h": c.emit()},
     "calls": lambda: {"include/paravirt_abi_calls.h": calls.emit()},
+    "docs": docs.emit,
 }
