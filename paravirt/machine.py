@@ -9,7 +9,7 @@ The thread that calls :meth:`Machine.run` only waits, so that signals find it.
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from contextlib import ExitStack
@@ -115,7 +115,7 @@ class Machine:
         for number, mask in self._denied.calls.items():
             native.denied[number] = mask
         native.poison = self.config.poison
-        native.poison_seed = secrets.randbits(64) | 1
+        native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
         native.ops.call = lib.pv_py_call

@@ -14,6 +14,7 @@ from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
 from .devices.service import ServiceThread
+from .devices.service import ServiceThread
 from .outcome import DeviceStatistics
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class VirtioDevices:
         self._machine = machine
         self._mmio = mmio
         self._fds: list[int] = []
+        self.service = ServiceThread()
         self.service = ServiceThread()
         """Serves the slow devices; it runs from the first one's activation on."""
         self.devices: list[tuple[Device, Any]] = []
