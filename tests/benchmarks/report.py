@@ -68,7 +68,9 @@ def table(rows: Sequence[Row]) -> str:
     for r in rows:
         shown = [_show(v) for v in (r.value, r.p99)]
         ratios = [_show(v, 3) for v in (r.ratio_floor, r.ratio_peer)]
-        cells.append([f"{r.bench} / {r.figure}", *shown, r.unit, _show(r.floor), _show(r.peer), *ratios, r.goal or r.why])
+        cells.append(
+            [f"{r.bench} / {r.figure}", *shown, r.unit, _show(r.floor), _show(r.peer), *ratios, r.goal or r.why]
+        )
     widths = [max(len(c) for c in column) for column in zip(*cells, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -76,7 +78,9 @@ def table(rows: Sequence[Row]) -> str:
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "")
+    cpu = next(
+        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
+    )
     flags = Path("/proc/cpuinfo").read_text()
     kind = "vmx" if " vmx" in flags else "svm" if " svm" in flags else "page tables"
     return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(), "kvm": kind}

@@ -1,0 +1,78 @@
+"""A machine without KVM: the C core's records over a piece of memory, calls made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypercall_abi import SERVICES, STATUS
+from hypercall_abi.conventions import ROAD
+from paravirt._native import ffi, lib
+
+RAM_GPA = 0x10_0000
+RAM_BYTES = 0x10_0000
+PAGE = 4096
+PAGES_GPA = RAM_GPA + RAM_BYTES - 64 * PAGE  # shared pages, at the end
+
+
+class FakeMachine:
+    """`vcpus` vCPUs that never run; ``passed_on`` lists the calls that C left to the surroundings."""
+
+    def __init__(self, vcpus: int = 2, *, poison: bool = False, deny: int = 0) -> None:
+        self.native = ffi.new("struct pv_machine *")
+        lib.pv_machine_init(self.native)
+        self.ram = ffi.new("uint8_t[]", RAM_BYTES)
+        assert lib.pv_memory_add(ffi.addressof(self.native, "memory"), RAM_GPA, RAM_BYTES, self.ram) == 0
+        self.native.services = sum(1 << s.number for s in SERVICES.values()) & ~deny
+        self.native.poison = poison
+        self.native.trace_mark_budget = 1000
+        self.passed_on: list[tuple[int, tuple[int, ...]]] = []
+        self.upcalls: list[int] = []
+        self._ops()
+        self.native.time_page = ffi.cast("struct pv_time_page *", self.at(PAGES_GPA))
+        self.boot_info = ffi.new("uint8_t[]", bytes(range(200)))
+        self.native.boot_info, self.native.boot_info_bytes = self.boot_info, 200
+        self.vcpus = []
+        for index in range(vcpus):
+            vcpu = ffi.new("struct pv_vcpu *", {"index": index, "machine": self.native})
+            vcpu.page = ffi.cast("struct pv_vcpu_page *", self.at(PAGES_GPA + (1 + index) * PAGE))
+            vcpu.state.deadline_ns = (1 << 64) - 1
+            self.vcpus.append(vcpu)
+            self.native.vcpus[index] = vcpu
+        self.native.vcpu_count = vcpus
+
+    def _ops(self) -> None:
+        def call(_vcpu: Any, number: int, args: Any, _value: Any) -> int:
+            self.passed_on.append((number, tuple(args[i] for i in range(6))))
+            return STATUS.OK
+
+        self._callbacks = [
+            ffi.callback("int64_t(struct pv_vcpu *, uint32_t, const uint64_t *, uint64_t *)", call),
+            ffi.callback("void(struct pv_vcpu *)", lambda vcpu: self.upcalls.append(vcpu.index)),
+            ffi.callback("int64_t(struct pv_vcpu *, uint32_t)", lambda _vcpu, _vector: STATUS.OK),
+            ffi.callback("uint64_t(struct pv_vcpu *)", lambda _vcpu: 0xDEAD),
+            ffi.callback("void(struct pv_vcpu *)", lambda _vcpu: None),
+        ]
+        ops = self.native.ops
+        ops.call, ops.upcall, ops.upcall_vector, ops.fault_address, ops.kick = self._callbacks
+
+    def at(self, gpa: int) -> Any:
+        """Host address of `gpa`."""
+        return self.ram + (gpa - RAM_GPA)
+
+    def read(self, gpa: int, size_bytes: int) -> bytes:
+        return bytes(ffi.buffer(self.at(gpa), size_bytes))
+
+    def write(self, gpa: int, data: bytes) -> None:
+        ffi.memmove(self.at(gpa), data, len(data))
+
+    def raw(self, number: int, *args: int, vcpu: int = 0, road: int = ROAD.TRAP) -> tuple[int, int]:
+        """Status and value of a call given by its number."""
+        call = ffi.new("struct pv_call *", {"id": number, "road": road, "args": list((*args, *[0] * 6)[:6])})
+        result = ffi.new("struct pv_result *")
+        lib.pv_dispatch(self.vcpus[vcpu], call, result)
+        return result.status, result.value
+
+    def call(self, name: str, *args: int, vcpu: int = 0, road: int = ROAD.TRAP) -> tuple[int, int]:
+        """The same by name, such as ``event.send``."""
+        service, _, function = name.partition(".")
+        return self.raw(SERVICES[service].id(function), *args, vcpu=vcpu, road=road)
