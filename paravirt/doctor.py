@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .boot.cpu import cpu_level, host_cpu_flags
 from .config import MIB, VCPUS_MOST, MachineConfig, host_memory_bytes
-from .errors import ParavirtError
+from .errors import KvmMissing, ParavirtError
 
 IO_URING_SETUP = 425  # system call
 IO_URING_PARAMS_BYTES = 120
@@ -55,9 +55,17 @@ def examine(kvm_device: Path = Path("/dev/kvm")) -> list[Finding]:
     ]
 
 
-def _failure(name: str, error: ParavirtError) -> Finding:
+def _kvm_failure(error: ParavirtError, device: Path) -> Finding:
     text, _, advice = str(error).partition("; ")
-    return Finding(name, Verdict.FAIL, text, advice)
+    if isinstance(error, KvmMissing) and not device.exists():
+        advice = "sudo modprobe kvm_intel or kvm_amd; in a container pass the device on (--device /dev/kvm)"
+        if not {"vmx", "svm"} & host_cpu_flags():
+            advice = (
+                "turn virtualisation on in the firmware, or nesting on in the hypervisor below; else modprobe kvm_pvm"
+            )
+    elif isinstance(error, KvmMissing):
+        advice = "give the path of a real KVM device"
+    return Finding("kvm", Verdict.FAIL, text, advice)
 
 
 def _kvm(device: Path) -> Iterator[Finding]:
@@ -70,7 +78,7 @@ def _kvm(device: Path) -> Iterator[Finding]:
     try:
         kvm = Kvm(MachineConfig(Path("none"), kvm_device=device), machine)
     except ParavirtError as error:
-        yield _failure("kvm", error)
+        yield _kvm_failure(error, device)
         return
     try:
         flags = host_cpu_flags()
@@ -115,7 +123,8 @@ def _memory() -> Finding:
         free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         free = available
-    text = f"{min(free, available) // MIB}M available of {available // MIB}M"
+    free = min(free, available)
+    text = f"{free // MIB}M available of {available // MIB}M"
     if free < 256 * MIB:
         return Finding("memory", Verdict.WARN, text, "give guests little (--memory 32M), or end something else")
     return Finding("memory", Verdict.OK, text)

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
@@ -99,38 +98,59 @@ def _complain(text: str) -> None:
         print(f"paravirt: {one_line(text)}", file=sys.stderr, flush=True)
 
 
+def _trace(debug: bool) -> None:
+    if debug:
+        import traceback  # as dear as the rest of this module
+
+        traceback.print_exc()
+
+
+def _open_standard_streams() -> None:
+    """A standard stream that the caller closed becomes /dev/null, lest a file opened later take its number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _flush() -> bool:
+    """Writes what is buffered; what cannot be written is dropped, or the interpreter would fail on it later."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return False
+    return True
+
+
 def _run(argv: Sequence[str]) -> int:
     wanted = next((a for a in argv if not a.startswith("-")), "")
     args = build_parser([wanted]).parse_args(argv)
-    status = int(command_module(args.command).run(args))
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write to standard output: {error.strerror}; make room or redirect it") from error
-    return status
-
-
-def _silence_stdout() -> None:
-    """What is still buffered goes nowhere, so that the interpreter's last flush does not fail too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+    return int(command_module(args.command).run(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's); returns the exit status (see paravirt.errors)."""
     argv = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
+    status = _guarded(argv)
+    if _flush() or status:
+        return status
+    _complain("cannot write to standard output; make room or redirect it")
+    return OutputError.exit_status
+
+
+def _guarded(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         return _run(argv)
     except BrokenPipeError:
-        _silence_stdout()
         return CLOSED_PIPE
     except ParavirtError as error:
-        if debug:
-            traceback.print_exc()
-        if isinstance(error, OutputError):
-            _silence_stdout()
+        _trace(debug)
         _complain(str(error))
         return error.exit_status
     except KeyboardInterrupt as interrupt:
@@ -138,7 +158,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("terminated" if terminated else "interrupted")
         return TERMINATED if terminated else INTERRUPTED
     except Exception as error:
-        if debug:
-            traceback.print_exc()
+        _trace(debug)
         _complain(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug")
         return INTERNAL_ERROR

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ImageUnreadable
+from ..errors import ImageUnreadable, OutputError
 
 GUESTS = Path(__file__).parent.parent / "guests"  # built guests that come with the package
 
@@ -49,6 +49,16 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     return "\n".join(indent + line.rstrip() for line in lines)
 
 
+def show(text: str) -> None:
+    """Prints `text`.  Raises OutputError if it cannot be, BrokenPipeError if nobody reads it any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}; make room or redirect it") from error
+
+
 def print_json(value: object) -> None:
-    """One JSON object on standard output."""
-    print(json.dumps(value, indent=2))
+    """One JSON object on standard output.  Raises as `show` does."""
+    show(json.dumps(value, indent=2))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import COMMANDS, build_parser
-from .common import add_command, bundled_guests
+from .common import add_command, bundled_guests, show
 
 EPILOG = """\
 examples:
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out."""
-    print("\n".join(SHELLS[args.shell](commands())))
+    show("\n".join(SHELLS[args.shell](commands())))
     return 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..doctor import Verdict, examine
-from .common import add_command, print_json, table
+from .common import add_command, print_json, show, table
 
 EPILOG = """\
 The exit status is 0 if guests can run here (warnings included), 1 if they cannot.
@@ -36,10 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"able": not failed, "findings": [asdict(f) for f in findings]})
         return int(failed)
-    rows = [[f.verdict.upper(), f.name, f.text] for f in findings]
-    for line, finding in zip(table(rows).splitlines(), findings, strict=True):
-        print(line)
-        if finding.advice:
-            print(f"      → {finding.advice}")
-    print("guests cannot run here" if failed else "guests can run here")
+    rows = table([[f.verdict.upper().ljust(4), f.name, f.text] for f in findings]).splitlines()
+    for row, finding in zip(rows, findings, strict=True):
+        show(f"{row}\n      → {finding.advice}" if finding.advice else row)
+    show("guests cannot run here" if failed else "guests can run here")
     return int(failed)

@@ -11,7 +11,7 @@ from hypercall_abi.notes import PRIVILEGE
 from ..boot.image import Image, Segment, load_image
 from ..boot.notes import DeviceEntry
 from ..config import show_size
-from .common import add_command, find_image, print_json, table
+from .common import add_command, find_image, print_json, show, table
 
 EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
     else:
-        print(_show(facts))
+        show(_text(facts))
     return 0
 
 
@@ -73,7 +73,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _show(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any]) -> str:
     head = [
         ["image", facts["path"]],
         ["kind", "plain guest, entered by PVH" if facts["kind"] == "pvh" else "paravirt guest"],
@@ -84,19 +84,19 @@ def _show(facts: dict[str, Any]) -> str:
             head.append(["PVH entry", f"{facts['pvh_entry_gpa']:#x} (boots elsewhere too)"])
         head += [
             ["ABI", ".".join(map(str, facts["abi"])) if facts["abi"] else "any"],
-            ["services", ", ".join(map(_show_service, facts["services"])) or "none required"],
+            ["services", ", ".join(map(_service_text, facts["services"])) or "none required"],
             ["privilege", facts["privilege"]],
             ["CPU", f"x86-64-v{facts['cpu_level']}"],
         ]
-    return "\n".join([table(head), "", _show_manifest(facts["manifest"]), "", _show_segments(facts["segments"])])
+    return "\n".join([table(head), "", _manifest_text(facts["manifest"]), "", _segments_text(facts["segments"])])
 
 
-def _show_service(service: dict[str, Any]) -> str:
+def _service_text(service: dict[str, Any]) -> str:
     features = f" (features {service['features']:#x})" if service["features"] else ""
     return f"{service['service']}{features}"
 
 
-def _show_manifest(manifest: list[dict[str, Any]] | None) -> str:
+def _manifest_text(manifest: list[dict[str, Any]] | None) -> str:
     if manifest is None:
         return "devices: every one is offered"
     if not manifest:
@@ -108,7 +108,7 @@ def _show_manifest(manifest: list[dict[str, Any]] | None) -> str:
     return table(rows)
 
 
-def _show_segments(segments: list[dict[str, Any]]) -> str:
+def _segments_text(segments: list[dict[str, Any]]) -> str:
     rows = [["segment", "from", "to", "access", "file", "memory"]]
     for s in segments:
         end = s["gpa"] + s["memory_bytes"]

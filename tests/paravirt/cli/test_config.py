@@ -1,0 +1,140 @@
+"""Configuration: sizes, disks, what may be denied; and what errors look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercall_abi import LIMITS, RECORDS, SERVICES
+from paravirt import config, errors
+from paravirt.config import Budgets, Disk, MachineConfig, check_host, parse_deny, parse_disk, parse_size, show_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("128M", 128 << 20),
+        ("1g", 1 << 30),
+        (" 3 KiB ", 3072),
+        ("2T", 2 << 40),
+        ("7B", 7),
+        ("5MB", 5 << 20),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "0x10", "1E", "1 2", "1iB2", "١٢", "1" * 21])
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(errors.ConfigError, match="is not a size"):
+        parse_size(text)
+
+
+@given(st.integers(0, 1 << 60))
+def test_a_size_that_is_shown_reads_back(size: int) -> None:
+    assert parse_size(show_size(size)) == size
+
+
+def test_disks() -> None:
+    assert parse_disk("a=b") == Disk("a", Path("b"))
+    assert parse_disk("a=b,ro") == Disk("a", Path("b"), True)
+    assert parse_disk("a=b=c,rw") == Disk("a", Path("b=c,rw"))
+    for text in ("", "a", "a=", "a=,ro", "=b", "a\n=b"):
+        with pytest.raises(errors.ConfigError):
+            parse_disk(text)
+
+
+def test_limits_are_the_abis() -> None:
+    assert LIMITS["VCPUS"].number == config.VCPUS_MOST
+    assert LIMITS["DEVICES"].number == config.DISKS_MOST
+    sizes = {(r, f.name): f.size for r in ("device_info", "boot_machine") for f in RECORDS[r].fields}
+    assert sizes["device_info", "name"] == config.DEVICE_NAME_BYTES
+    assert sizes["boot_machine", "name"] == config.MACHINE_NAME_BYTES
+
+
+def test_deny() -> None:
+    denied = parse_deny(frozenset({"time", "vcpu.start", "vcpu.stop", "device"}))
+    vcpu = SERVICES["vcpu"]
+    assert denied.services == {4, 7}
+    assert denied.calls == {5: 1 << vcpu["start"].number | 1 << vcpu["stop"].number}
+    assert parse_deny(frozenset()).services == frozenset()
+    for name in ("base", "base.batch", "", "TIME", "time.", "time.x", ".time"):
+        with pytest.raises(errors.ConfigError, match=f"cannot deny '{name}'"):
+            parse_deny(frozenset({name}))
+
+
+def test_a_machine_of_defaults() -> None:
+    machine = MachineConfig(Path("guest.elf"))
+    assert (machine.memory_bytes, machine.vcpus, machine.privilege, machine.transport) == (
+        128 << 20,
+        1,
+        "user",
+        "calls",
+    )
+    assert machine.uuid != MachineConfig(Path("guest.elf")).uuid
+    assert MachineConfig("guest.elf", deny=["time"]).deny == {"time"}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory_bytes": 2 << 20},
+        {"memory_bytes": (4 << 20) + 1},
+        {"memory_bytes": 2 << 40},
+        {"memory_bytes": -(4 << 20)},
+        {"vcpus": 0},
+        {"vcpus": 65},
+        {"name": ""},
+        {"name": "ü" * 25},
+        {"name": "a\x1b"},
+        {"command_line": "x\0"},
+        {"command_line": "ü" * 2048},
+        {"disks": (Disk("a", Path("b")), Disk("a", Path("c")))},
+        {"disks": tuple(Disk(f"d{i}", Path("x")) for i in range(33))},
+        {"privilege": "root"},
+        {"transport": "pci"},
+        {"io_engine": "aio"},
+        {"timeout_s": 0},
+        {"timeout_s": -1.0},
+        {"timeout_s": float("nan")},
+        {"timeout_s": float("inf")},
+        {"boot_records": ((1 << 16, 0, b""),)},
+        {"boot_records": ((1, -1, b""),)},
+        {"boot_records": ((1, 0, "text"),)},
+        {"deny": {"base"}},
+    ],
+)
+def test_wrong_values(wrong: dict[str, Any]) -> None:
+    with pytest.raises(errors.ConfigError):
+        MachineConfig(Path("guest.elf"), **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"console_bytes": -1}, {"trace_marks": 1 << 63}, {"doorbells_per_second": -1}, {"poll_ns": 10_000_001}]
+)
+def test_wrong_budgets(wrong: dict[str, int]) -> None:
+    with pytest.raises(errors.ConfigError, match=next(iter(wrong))):
+        Budgets(**wrong)
+    assert Budgets(0, 0, 0, 0).poll_ns == 0
+
+
+def test_the_host_has_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_host(MachineConfig(Path("guest.elf")))
+    monkeypatch.setattr(config, "host_memory_bytes", lambda: 100 << 20)
+    with pytest.raises(errors.HostMemory, match="128M is more than this machine's 100M"):
+        check_host(MachineConfig(Path("guest.elf")))
+
+
+@given(st.text())
+def test_an_error_is_one_printable_line(text: str) -> None:
+    error = errors.BadNote(text, rule="NOTE-1")
+    assert str(error).isprintable()
+    assert str(error).endswith(" (NOTE-1)")
+    str(error).encode()
