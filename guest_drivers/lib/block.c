@@ -135,6 +135,26 @@ static int64_t result_of(const struct pv_block_request *request, uint32_t writte
 	}
 }
 
+static struct pv_block_request *finish(struct pv_block *block, const struct pv_virtq_completion *completion)
+{
+	struct pv_block_request *request = pv_at(completion->cookie);
+
+	block->in_flight--;
+	request->result = result_of(request, completion->written_bytes);
+	return request;
+}
+
+int64_t pv_block_get(struct pv_block *block, struct pv_block_request **request)
+{
+	struct pv_virtq_completion completion;
+	int taken = pv_virtq_get(&block->queue, &completion);
+
+	if (taken <= 0)
+		return taken ? PV_STATUS_FAILED : PV_STATUS_NOT_FOUND;
+	*request = finish(block, &completion);
+	return PV_STATUS_OK;
+}
+
 int64_t pv_block_wait(struct pv_block *block, struct pv_block_request **request)
 {
 	struct pv_virtq_completion completion;
@@ -142,12 +162,9 @@ int64_t pv_block_wait(struct pv_block *block, struct pv_block_request **request)
 	if (!block->in_flight)
 		return PV_STATUS_BAD_STATE;
 	int64_t status = pv_virtio_wait(block->device, &block->queue, &completion);
-	if (status < 0)
-		return status;
-	block->in_flight--;
-	*request = pv_at(completion.cookie);
-	(*request)->result = result_of(*request, completion.written_bytes);
-	return PV_STATUS_OK;
+	if (status >= 0)
+		*request = finish(block, &completion);
+	return status;
 }
 
 int64_t pv_block_do(struct pv_block *block, struct pv_block_request *request)

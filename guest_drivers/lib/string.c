@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: 0BSD
  *
- * Memory and string functions.  Copies of many bytes use the string instructions: short to encode,
- * fast on every CPU of the last ten years, and one instruction where a host emulates.
+ * Memory and string functions.  Bulk work is done by the string instructions, in words first: fast on
+ * every CPU of the last ten years, and the fewest steps where a host emulates them one by one.
  */
 #include "paravirt/string.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size)
 {
 	void *at = to;
+	size_t words = size / 8, bytes = size % 8;
 
-	__asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(size) : : "memory");
+	__asm__ volatile("rep movsq" : "+D"(at), "+S"(from), "+c"(words) : : "memory");
+	__asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(bytes) : : "memory");
 	return to;
 }
 
@@ -30,8 +32,11 @@ void *memmove(void *to, const void *from, size_t size)
 void *memset(void *to, int byte, size_t size)
 {
 	void *at = to;
+	size_t words = size / 8, bytes = size % 8;
+	unsigned long pattern = (unsigned char)byte * 0x0101010101010101ul;
 
-	__asm__ volatile("rep stosb" : "+D"(at), "+c"(size) : "a"(byte) : "memory");
+	__asm__ volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(pattern) : "memory");
+	__asm__ volatile("rep stosb" : "+D"(at), "+c"(bytes) : "a"(pattern) : "memory");
 	return to;
 }
 

@@ -54,7 +54,9 @@ void pv_block_deinit(struct pv_block *block);
  */
 int64_t pv_block_add(struct pv_block *block, struct pv_block_request *request);
 void pv_block_submit(struct pv_block *block);
-/* The next request that is complete. BAD_STATE: none is in flight; FAILED: the device is gone. */
+/* A request that is complete now: OK, NOT_FOUND (none), FAILED. */
+int64_t pv_block_get(struct pv_block *block, struct pv_block_request **request);
+/* As pv_block_get, but waits. BAD_STATE: none is in flight; FAILED: the device is gone. */
 int64_t pv_block_wait(struct pv_block *block, struct pv_block_request **request);
 
 /* One request from start to end, while no others are in flight; its result. */

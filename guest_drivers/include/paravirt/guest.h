@@ -56,7 +56,7 @@ _Noreturn void pv_panic(const char *format, ...) __attribute__((format(printf, 1
 uint64_t pv_now_ns(void);
 uint64_t pv_wall_ns(void);
 
-/* Zeroed memory that is never given back; NULL if there is not that much. align is a power of two. */
+/* Memory, not cleared, that is never given back; NULL if there is not that much. align is a power of two. */
 void *pv_take(uint64_t size_bytes, uint64_t align);
 uint64_t pv_left_bytes(void);
 

@@ -4,7 +4,6 @@
  * (`virtio_mmio.device=512@0xfeb00e00:5`, as for Linux).
  */
 #include "paravirt/block.h"
-#include "paravirt/format.h"
 #include "paravirt/string.h"
 #include "runtime.h"
 
@@ -40,34 +39,38 @@ static uint64_t window_of(const char *parameter)
 }
 
 /* Names do not travel over virtio-mmio; a disk can be asked for its serial number. */
-static bool is_called(struct pv_virtio *device, const char *name)
+static void ask_name(struct pv_virtio *device)
 {
 	static uint8_t memory[PV_VIRTIO_QUEUE_BYTES(PROBE_SIZE)] __attribute__((aligned(64)));
-	char id[PV_BLOCK_ID_BYTES + 1] = "";
+	char id[PV_BLOCK_ID_BYTES + 1];
 	struct pv_block block;
 
 	if (device->type != PV_DEVICE_TYPE_BLOCK || pv_block_init(&block, device, PROBE_SIZE, memory) < 0)
-		return false;
-	int64_t status = pv_block_get_id(&block, id);
+		return;
+	if (pv_block_get_id(&block, id) == PV_STATUS_OK)
+		memcpy(device->name, id, sizeof(id));
 	pv_block_deinit(&block);
-	return status == PV_STATUS_OK && !strcmp(id, name);
 }
 
+/* All windows are looked at once, before any is in use: asking resets the device. */
 static int64_t find_window(struct pv_virtio *device, uint32_t type, const char *name)
 {
+	static struct pv_virtio found[PV_LIMIT_DEVICES];
+	static uint32_t count;
+	static bool looked;
 	const char *at = pv_guest.command_line;
 
-	while ((at = strstr(at, PARAMETER))) {
+	while (!looked && count < PV_LIMIT_DEVICES && (at = strstr(at, PARAMETER))) {
 		at += strlen(PARAMETER);
-		if (pv_virtio_mmio(device, window_of(at)) < 0 || device->type != type)
-			continue;
-		if (!name)
-			return PV_STATUS_OK;
-		if (is_called(device, name)) {
-			pv_format(device->name, sizeof(device->name), "%s", name);
+		if (pv_virtio_mmio(&found[count], window_of(at)) >= 0)
+			ask_name(&found[count++]);
+	}
+	looked = true;
+	for (uint32_t i = 0; i < count; i++)
+		if (found[i].type == type && (!name || !strcmp(found[i].name, name))) {
+			*device = found[i];
 			return PV_STATUS_OK;
 		}
-	}
 	return PV_STATUS_NOT_FOUND;
 }
 

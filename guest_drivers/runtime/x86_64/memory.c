@@ -2,7 +2,6 @@
  *
  * Memory for a program that never gives any back: one range, taken from its start.
  */
-#include "paravirt/string.h"
 #include "runtime.h"
 
 static uint64_t next_gpa, end_gpa;
@@ -24,7 +23,7 @@ void *pv_take(uint64_t size_bytes, uint64_t align)
 			return NULL;
 	} while (!__atomic_compare_exchange_n(&next_gpa, &next, at + size_bytes, false, __ATOMIC_RELAXED,
 					      __ATOMIC_RELAXED));
-	return memset(pv_at(at), 0, size_bytes);
+	return pv_at(at);
 }
 
 uint64_t pv_left_bytes(void)
