@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from . import c, calls, docs
+from . import c, calls, docs, json
 
 # name: a function that gives {path below hypercall_abi/: text}
 OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
     "c": lambda: {"include/paravirt_abi.h": c.emit()},
     "calls": lambda: {"include/paravirt_abi_calls.h": calls.emit()},
     "docs": docs.emit,
+    "json": lambda: {"abi.json": json.emit()},
 }

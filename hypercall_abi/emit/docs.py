@@ -133,13 +133,14 @@ def _registers(registers: Registers) -> tuple[str, ...]:
 def _page(module: ModuleType) -> Iterator[tuple[str, Iterable[str]]]:
     for service in declared([module], Service):
         yield "calls", (block for call in service.calls for block in _call(service, call))
-    own = [r for r in declared([module], Record) if _first(r) is module]
+    own = [r for r in declared([module], Record) if home(r) is module]
     yield "records", (block for record in own for block in _record(record))
-    yield "constants", (block for c in declared([module], Constants) if _first(c) is module for block in _constants(c))
+    yield "constants", (block for c in declared([module], Constants) if home(c) is module for block in _constants(c))
     yield "rules", _rules(getattr(module, "RULES", ()))
 
 
-def _first(item: object) -> ModuleType:
+def home(item: object) -> ModuleType:
+    """The module that declares `item`: the first that names it."""
     return next(m for m in MODULES if any(v is item for v in vars(m).values()))
 
 
