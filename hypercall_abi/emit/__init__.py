@@ -9,5 +9,5 @@ OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
     "c": lambda: {"include/paravirt_abi.h": c.emit()},
     "calls": lambda: {"include/paravirt_abi_calls.h": calls.emit()},
     "docs": docs.emit,
-    "json": lambda: {"abi.json": json.emit()},
+    "json": lambda: {"json/abi.json": json.emit()},
 }
