@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hypercall_abi import SERVICES
+
 from . import COMMANDS, build_parser
 from .common import add_command, bundled_guests, show
 
@@ -59,10 +61,18 @@ def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(action.choices)
 
 
+def _words(action: argparse.Action) -> tuple[str, ...]:
+    if action.metavar in ("IMAGE", "SERVICE[.CALL]"):
+        return tuple(bundled_guests() if action.metavar == "IMAGE" else SERVICES)
+    return tuple(map(str, action.choices or ()))
+
+
+def _files(action: argparse.Action) -> bool:
+    return action.type is Path or any(word in str(action.metavar) for word in ("FILE", "PATH", "IMAGE"))
+
+
 def _option(action: argparse.Action) -> Option:
-    files = action.type is Path or "FILE" in str(action.metavar) or "PATH" in str(action.metavar)
-    words = tuple(map(str, action.choices or ()))
-    return Option(tuple(action.option_strings), action.help or "", action.nargs != 0, words, files)
+    return Option(tuple(action.option_strings), action.help or "", action.nargs != 0, _words(action), _files(action))
 
 
 def commands() -> list[Command]:
@@ -70,15 +80,9 @@ def commands() -> list[Command]:
     found = []
     for name, parser in _subparsers(build_parser(list(COMMANDS))).items():
         options = tuple(_option(a) for a in parser._actions if a.option_strings)
-        words: list[str] = []
-        files = False
-        for action in parser._actions:
-            if not action.option_strings:
-                words += map(str, action.choices or ())
-                if action.metavar == "IMAGE":
-                    words += bundled_guests()
-                    files = True
-        found.append(Command(name, COMMANDS[name], options, tuple(words), files))
+        arguments = [a for a in parser._actions if not a.option_strings]
+        words = tuple(word for a in arguments for word in _words(a))
+        found.append(Command(name, COMMANDS[name], options, words, any(map(_files, arguments))))
     return found
 
 
@@ -96,7 +100,10 @@ def _bash(found: list[Command]) -> Iterator[str]:
         words = " ".join([*(flag for o in c.options for flag in o.flags), *c.words])
         yield f'\t\t"{c.name} "*) words="{words}" files={"1" if c.files else ""} ;;'
     yield "\tesac fi"
-    yield '\tmapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; [[ $files ]] && compgen -f -- "${word#*=}")'
+    yield "\tmapfile -t COMPREPLY < <("
+    yield '\t\tcompgen -W "$words" -- "$word" || true'
+    yield '\t\t[[ ! $files ]] || compgen -f -- "${word#*=}"'
+    yield "\t)"
     yield "}"
     yield "complete -o filenames -F _paravirt paravirt"
 

@@ -91,7 +91,7 @@ class Elf:
         loads = list(self.loads)
         if note_bytes:
             loads.append(Load(0, note_bytes, flags=R, type=PT_NOTE, header={"p_align": self.note_align}))
-        header: dict[str, int | bytes] = {
+        header = {
             "e_ident": b"\x7fELF\2\1\1".ljust(16, b"\0"), "e_type": 2, "e_machine": 62, "e_version": 1,
             "e_entry": CODE_GPA, "e_phoff": 64, "e_shoff": 0, "e_flags": 0, "e_ehsize": 64, "e_phentsize": 56,
             "e_phnum": len(loads), "e_shentsize": 64, "e_shnum": 0, "e_shstrndx": 0,

@@ -241,6 +241,7 @@ def test_completion_knows_every_option() -> None:
     assert not flags["--poison"].takes_value
     assert found["completion"].words == ("bash", "fish", "zsh")
     assert found["run"].files
+    assert {"base", "time", "device"} <= set(found["abi"].words) & set(flags["--deny"].words)
 
 
 def complete(script: str, *words: str) -> set[str]:

@@ -45,8 +45,8 @@ def test_a_pvh_guest_and_each_level(hello: Path, tmp_path: Path, capfd: pytest.C
     for level in ("user", "supervisor"):
         assert main(["run", str(hello), "--privilege", level]) == 0
     assert capfd.readouterr().out == HELLO * 2
-    for level in (1, 2):
-        write_guest(tmp_path / "fixed.elf", shutdown(), notes=[require(), privilege(level)])
+    for note in (privilege(1), privilege(2)):
+        write_guest(tmp_path / "fixed.elf", shutdown(), notes=[require(), note])
         assert main(["run", str(tmp_path / "fixed.elf"), "--poison"]) == 0
 
 
