@@ -1,0 +1,95 @@
+"""The guest's ring driver against the host's device ring in one process, under the sanitizers.
+
+The C programs beside this file do the work; here they are compiled, with gcc and with clang, and run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+SOURCES = [
+    ROOT / name for name in ("paravirt/native/ring.c", "paravirt/native/memory.c", "guest_drivers/lib/virtqueue.c")
+]
+INCLUDES = [
+    f"-I{ROOT / name}" for name in ("hypercall_abi/include", "paravirt/native", "guest_drivers/include", "tests/native")
+]
+WARNINGS = "-std=gnu11 -g -Wall -Wextra -Wshadow -Wconversion -Werror".split()
+ASAN = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined".split()
+TSAN = "-O1 -fsanitize=thread".split()
+CHAINS = 70_000
+PLAIN = ["-O2"]
+COMPILERS = [
+    pytest.param(cc, marks=pytest.mark.skipif(not shutil.which(cc), reason=f"no {cc}")) for cc in ("gcc", "clang")
+]
+EVENT_IDX = pytest.mark.parametrize("event_idx", [0, 1], ids=["flags", "event_idx"])
+
+
+def program(tmp_path: Path, cc: str, name: str, flags: list[str]) -> Path:
+    """Compiles `name`.c with both rings; the program."""
+    target = tmp_path / name
+    command = [
+        cc,
+        *WARNINGS,
+        *flags,
+        *INCLUDES,
+        str(HERE / f"{name}.c"),
+        *map(str, SOURCES),
+        "-lpthread",
+        "-o",
+        str(target),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def run(target: Path, *arguments: int) -> dict[str, int]:
+    """Runs a program that prints names and numbers; those."""
+    done = subprocess.run([target, *map(str, arguments)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, f"{target.name} {arguments}: {done.stdout}{done.stderr}"
+    words = done.stdout.split()
+    return {name: int(number) for name, number in zip(words[::2], words[1::2], strict=False) if number.isdigit()}
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_steps(tmp_path: Path, cc: str) -> None:
+    """Suppression by a model, room, distrust of the device (rules VQ-3, VQ-4)."""
+    assert run(program(tmp_path, cc, "ring_steps", ASAN)) == {}
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+@pytest.mark.parametrize("flags", [ASAN, TSAN], ids=["asan", "tsan"])
+def test_pair(tmp_path: Path, cc: str, flags: list[str]) -> None:
+    """Two threads, every byte checked; the 16-bit indexes wrap in each of the runs."""
+    target = program(tmp_path, cc, "ring_pair", flags)
+    for size, event_idx, indirect in ((1, 0, 0), (2, 1, 1), (64, 1, 0), (256, 0, 1)):
+        counted = run(target, size, CHAINS, event_idx, indirect, 1 + size)
+        assert counted["chains"] == CHAINS
+        assert counted["doorbells"] <= CHAINS
+        assert counted["interrupts"] <= CHAINS
+        if size >= 64:  # batches: most chains cost no notification
+            assert counted["doorbells"] + counted["interrupts"] < CHAINS
+
+
+@EVENT_IDX
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_nothing_is_lost(tmp_path: Path, cc: str, event_idx: int) -> None:
+    """Publishing against arming, head on, at full optimisation: the barriers of pairs B and D hold."""
+    assert run(program(tmp_path, cc, "ring_race", PLAIN), 300_000, event_idx) == {"rounds": 300_000}
+
+
+@EVENT_IDX
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_hostile_driver(tmp_path: Path, cc: str, event_idx: int) -> None:
+    """Tables that change while they are walked (rules VQ-1 to VQ-7): nothing outside guest memory is touched."""
+    target = program(tmp_path, cc, "ring_hostile", ASAN)
+    for seed in (1, 2):
+        counted = run(target, 30_000, event_idx, seed)
+        assert counted["taken"] > 0
+        assert counted["faults"] > 0
