@@ -17,8 +17,13 @@ _HEAD = """\
 #ifndef PARAVIRT_ABI_H
 #define PARAVIRT_ABI_H
 
+#ifdef __KERNEL__ /* Linux's own headers, for its modules */
+#include <linux/stddef.h>
+#include <linux/types.h>
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #ifdef __cplusplus
 #define PV_STATIC_ASSERT(condition, text) static_assert(condition, text)

@@ -6,8 +6,13 @@
 #ifndef PARAVIRT_ABI_H
 #define PARAVIRT_ABI_H
 
+#ifdef __KERNEL__ /* Linux's own headers, for its modules */
+#include <linux/stddef.h>
+#include <linux/types.h>
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #ifdef __cplusplus
 #define PV_STATIC_ASSERT(condition, text) static_assert(condition, text)
@@ -15,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "381e81185c8fac4ce4b9d97e37e3c14ef9c558710fde7c81133e29b158064f35"
+#define PV_ABI_DIGEST "a4373b42fd050b93b7b0dd360b5cb628be2d57badb74de2ab3d197ce98043ce2"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -241,6 +246,12 @@
 #define PV_MMIO_QUEUE_DRIVER_HIGH 148 /* Its upper half. */
 #define PV_MMIO_QUEUE_DEVICE_LOW 160 /* Device area. */
 #define PV_MMIO_QUEUE_DEVICE_HIGH 164 /* Its upper half. */
+#define PV_MMIO_SHM_SEL 172 /* Selects a shared memory region. */
+#define PV_MMIO_SHM_LENGTH_LOW 176 /* Its length; all ones: there is none. */
+#define PV_MMIO_SHM_LENGTH_HIGH 180 /* Its upper half. */
+#define PV_MMIO_SHM_BASE_LOW 184 /* Its address; all ones: there is none. */
+#define PV_MMIO_SHM_BASE_HIGH 188 /* Its upper half. */
+#define PV_MMIO_QUEUE_RESET 192 /* 1: takes the selected queue back, with RING_RESET. */
 #define PV_MMIO_CONFIG_GENERATION 252 /* Generation of the configuration space. */
 #define PV_MMIO_CONFIG 256 /* Configuration space. */
 #define PV_MMIO_WINDOW_BYTES 512 /* Size of a window. */

@@ -77,4 +77,5 @@ RULES = (
     Rule("EVT-5", "Masking keeps a pending bit; nothing is lost by it."),
     Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
     Rule("EVT-7", "After the guest clears a channel's mask bit it looks at the channel's pending bit itself."),
+    Rule("EVT-8", "A channel of a stopped vCPU can be raised; the vCPU finds it pending when it is started."),
 )
