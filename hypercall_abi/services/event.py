@@ -76,6 +76,10 @@ RULES = (
     Rule("EVT-4", "An upcall may find nothing pending; the guest returns from it."),
     Rule("EVT-5", "Masking keeps a pending bit; nothing is lost by it."),
     Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
-    Rule("EVT-7", "After the guest clears a channel's mask bit it looks at the channel's pending bit itself."),
+    Rule(
+        "EVT-7",
+        "After the guest clears a channel's mask bit, or chooses a vector by event.upcall, it looks at the pending "
+        "bits itself: what was raised before sends no upcall any more.",
+    ),
     Rule("EVT-8", "A channel of a stopped vCPU can be raised; the vCPU finds it pending when it is started."),
 )
