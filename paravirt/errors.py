@@ -294,12 +294,6 @@ class BootRefused(GuestError):
     exit_status = 56
 
 
-class GuestMistake(GuestError):
-    """The guest broke a rule whose price is the machine; `rule` names it."""
-
-    exit_status = 57
-
-
 class GuestReset(GuestError):
     """The guest asked for a reset once more than the machine allows."""
 

@@ -98,8 +98,6 @@ class Image:
     entry_gpa: int
     segments: tuple[Segment, ...]
     notes: Notes
-    contents: memoryview
-    """The whole file."""
 
     @property
     def is_pvh(self) -> bool:
@@ -157,7 +155,7 @@ def parse_image(contents: memoryview, path: Path) -> Image:
         )
     if not any(s.executable and s.gpa <= entry_gpa < s.end_gpa for s in segments):
         raise BadEntry(f"the image {path} has its entry at {entry_gpa:#x}, outside of every executable segment")
-    return Image(path, entry_gpa, segments, notes, contents)
+    return Image(path, entry_gpa, segments, notes)
 
 
 def elf_structs() -> Any:

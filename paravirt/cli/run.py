@@ -101,16 +101,6 @@ def _console(args: argparse.Namespace) -> Iterator[ConsoleFile]:
         os.close(fd)
 
 
-def _console_input(args: argparse.Namespace) -> bytes | int:
-    if args.console != "-":
-        return b""
-    try:
-        os.fstat(0)
-    except OSError:  # started with standard input closed
-        return b""
-    return 0
-
-
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
     return MachineConfig(
@@ -120,7 +110,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         disks=tuple(parse_disk(text) for text in args.disk),
         command_line=args.cmdline,
         console=console.write,
-        console_input=_console_input(args),
+        console_input=0 if args.console == "-" else b"",
         privilege=args.privilege,
         poison=args.poison,
         deny=frozenset(name for text in args.deny for name in text.split(",")),
