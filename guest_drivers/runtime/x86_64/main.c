@@ -12,6 +12,7 @@
 #include "runtime.h"
 
 #define LINE_BYTES 512
+#define PAGE_BYTES 4096
 
 struct pv_guest pv_guest = { .command_line = "" };
 
@@ -61,16 +62,17 @@ static void init_traps(const struct pv_boot_tables *tables)
 		__asm__ volatile("lidt %0" : : "m"(pointer));
 }
 
-/* What is left of a range outside the image, which a map need not tell apart. */
-static struct pv_plain_range outside_image(uint64_t gpa, uint64_t size_bytes)
+/* What is left of a range without page zero, which is not mapped (BOOT-2), and the image. */
+static struct pv_plain_range usable(uint64_t gpa, uint64_t size_bytes)
 {
 	uint64_t end = gpa + size_bytes, image = pv_gpa(pv_image_start), after = pv_gpa(pv_image_end);
 
-	if (end <= image || gpa >= after)
-		return (struct pv_plain_range){ gpa, size_bytes };
-	if (end > after)
-		return (struct pv_plain_range){ after, end - after };
-	return (struct pv_plain_range){ gpa, gpa < image ? image - gpa : 0 };
+	gpa = gpa < PAGE_BYTES ? PAGE_BYTES : gpa;
+	if (gpa < after && end > after)
+		gpa = after;
+	else if (gpa < after && end > image)
+		end = image;
+	return (struct pv_plain_range){ gpa, end > gpa ? end - gpa : 0 };
 }
 
 static void init_memory(const struct pv_boot *boot)
@@ -78,7 +80,7 @@ static void init_memory(const struct pv_boot *boot)
 	struct pv_plain_range best = { 0, 0 };
 
 	for (uint32_t i = 0; i < boot->memory_count; i++) {
-		struct pv_plain_range range = outside_image(boot->memory[i].gpa, boot->memory[i].size_bytes);
+		struct pv_plain_range range = usable(boot->memory[i].gpa, boot->memory[i].size_bytes);
 
 		if (boot->memory[i].kind == PV_MEMORY_KIND_RAM && range.size_bytes > best.size_bytes)
 			best = range;
@@ -139,7 +141,7 @@ void pv_start_pvh(const void *start_info)
 	pv_guest.cpus = 1;
 	pv_guest.command_line = pv_plain_command_line();
 	cpu_on(pv_boot_stack, 0);
-	memory = outside_image(memory.gpa, memory.size_bytes);
+	memory = usable(memory.gpa, memory.size_bytes);
 	pv_take_from(memory.gpa, memory.size_bytes);
 	pv_exit(pv_main());
 }

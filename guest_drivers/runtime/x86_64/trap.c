@@ -64,8 +64,8 @@ _Noreturn static void crash(struct pv_crash_report *report)
 			pv_relax();
 	if (pv_guest.paravirt)
 		pv_system_crash(report);
-	pv_print("crash: vCPU %u: %s, rip %lx, rsp %lx\n", report->vcpu, report->text, report->rip,
-		 report->registers[7]);
+	pv_print("crash: vCPU %u: %s, error code %lx, rip %lx, rsp %lx\n", report->vcpu, report->text,
+		 report->error_code, report->rip, report->registers[7]);
 	pv_exit(127);
 }
 
@@ -100,8 +100,7 @@ void pv_trap(struct pv_frame *frame)
 		report.fault_address = answer.status < 0 ? 0 : answer.value;
 	}
 	const char *name = names[frame->vector % EXCEPTIONS];
-	pv_format(report.text, sizeof(report.text), "%s at %lx, error code %lx, address %lx", name ? name : "exception",
-		  frame->rip, frame->error_code, report.fault_address);
+	pv_format(report.text, sizeof(report.text), "%s", name ? name : "exception");
 	crash(&report);
 }
 

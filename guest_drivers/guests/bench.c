@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * What a call costs, seen from the guest.  Each figure is one line of JSON:
+ *	{"bench": "calls", "figure": "trap", "count": N, "median_ticks": T, "p99_ticks": T, "hz": F}
+ * ticks are of the CPU's counter, hz is its frequency by the host's clock.
+ */
+#include "paravirt/base.h"
+#include "paravirt/guest.h"
+#include "paravirt/notes.h"
+#include "paravirt/time.h"
+
+PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_TIME, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
+PV_PRIVILEGE(PV_PRIVILEGE_ANY);
+
+#define TRAPS 100000u
+#define BATCHES 2000u
+
+static struct pv_submission submissions[PV_LIMIT_BATCH_ENTRIES] __attribute__((aligned(64)));
+static struct pv_completion completions[PV_LIMIT_BATCH_ENTRIES] __attribute__((aligned(32)));
+
+static void sort(uint64_t *values, uint32_t count)
+{
+	/* Shell's, with gaps of 3 to 1: short, and quick enough for 1e5 values. */
+	uint32_t gap = 1;
+
+	while (gap < count / 3)
+		gap = gap * 3 + 1;
+	for (; gap; gap /= 3)
+		for (uint32_t i = gap; i < count; i++) {
+			uint64_t value = values[i];
+			uint32_t j = i;
+
+			for (; j >= gap && values[j - gap] > value; j -= gap)
+				values[j] = values[j - gap];
+			values[j] = value;
+		}
+}
+
+static uint64_t counter_hz(void)
+{
+	uint64_t ns = pv_now_ns(), ticks = pv_counter(), passed_ns;
+
+	do
+		passed_ns = pv_now_ns() - ns;
+	while (passed_ns < 20000000);
+	return (pv_counter() - ticks) * 1000000000u / passed_ns; /* some 1e8 ticks: no overflow */
+}
+
+static void say(const char *figure, uint32_t size, uint64_t *ticks, uint32_t count, uint64_t hz)
+{
+	sort(ticks, count);
+	pv_print("{\"bench\": \"calls\", \"figure\": \"%s\", \"calls\": %u, \"count\": %u, \"median_ticks\": %lu, "
+		 "\"p99_ticks\": %lu, \"hz\": %lu}\n",
+		 figure, size, count, ticks[count / 2], ticks[count - count / 100 - 1], hz);
+}
+
+static void traps(uint64_t *ticks, uint64_t hz)
+{
+	for (uint32_t i = 0; i < TRAPS; i++) {
+		uint64_t before = pv_counter();
+
+		pv_version();
+		ticks[i] = pv_counter() - before;
+	}
+	say("trap", 1, ticks, TRAPS, hz);
+}
+
+/* ticks of a whole batch of `size` calls */
+static void batches(uint64_t *ticks, uint64_t hz, uint32_t size, const char *figure)
+{
+	static const uint64_t no_args[PV_LIMIT_ARGUMENTS];
+	struct pv_batch batch;
+
+	pv_batch_init(&batch, submissions, completions, size);
+	for (uint32_t i = 0; i < BATCHES; i++) {
+		while (pv_batch_add(&batch, PV_CALL_BASE_VERSION, i, no_args))
+			;
+		uint64_t before = pv_counter();
+		int64_t status = pv_batch_run(&batch);
+		ticks[i] = pv_counter() - before;
+		if (status < 0)
+			pv_panic("a batch was refused: %ld", status);
+	}
+	say(figure, size, ticks, BATCHES, hz);
+}
+
+int pv_main(void)
+{
+	uint64_t *ticks = pv_take(TRAPS * sizeof(*ticks), 64);
+
+	if (!pv_guest.paravirt || !ticks)
+		return 1;
+	uint64_t hz = counter_hz();
+	traps(ticks, hz);
+	batches(ticks, hz, 1, "batch 1");
+	batches(ticks, hz, 32, "batch 32");
+	batches(ticks, hz, PV_LIMIT_BATCH_ENTRIES, "batch 256");
+	return 0;
+}
