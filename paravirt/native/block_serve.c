@@ -8,6 +8,9 @@
 
 /* Most requests handed over before their completions are looked for, so that the driver is not kept waiting. */
 #define BATCH 16u
+/* The least time to look is that part of the most; a sleep is short up to that multiple, for it has the wake-up in it. */
+#define LEAST_POLL 16u
+#define SHORT_SLEEP 8u
 
 /* One writer, many readers: no torn values, no locked instructions. */
 static void count(uint64_t *counter, uint64_t more)
@@ -154,8 +157,8 @@ static bool turn(struct pv_block *block)
 }
 
 /*
- * Looks for work for as long as experience says it pays: the time doubles when work came soon after
- * sleep began and halves when looking was in vain, within options.poll_ns.
+ * Looks for work for as long as experience says it pays: the time doubles after a sleep that was short
+ * and halves when looking was in vain, between a part of options.poll_ns and the whole.
  */
 static bool poll_work(struct pv_block *block)
 {
@@ -170,7 +173,7 @@ static bool poll_work(struct pv_block *block)
 	count(&block->statistics.poll_ns, now - begin);
 	if (found)
 		count(&block->statistics.polls, 1);
-	else
+	else if (block->poll_ns / 2 >= block->options.poll_ns / LEAST_POLL)
 		block->poll_ns /= 2;
 	return found;
 }
@@ -193,10 +196,9 @@ static void sleep_until_work(struct pv_block *block)
 	if ((full(block) || !pv_queue_arm(queue)) && wanted(block) == WANT_SERVE) {
 		count(&block->statistics.sleeps, 1);
 		pv_aio_wait(block->aio, block->doorbell_fd);
-		if (pv_clock_ns() - begin < block->options.poll_ns)
-			block->poll_ns = block->poll_ns ? block->poll_ns * 2 : block->options.poll_ns / 16 + 1;
-		if (block->poll_ns > block->options.poll_ns)
-			block->poll_ns = block->options.poll_ns;
+		if (block->poll_ns <= block->options.poll_ns / 2 &&
+		    pv_clock_ns() - begin < block->options.poll_ns * SHORT_SLEEP)
+			block->poll_ns *= 2;
 	}
 	pv_queue_disarm(queue);
 }

@@ -167,9 +167,9 @@ class Driver:
     def __init__(self, device: PluggedDevice, index: int, size: int, features: int) -> None:
         self.guest, self.device, self.index, self.size = device.guest, device, index, size
         self.event_index = bool(features & VIRTIO_FEATURE.EVENT_IDX)
-        self.descriptors = self.guest.take(16 * size)
-        self.available = self.guest.take(6 + 2 * size)
-        self.used = self.guest.take(6 + 8 * size)
+        self.descriptors = self.guest.place(bytes(16 * size))
+        self.available = self.guest.place(bytes(6 + 2 * size))
+        self.used = self.guest.place(bytes(6 + 8 * size))
         self._free = list(range(size))
         self._chains: dict[int, list[int]] = {}
         self._published = 0

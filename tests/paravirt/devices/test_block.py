@@ -196,9 +196,7 @@ def test_discard_and_write_zeroes(disk: BlockDriver, path: Path, contents: bytes
         (WRITE_ZEROES, pack_ranges((0, 0xFFFF_FFFF, 0)), IO_ERROR),
     ],
 )
-def test_refused_ranges(
-    disk: BlockDriver, path: Path, contents: bytes, kind: int, data: bytes, status: int
-) -> None:
+def test_refused_ranges(disk: BlockDriver, path: Path, contents: bytes, kind: int, data: bytes, status: int) -> None:
     assert disk.request(kind, data=data).status == status
     assert path.read_bytes() == contents
 
@@ -272,9 +270,7 @@ def test_no_space(disk: BlockDriver, path: Path) -> None:
     assert disk.device.device.statistics()["errors"] == 2
 
 
-@pytest.mark.parametrize(
-    ("event_index", "indirect"), [(False, False), (False, True), (True, False), (True, True)]
-)
+@pytest.mark.parametrize(("event_index", "indirect"), [(False, False), (False, True), (True, False), (True, True)])
 def test_ring_features(path: Path, contents: bytes, engine: Any, event_index: bool, indirect: bool) -> None:
     without = 0 if event_index else VIRTIO_FEATURE.EVENT_IDX
     with block_guest(path, engine=engine, without=without, indirect=indirect) as disk:
