@@ -173,7 +173,12 @@ def test_hostile_tables(
             return
 
 
-@given(seen=st.integers(0, 0xFFFF), jump=st.integers(0, 0xFFFF), size=st.sampled_from([1, 2, 8, 256]))
+@given(
+    seen=st.integers(0, 0xFFFF),
+    jump=st.one_of(st.sampled_from([0, 1, 2, 3, 8, 9, 256, 257, 0xFFFF]), st.integers(0, 0xFFFF)),
+    size=st.sampled_from([1, 2, 8, 256]),
+)
+@settings(max_examples=300)
 def test_index_jumps(seen: int, jump: int, size: int) -> None:
     """VQ-7, at every place of the 16-bit index."""
     ring = Ring(size, next_avail=seen).enabled()
@@ -265,6 +270,19 @@ def test_areas(size: int, maximum: int, gpas: tuple[int, int, int]) -> None:
     status = enable_status(size, maximum, *gpas)
     assert ring.enable() == status
     assert ring.state.enabled == (status == STATUS.OK)
+
+
+@pytest.mark.parametrize(
+    ("area", "size_bytes"), [("descriptors_gpa", 16 * 8), ("driver_gpa", 6 + 2 * 8), ("device_gpa", 6 + 8 * 8)]
+)
+def test_area_at_the_end(area: str, size_bytes: int) -> None:
+    """VQ-8: an area may end where memory ends, and not a step later; used_event and avail_event count."""
+    step = {"descriptors_gpa": 16, "driver_gpa": 2, "device_gpa": 4}[area]
+    last = (END - size_bytes) // step * step
+    for gpa, status in ((last, STATUS.OK), (last + step, STATUS.BAD_ADDRESS)):
+        ring = Ring(8)
+        setattr(ring.state, area, gpa)
+        assert ring.enable() == status
 
 
 @given(
