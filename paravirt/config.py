@@ -122,7 +122,7 @@ def parse_deny(names: frozenset[str]) -> Denied:
     """
     if not names:
         return Denied(frozenset(), {})
-    from hypercall_abi import SERVICES  # the declaration costs a third of the start of the command line
+    from .abi import SERVICES  # loads the C core, which not every command needs
 
     services: set[int] = set()
     calls: dict[int, int] = {}
@@ -136,9 +136,9 @@ def parse_deny(names: frozenset[str]) -> Denied:
         if not dot:
             services.add(service.number)
             continue
-        call = next((c for c in service.calls if c.name == call_name), None)
+        call = service.calls.get(call_name)
         if call is None:
-            known = ", ".join(c.name for c in service.calls)
+            known = ", ".join(service.calls)
             raise ConfigError(f"cannot deny {name!r}: no such call; {service_name} has {known}")
         calls[service.number] = calls.get(service.number, 0) | 1 << call.number
     return Denied(frozenset(services), calls)

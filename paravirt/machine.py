@@ -16,9 +16,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from hypercall_abi import SERVICES, STATUS
-
 from ._native import ffi, lib
+from .abi import SERVICES, STATUS
 from .accel.kvm import Kvm
 from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out

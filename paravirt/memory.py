@@ -35,8 +35,8 @@ class GuestMemory:
             self._map = mmap.mmap(self.fd, memory_bytes)
         except OSError as error:
             os.close(self.fd)
-            size = f"{memory_bytes >> 20}M"
-            raise HostMemory(f"cannot get {size} of guest memory: {error.strerror}; give less") from error
+            wanted = f"{memory_bytes >> 20}M"
+            raise HostMemory(f"cannot get {wanted} of guest memory: {error.strerror}; give less") from error
         self._view = ffi.from_buffer(self._map)
         at = 0
         for gpa, size in self.ranges:

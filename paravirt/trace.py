@@ -11,10 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from hypercall_abi import SERVICES, STATUS
-from hypercall_abi.devices import BLOCK_REQUEST
-
 from ._native import ffi, lib
+from .abi import STATUS, Constants, call_name
 from .errors import OutputError
 
 RING_EVENTS = 1 << 14
@@ -34,7 +32,8 @@ class Tracer:
             raise OutputError(f"cannot write the trace to {path}: {error.strerror}; give another --trace") from error
         self._tracks: list[tuple[Any, Any]] = []
         self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
-        self._names = {s.id(c): f"{s.name}.{c.name}" for s in SERVICES.values() for c in s.calls}
+        self._statuses = STATUS.names()
+        self._requests = Constants("BLOCK_REQUEST").names()
         self._first = True
         self._file.write('{"traceEvents":[\n')
         self._closing = threading.Event()
@@ -88,10 +87,10 @@ class Tracer:
         event |= {"ph": "X", "dur": (e.end_ns - e.begin_ns) / 1000}
         if e.kind == lib.PV_TRACE_CALL:
             args = {f"arg{i}": hex(e.args[i]) for i in range(6)} | {"value": hex(e.value)}
-            name = self._names.get(e.id, f"unknown {e.id:#x}")
-            return event | {"name": name, "cat": "call", "args": {"status": STATUS.name_of(e.status)} | args}
+            args["status"] = self._statuses.get(e.status, str(e.status))
+            return event | {"name": call_name(e.id), "cat": "call", "args": args}
         if e.kind == lib.PV_TRACE_REQUEST:
-            name = BLOCK_REQUEST.name_of(e.id).lower()
+            name = self._requests.get(e.id, f"request {e.id}").lower()
             return event | {"name": name, "cat": "request", "args": {"status": e.status, "bytes": e.value}}
         return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}
 

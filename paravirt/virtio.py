@@ -14,7 +14,6 @@ from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
 from .devices.service import ServiceThread
-from .devices.service import ServiceThread
 from .outcome import DeviceStatistics
 
 if TYPE_CHECKING:

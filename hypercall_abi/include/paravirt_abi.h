@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "a4373b42fd050b93b7b0dd360b5cb628be2d57badb74de2ab3d197ce98043ce2"
+#define PV_ABI_DIGEST "24bc30fdc0f6ab2ad1de720ad7c7e2eb1f3fcca5be61ebb91e19e83d7986b7a4"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -344,6 +344,8 @@
 #define PV_LIMIT_ID_TRACE_NAME_BYTES 15
 #define PV_LIMIT_NOTE_BYTES 0x4000 /* bytes. All Paravirt notes of an image. */
 #define PV_LIMIT_ID_NOTE_BYTES 16
+#define PV_LIMIT_MEMORY_BYTES 0x4000000 /* bytes. All ranges of one memory call together. */
+#define PV_LIMIT_ID_MEMORY_BYTES 17
 
 #define PV_NOTE_OWNER "Paravirt"
 #define PV_CPUID_SIGNATURE "ParavirtABI"

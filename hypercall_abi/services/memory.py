@@ -2,6 +2,7 @@
 
 from ..schema import GPA, U64, Buffer, Call, Constants, Limit, Record, Rule, Service
 
+BYTES = Limit(17, "MEMORY_BYTES", 64 << 20, "bytes", "All ranges of one memory call together.")
 RANGES = Limit(8, "MEMORY_RANGES", 256, "ranges", "Ranges of one memory call.")
 
 FEATURE = Constants(
@@ -32,7 +33,7 @@ SERVICE = Service(
             "Has the host back ranges now, so that a later touch costs no exit.",
             _RANGES,
             value="ranges done",
-            statuses=("BAD_ADDRESS", "UNALIGNED", "NO_MEMORY"),
+            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED", "NO_MEMORY"),
         ),
         Call(
             1,
@@ -40,7 +41,7 @@ SERVICE = Service(
             "Gives the contents of ranges away; they read as zero afterwards.",
             _RANGES,
             value="ranges done",
-            statuses=("BAD_ADDRESS", "UNALIGNED"),
+            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
         ),
         Call(
             2,
@@ -56,7 +57,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="BALLOON",
-            statuses=("BAD_ADDRESS", "UNALIGNED"),
+            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
         ),
         Call(
             4,
@@ -65,7 +66,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="BALLOON",
-            statuses=("BAD_ADDRESS", "UNALIGNED"),
+            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
         ),
         Call(
             5,
@@ -74,7 +75,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="FREE_PAGE_REPORTING",
-            statuses=("BAD_ADDRESS", "UNALIGNED"),
+            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
         ),
     ),
     FEATURE,
@@ -85,4 +86,5 @@ RULES = (
     Rule("MEM-2", "Ranges are whole 4 KiB pages, or the call answers UNALIGNED."),
     Rule("MEM-3", "A discarded range reads as zero."),
     Rule("MEM-4", "Ranges of one call may overlap."),
+    Rule("MEM-5", "Ranges of more than MEMORY_BYTES together are refused with LIMIT."),
 )

@@ -1,25 +1,21 @@
 """A guest's image: an ELF file, read once and checked, as plain values.
 
-The file is hostile.  It is read into memory once, so that it cannot change between check and use;
-pyelftools lends the layouts of the headers and nothing else, since its walks over tables believe the
-counts they find.  Notes are read in ``notes.py``; placing segments and page tables is for the machine.
+The file is hostile.  It is read into memory once, so that it cannot change between check and use.
+pyelftools is kept for names and symbols: it believes the counts it finds, and loads longer than a
+guest.  Notes are read in ``notes.py``; placing segments and page tables is for the machine.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import struct
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from elftools.construct import ConstructError
-from elftools.elf.structs import ELFStructs
-
-from hypercall_abi import SERVICES, VERSION
-from hypercall_abi.notes import CPU_LEVEL, PRIVILEGE
-
+from ..abi import SERVICES, VERSION, Constants
 from ..config import Privilege, show_size
 from ..errors import (
     AbiNotOffered,
@@ -30,7 +26,6 @@ from ..errors import (
     ImageTooLarge,
     ImageUnreadable,
     NotElf,
-    ParavirtError,
     ServiceNotOffered,
     TruncatedImage,
     WrongMachine,
@@ -44,8 +39,21 @@ PAGE_BYTES = 4096
 LARGE_PAGE_BYTES = 2 << 20
 GPA_END = 1 << 52  # no x86-64 has more physical address bits
 
+CPU_LEVEL = Constants("CPU_LEVEL")
+PRIVILEGE = Constants("PRIVILEGE")
+
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64 bits, little-endian, version 1
-_HEADER_BYTES, _PROGRAM_HEADER_BYTES = 64, 56
+# Elf64_Ehdr and Elf64_Phdr of the ELF specification.
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_Header = namedtuple(
+    "_Header",
+    "e_ident e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize "
+    "e_shnum e_shstrndx",
+)
+_ProgramHeader = namedtuple("_ProgramHeader", "p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align")
+_ET_EXEC, _EM_X86_64 = 2, 62
+_PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
 _EXECUTABLE, _WRITABLE, _READABLE = 1, 2, 4
 
 
@@ -130,12 +138,7 @@ def _read_file(fd: int, path: Path) -> memoryview:
 
 def load_image(path: Path) -> Image:
     """Reads and checks the image at `path`.  Raises the ImageError that fits (chapter ELF notes, boot)."""
-    try:
-        return parse_image(read_image(path), path)
-    except ParavirtError:
-        raise
-    except (ConstructError, UnicodeError) as error:
-        raise BadSegments(f"the image {path} has headers that do not parse: {error}") from error
+    return parse_image(read_image(path), path)
 
 
 def parse_image(contents: memoryview, path: Path) -> Image:
@@ -158,46 +161,46 @@ def parse_image(contents: memoryview, path: Path) -> Image:
     return Image(path, entry_gpa, segments, notes)
 
 
-def elf_structs() -> Any:
-    """pyelftools' layouts for what _IDENT says."""
-    structs = ELFStructs(little_endian=True, elfclass=64)
-    structs.create_basic_structs()
-    structs.create_advanced_structs("ET_EXEC", "EM_X86_64", None)
-    return structs
-
-
-def _elf_header(contents: memoryview, path: Path) -> Any:
+def _elf_header(contents: memoryview, path: Path) -> _Header:
     if contents[:4] != _IDENT[:4]:
         raise NotElf(f"{path} is {'not an ELF file' if contents else 'empty'}; give the guest's linked ELF image")
     if contents[: len(_IDENT)] != _IDENT[: len(contents)]:
         raise WrongMachine(f"the image {path} is not a 64-bit little-endian ELF file; build it for x86-64")
-    if len(contents) < _HEADER_BYTES:
+    if len(contents) < _HEADER.size:
         raise TruncatedImage(f"the image {path} ends within its ELF header; copy or build it again")
-    header = elf_structs().Elf_Ehdr.parse(bytes(contents[:_HEADER_BYTES]))
-    if header.e_machine != "EM_X86_64":
-        raise WrongMachine(f"the image {path} is for {header.e_machine}; build it for x86-64")
-    if header.e_type != "ET_EXEC":
-        raise WrongMachine(f"the image {path} is {header.e_type}, not an executable; link it with -static -no-pie")
+    header = _Header(*_HEADER.unpack_from(contents))
+    if header.e_machine != _EM_X86_64:
+        raise WrongMachine(f"the image {path} is for {_named('MACHINE', header.e_machine)}; build it for x86-64")
+    if header.e_type != _ET_EXEC:
+        kind = _named("TYPE", header.e_type)
+        raise WrongMachine(f"the image {path} is {kind}, not an executable; link it with -static -no-pie")
     return header
 
 
-def _program_headers(contents: memoryview, header: Any, path: Path) -> list[Any]:
+def _named(kind: str, number: int) -> str:
+    """ELF's own name of a machine or type of file."""
+    from elftools.elf import enums
+
+    values: dict[str, int] = getattr(enums, f"ENUM_E_{kind}")
+    return next((name for name, value in values.items() if value == number), f"{kind.lower()} {number}")
+
+
+def _program_headers(contents: memoryview, header: _Header, path: Path) -> list[_ProgramHeader]:
     count, at = header.e_phnum, header.e_phoff
-    if count == 0 or header.e_phentsize != _PROGRAM_HEADER_BYTES:
+    if count == 0 or header.e_phentsize != _PROGRAM_HEADER.size:
         raise BadSegments(f"the image {path} has no program headers of 56 bytes; link it as an executable")
     if count > PROGRAM_HEADERS_MOST:
         raise BadSegments(f"the image {path} has {count} program headers; at most {PROGRAM_HEADERS_MOST} are taken")
-    if at + count * _PROGRAM_HEADER_BYTES > len(contents):
+    if at + count * _PROGRAM_HEADER.size > len(contents):
         raise TruncatedImage(f"the image {path} ends within its program headers; copy or build it again")
-    layout = elf_structs().Elf_Phdr
-    places = (at + i * _PROGRAM_HEADER_BYTES for i in range(count))
-    headers = [layout.parse(bytes(contents[p : p + _PROGRAM_HEADER_BYTES])) for p in places]
-    if any(h.p_type == "PT_INTERP" for h in headers):
+    places = (at + i * _PROGRAM_HEADER.size for i in range(count))
+    headers = [_ProgramHeader(*_PROGRAM_HEADER.unpack_from(contents, place)) for place in places]
+    if any(h.p_type == _PT_INTERP for h in headers):
         raise WrongMachine(f"the image {path} is a program for an operating system (PT_INTERP); link it with -static")
     return headers
 
 
-def _file_part(contents: memoryview, header: Any, index: int, path: Path) -> memoryview:
+def _file_part(contents: memoryview, header: _ProgramHeader, index: int, path: Path) -> memoryview:
     end = header.p_offset + header.p_filesz
     if end > len(contents):
         raise TruncatedImage(
@@ -207,10 +210,10 @@ def _file_part(contents: memoryview, header: Any, index: int, path: Path) -> mem
     return contents[header.p_offset : end]
 
 
-def _note_areas(contents: memoryview, headers: list[Any], path: Path) -> list[tuple[bytes, int]]:
+def _note_areas(contents: memoryview, headers: list[_ProgramHeader], path: Path) -> list[tuple[bytes, int]]:
     areas = []
     for index, h in enumerate(headers):
-        if h.p_type != "PT_NOTE":
+        if h.p_type != _PT_NOTE:
             continue
         if h.p_filesz > NOTE_SEGMENT_MOST_BYTES:
             raise BadNote(f"the note segment {index} of the image {path} is larger than 64K; mend its link script")
@@ -218,10 +221,10 @@ def _note_areas(contents: memoryview, headers: list[Any], path: Path) -> list[tu
     return areas
 
 
-def _segments(contents: memoryview, headers: list[Any], notes: Notes, path: Path) -> tuple[Segment, ...]:
+def _segments(contents: memoryview, headers: list[_ProgramHeader], notes: Notes, path: Path) -> tuple[Segment, ...]:
     segments = []
     for index, h in enumerate(headers):
-        if h.p_type != "PT_LOAD" or not (h.p_memsz or h.p_filesz):
+        if h.p_type != _PT_LOAD or not (h.p_memsz or h.p_filesz):
             continue
         if h.p_paddr + h.p_memsz > GPA_END:
             raise BadSegments(f"segment {index} of the image {path} wraps or ends above 2^52; mend its link script")
@@ -278,7 +281,7 @@ def check_against_host(image: Image, offered: Mapping[int, int], cpu_level: int 
     if notes.version is not None and not (notes.version[0] == VERSION[0] and notes.version[1] <= VERSION[1]):
         wanted, ours = (".".join(map(str, v)) for v in (notes.version, VERSION))
         raise AbiNotOffered(f"the image {image.path} needs ABI {wanted}, this host offers {ours}; use a matching pair")
-    names = {s.number: s.name for s in SERVICES.values()}
+    names = {service.number: name for name, service in SERVICES.items()}
     for number, features in notes.services.items():
         name = names.get(number, f"{number:#x}")
         if number not in offered:

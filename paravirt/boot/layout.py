@@ -9,28 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from hypercall_abi import VERSION
-from hypercall_abi.boot import (
-    BOOT_ABI,
-    BOOT_FLAG,
-    BOOT_MACHINE,
-    BOOT_MEMORY,
-    BOOT_PAGES,
-    BOOT_RECORD,
-    BOOT_TABLES,
-    BOOT_VCPUS,
-    MEMORY_KIND,
-)
-from hypercall_abi.conventions import TRAP_KIND
-from hypercall_abi.notes import PRIVILEGE
-
 from .._native import lib
+from ..abi import VERSION, Constants, build, size_of
 from ..config import MachineConfig
 from ..errors import ConfigError
 from ..memory import GuestMemory, ram_ranges
 from . import pvh
 from .image import Image, check_memory, entry_privilege
-from .info import built, join, record
+from .info import BOOT_RECORD, join, record
 from .tables import (
     CODE_SELECTOR,
     DATA,
@@ -54,6 +40,11 @@ LOCAL_APIC_GPA = 0xFEE0_0000
 FIRST_MMIO_LINE = 5
 BOOT_INFO_MOST = 65536
 SEED_BYTES = 32
+
+BOOT_FLAG = Constants("BOOT_FLAG")
+MEMORY_KIND = Constants("MEMORY_KIND")
+PRIVILEGE = Constants("PRIVILEGE")
+TRAP_KIND = Constants("TRAP_KIND")
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,7 @@ def _mode(config: MachineConfig, image: Image) -> int:
 def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table_pages: int) -> Layout:
     """The host's area, from the top of low RAM down."""
     # The size of the boot information depends on no address; the host's area adds a line or two to its map.
-    info_bytes = len(_boot_info(config, image, layout, line)) + 2 * BOOT_MEMORY.size
+    info_bytes = len(_boot_info(config, image, layout, line)) + 2 * size_of("boot_memory")
     info_bytes = max(info_bytes, len(_start_info(image, layout, ram_ranges(config.memory_bytes), line)) + 64)
     if info_bytes > BOOT_INFO_MOST:
         raise ConfigError(f"the boot information would be {info_bytes} bytes, at most {BOOT_INFO_MOST} fit; give less")
@@ -196,8 +187,8 @@ def _start_info(image: Image, layout: Layout, ranges: tuple[tuple[int, int], ...
 
 def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -> bytes:
     level = entry_privilege(image, config.privilege)
-    abi = built(
-        BOOT_ABI,
+    abi = build(
+        "boot_abi",
         major=VERSION[0],
         minor=VERSION[1],
         trap_kind=TRAP_KIND.PORT,
@@ -207,18 +198,18 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
         vcpu=0,
     )
     memory = b"".join(
-        built(BOOT_MEMORY, gpa=gpa, size_bytes=size, kind=kind, flags=0)
+        build("boot_memory", gpa=gpa, size_bytes=size, kind=kind, flags=0)
         for gpa, size, kind in _memory_map(image, ram_ranges(config.memory_bytes), layout.host_gpa)
     )
-    pages = built(
-        BOOT_PAGES,
+    pages = build(
+        "boot_pages",
         time_gpa=layout.time_page_gpa,
         vcpu_gpa=layout.vcpu_pages_gpa,
         vcpu_stride_bytes=PAGE,
         continuity_gpa=0,
     )
-    tables = built(
-        BOOT_TABLES,
+    tables = build(
+        "boot_tables",
         idt_gpa=layout.idt_gpa,
         code_selector=CODE_SELECTOR[level],
         data_selector=DATA_SELECTOR[level],
@@ -228,10 +219,10 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
         [
             record(BOOT_RECORD.ABI, abi, BOOT_FLAG.MANDATORY),
             record(BOOT_RECORD.MEMORY_MAP, memory),
-            record(BOOT_RECORD.VCPUS, built(BOOT_VCPUS, count=config.vcpus, flags=0)),
+            record(BOOT_RECORD.VCPUS, build("boot_vcpus", count=config.vcpus, flags=0)),
             record(BOOT_RECORD.PAGES, pages),
             record(BOOT_RECORD.COMMAND_LINE, line.encode() + b"\0"),
-            record(BOOT_RECORD.MACHINE, built(BOOT_MACHINE, uuid=config.uuid.bytes, name=config.name)),
+            record(BOOT_RECORD.MACHINE, build("boot_machine", uuid=config.uuid.bytes, name=config.name.encode())),
             record(BOOT_RECORD.SEED, os.urandom(SEED_BYTES)),
             record(BOOT_RECORD.TABLES, tables),
             *(record(kind, payload, flags) for kind, flags, payload in config.boot_records),

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hypercall_abi import CONSTANTS
-from hypercall_abi.devices import DEVICE_TYPE
-
+from ..abi import Constants
 from ..config import Disk
 from ..errors import DeviceNotOffered, DiskMissing, DiskNotInManifest
 from .image import Image
 from .notes import DeviceEntry
 
+DEVICE_TYPE = Constants("DEVICE_TYPE")
 BUILT_IN = (DEVICE_TYPE.CONSOLE, DEVICE_TYPE.ENTROPY)  # need nothing of the user
 
 
@@ -66,7 +65,7 @@ def _plan(image: Image, entry: DeviceEntry, disk: Disk | None) -> PlannedDevice 
             f"the image {image.path} needs a disk {entry.name!r}; attach it with --disk {entry.name}=PATH",
             rule="NOTE-3",
         )
-    kind = CONSTANTS["device_type"].name_of(entry.type).lower()
+    kind = DEVICE_TYPE.name_of(entry.type).lower()
     raise DeviceNotOffered(
         f"the image {image.path} needs a device {entry.name!r} of type {kind}, which this host does not have",
         rule="NOTE-3",

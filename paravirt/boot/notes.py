@@ -12,26 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from construct import ConstructError
-
-from hypercall_abi import LIMITS
-from hypercall_abi.notes import (
-    CPU_LEVEL,
-    DEVICE_FLAG,
-    NOTE,
-    NOTE_BYTES,
-    NOTE_CPU,
-    NOTE_DEVICE,
-    NOTE_PRIVILEGE,
-    NOTE_REQUIRE,
-    NOTE_SERVICE,
-    OWNER,
-    PRIVILEGE,
-)
-from hypercall_abi.schema import Record
-
+from .._native import lib
+from ..abi import Constants, parse, size_of, text
 from ..errors import BadNote
 
+CPU_LEVEL = Constants("CPU_LEVEL")
+DEVICE_FLAG = Constants("DEVICE_FLAG")
+NOTE = Constants("NOTE")
+PRIVILEGE = Constants("PRIVILEGE")
+
+OWNER = "Paravirt"
 XEN_OWNER = "Xen"
 XEN_PHYS32_ENTRY = 18  # the PVH entry point
 
@@ -88,24 +78,23 @@ def walk(area: bytes, align: int) -> Iterator[tuple[str, int, bytes]]:
         at = end + -end % align
 
 
-def _records(record: Record, payload: bytes, what: str) -> list[Any]:
-    if len(payload) % record.size:
-        raise _malformed(f"the note {what} has {len(payload)} bytes, not a multiple of {record.size}")
-    try:
-        return [record.parse(payload[at : at + record.size]) for at in range(0, len(payload), record.size)]
-    except (ConstructError, UnicodeError) as error:
-        raise _malformed(f"the note {what} does not parse") from error
+def _records(record: str, payload: bytes, what: str) -> list[Any]:
+    each = size_of(record)
+    if len(payload) % each:
+        raise _malformed(f"the note {what} has {len(payload)} bytes, not a multiple of {each}")
+    return [parse(record, payload[at : at + each]) for at in range(0, len(payload), each)]
 
 
-def _one(record: Record, payload: bytes, what: str) -> Any:
-    if len(payload) != record.size:
-        raise _malformed(f"the note {what} has {len(payload)} bytes instead of {record.size}")
+def _one(record: str, payload: bytes, what: str) -> Any:
+    if len(payload) != size_of(record):
+        raise _malformed(f"the note {what} has {len(payload)} bytes instead of {size_of(record)}")
     return _records(record, payload, what)[0]
 
 
 def _require(payload: bytes) -> dict[str, Any]:
-    head = _one(NOTE_REQUIRE, payload[: NOTE_REQUIRE.size], "REQUIRE")
-    services = _records(NOTE_SERVICE, payload[NOTE_REQUIRE.size :], "REQUIRE")
+    head_bytes = size_of("note_require")
+    head = _one("note_require", payload[:head_bytes], "REQUIRE")
+    services = _records("note_service", payload[head_bytes:], "REQUIRE")
     if head.services != len(services):
         raise _malformed(f"the note REQUIRE counts {head.services} services and holds {len(services)}")
     if any(s.flags for s in services):
@@ -118,30 +107,34 @@ def _require(payload: bytes) -> dict[str, Any]:
 
 def _manifest(payload: bytes) -> dict[str, Any]:
     entries = []
-    for device in _records(NOTE_DEVICE, payload, "MANIFEST"):
+    for device in _records("note_device", payload, "MANIFEST"):
+        try:
+            name = text(device.name)
+        except UnicodeDecodeError as error:
+            raise _malformed("the manifest has a device whose name is not UTF-8") from error
         if device.flags & ~(DEVICE_FLAG.OPTIONAL | DEVICE_FLAG.READ_ONLY):
-            raise _malformed(f"the manifest's device {device.name!r} has flags that are not defined")
-        if not device.name or not device.name.isprintable():
-            raise _malformed(f"the manifest's device {device.name!r} has no proper name")
+            raise _malformed(f"the manifest's device {name!r} has flags that are not defined")
+        if not name or not name.isprintable():
+            raise _malformed(f"the manifest's device {name!r} has no proper name")
         optional, read_only = (bool(device.flags & f) for f in (DEVICE_FLAG.OPTIONAL, DEVICE_FLAG.READ_ONLY))
-        entries.append(DeviceEntry(device.type, device.name, optional, read_only))
+        entries.append(DeviceEntry(device.type, name, optional, read_only))
     if len({e.name for e in entries}) != len(entries):
         raise _malformed("the manifest names a device twice")
-    if len(entries) > LIMITS["DEVICES"].number:
-        raise _malformed(f"the manifest has {len(entries)} devices, more than {LIMITS['DEVICES'].number}")
+    if len(entries) > lib.PV_LIMIT_DEVICES:
+        raise _malformed(f"the manifest has {len(entries)} devices, more than {lib.PV_LIMIT_DEVICES}")
     return {"manifest": tuple(entries)}
 
 
 def _privilege(payload: bytes) -> dict[str, Any]:
-    note = _one(NOTE_PRIVILEGE, payload, "PRIVILEGE")
-    if note.flags or note.privilege not in {v.number for v in PRIVILEGE}:
+    note = _one("note_privilege", payload, "PRIVILEGE")
+    if note.flags or note.privilege not in PRIVILEGE.names():
         raise _malformed(f"the note PRIVILEGE has the value {note.privilege}, flags {note.flags}")
     return {"privilege": note.privilege}
 
 
 def _cpu(payload: bytes) -> dict[str, Any]:
-    note = _one(NOTE_CPU, payload, "CPU")
-    if note.flags or note.level not in {v.number for v in CPU_LEVEL}:
+    note = _one("note_cpu", payload, "CPU")
+    if note.flags or note.level not in CPU_LEVEL.names():
         raise _malformed(f"the note CPU has the level {note.level}, flags {note.flags}")
     return {"cpu_level": note.level}
 
@@ -172,8 +165,8 @@ def parse_notes(areas: list[tuple[bytes, int]]) -> Notes:
             if owner == OWNER:
                 values["present"] = True
                 ours_bytes += len(payload)
-                if ours_bytes > NOTE_BYTES.number:
-                    raise _malformed(f"the Paravirt notes hold more than {NOTE_BYTES.number} bytes")
+                if ours_bytes > lib.PV_LIMIT_NOTE_BYTES:
+                    raise _malformed(f"the Paravirt notes hold more than {lib.PV_LIMIT_NOTE_BYTES} bytes")
                 if parser is None and kind >= NOTE.MANDATORY:
                     raise BadNote(
                         f"the image has a note of type {kind:#x} that a host must know; it is for a newer paravirt",

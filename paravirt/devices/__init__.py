@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def make_device(planned: PlannedDevice, machine: Machine) -> Device:
     """The back end of a planned device.  It takes nothing of the host's before it is attached."""
-    from hypercall_abi.devices import DEVICE_TYPE  # importing the thread alone stays cheap
+    from ..boot.manifest import DEVICE_TYPE
 
     config = machine.config
     if planned.disk:

@@ -13,12 +13,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
-from hypercall_abi.virtqueue import VIRTIO_FEATURE
-
 from .._native import ffi, lib
+from ..abi import Constants
 from .queue import Chain, Queue
 from .service import ServiceThread
 
+VIRTIO_FEATURE = Constants("VIRTIO_F")
 RING_FEATURES = VIRTIO_FEATURE.VERSION_1 | VIRTIO_FEATURE.INDIRECT_DESC | VIRTIO_FEATURE.EVENT_IDX
 QUEUE_SIZE = 256
 TURN_CHAINS = 64  # of a queue, before other devices have their turn

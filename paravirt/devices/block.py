@@ -11,10 +11,8 @@ import stat
 from contextlib import suppress
 from typing import Any
 
-from hypercall_abi.devices import BLOCK_CONFIG, BLOCK_FEATURE, DEVICE_TYPE
-from hypercall_abi.virtqueue import VIRTIO_FEATURE
-
 from .._native import ffi, lib
+from ..abi import Constants, build
 from ..config import Disk, IoEngine
 from ..errors import (
     DiskBusy,
@@ -25,8 +23,9 @@ from ..errors import (
     DiskUnreadable,
     HostCallFailed,
 )
-from .base import QUEUE_SIZE, Device
+from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
 
+BLOCK_FEATURE = Constants("BLOCK_F")
 SECTOR_BYTES = 512
 PAGE_BYTES = 4096
 ERROR_BYTES = 200
@@ -97,7 +96,7 @@ class BlockDevice(Device):
     still go through it.  `track` is the disk's track in a trace (``struct pv_trace *``), or None.
     """
 
-    type = DEVICE_TYPE.BLOCK
+    type = lib.PV_DEVICE_TYPE_BLOCK
 
     def __init__(
         self,
@@ -128,7 +127,7 @@ class BlockDevice(Device):
 
     def config(self) -> bytes:
         """Capacity, and the limits that native/block.h states."""
-        values = {field.name: 0 for field in BLOCK_CONFIG.fields if not field.reserved} | {
+        values = {
             "capacity_sectors": self._capacity_sectors,
             "seg_max": QUEUE_SIZE - 2,  # header and status take one each
             "block_bytes": SECTOR_BYTES,
@@ -144,7 +143,7 @@ class BlockDevice(Device):
                 "max_write_zeroes_segments": lib.PV_BLOCK_RANGES,
                 "write_zeroes_may_unmap": 1,
             }
-        return bytes(BLOCK_CONFIG.build(values))
+        return build("block_config", **values)
 
     def attach(self, native: Any) -> None:
         """Opens the disk and starts its thread.  Raises DiskError, HostCallFailed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypercall_abi.devices import CONSOLE_CONFIG, CONSOLE_FEATURE, DEVICE_TYPE
-
+from .._native import ffi, lib
+from ..abi import build
 from .base import QUEUE_SIZE, TURN_CHAINS, PythonDevice
 from .queue import Chain, Queue
 from .service import ServiceThread
@@ -22,7 +22,7 @@ class ConsoleDevice(PythonDevice):
     means its end.
     """
 
-    type = DEVICE_TYPE.CONSOLE
+    type = lib.PV_DEVICE_TYPE_CONSOLE
     queue_sizes = (QUEUE_SIZE, QUEUE_SIZE)
 
     def __init__(
@@ -43,15 +43,15 @@ class ConsoleDevice(PythonDevice):
 
     def features(self) -> int:
         """A character can be written without a queue."""
-        return CONSOLE_FEATURE.EMERGENCY_WRITE
+        return int(lib.PV_CONSOLE_F_EMERGENCY_WRITE)
 
     def config(self) -> bytes:
         """No size is known."""
-        return bytes(CONSOLE_CONFIG.build({"columns": 0, "rows": 0, "max_ports": 1, "emergency": 0}))
+        return bytes(build("console_config", max_ports=1))
 
     def config_writable_from(self) -> int:
         """The emergency character."""
-        return CONSOLE_CONFIG.offset("emergency")
+        return int(ffi.offsetof("struct pv_console_config", "emergency"))
 
     def config_written(self, offset: int, data: bytes) -> None:
         """Prints the emergency character; its low byte is the character (virtio 5.3.5)."""

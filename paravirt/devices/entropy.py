@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypercall_abi.devices import DEVICE_TYPE
-
+from .._native import lib
 from .base import PythonDevice
 from .queue import Chain
 
@@ -15,7 +14,7 @@ CHAIN_BYTES = 64 << 10  # a driver that gives more room gets a part, which virti
 class EntropyDevice(PythonDevice):
     """Fills the driver's buffers."""
 
-    type = DEVICE_TYPE.ENTROPY
+    type = lib.PV_DEVICE_TYPE_ENTROPY
 
     def handle(self, queue: int, chain: Chain) -> int:
         """Fills `chain`, up to CHAIN_BYTES of it."""

@@ -13,6 +13,9 @@ static const uint64_t limits[] = {
 #undef PV_LIMIT
 };
 
+/* Two vCPUs may negotiate at once; rare enough for one lock for all machines. */
+static pthread_mutex_t negotiation = PTHREAD_MUTEX_INITIALIZER;
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 void pv_machine_init(struct pv_machine *machine)
@@ -72,14 +75,15 @@ PV_HANDLER(base_accept)
 		return PV_STATUS_NOT_FOUND;
 	if (features & ~machine->offered[service]) /* BASE-2 */
 		return PV_STATUS_INVALID;
-	/* Two vCPUs may race here: the first one's set stands (BASE-3). */
-	uint32_t before = __atomic_fetch_or(&machine->state.confirmed, 1u << service, __ATOMIC_SEQ_CST);
-	if (!(before >> service & 1))
-		__atomic_store_n(&machine->state.accepted[service], features, __ATOMIC_SEQ_CST);
-	else if (__atomic_load_n(&machine->state.accepted[service], __ATOMIC_SEQ_CST) != features)
-		return PV_STATUS_BAD_STATE;
+	pthread_mutex_lock(&negotiation);
+	bool first = !(machine->state.confirmed >> service & 1);
+	if (first)
+		__atomic_store_n(&machine->state.accepted[service], features, __ATOMIC_RELAXED);
+	machine->state.confirmed |= 1u << service;
+	bool agreed = machine->state.accepted[service] == features; /* BASE-3 */
+	pthread_mutex_unlock(&negotiation);
 	*value = features;
-	return PV_STATUS_OK;
+	return agreed ? PV_STATUS_OK : PV_STATUS_BAD_STATE;
 }
 
 PV_HANDLER(base_limit)

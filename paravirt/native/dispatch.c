@@ -25,7 +25,7 @@ struct argument {
 };
 
 struct declaration {
-	uint8_t declared;
+	const char *name; /* service_call, or NULL: not declared */
 	uint8_t roads;
 	uint8_t registers;
 	int8_t feature; /* bit, or -1 */
@@ -39,7 +39,7 @@ struct declaration {
 	{ .kind = ARG_##access, .limit = (maximum), .align = (alignment), .unit = (bytes), .fixed = (one) },
 #define PV_COUNT(...) (sizeof((const struct argument[]){ __VA_ARGS__ }) / sizeof(struct argument))
 #define PV_CALL(service, function, label, road, regs, feat, args) \
-	[service][function] = { .declared = 1, .roads = (road), .registers = (regs), .feature = (feat), \
+	[service][function] = { .name = #label, .roads = (road), .registers = (regs), .feature = (feat), \
 		.arguments = { args }, .count = PV_COUNT(args) },
 
 static const struct declaration declarations[PV_SERVICES][PV_FUNCTIONS] = {
@@ -103,7 +103,7 @@ static const struct declaration *find(const struct pv_machine *machine, uint32_t
 	if (service >= PV_SERVICES || function >= PV_FUNCTIONS)
 		return NULL;
 	const struct declaration *d = &declarations[service][function];
-	if (!d->declared || !(machine->services >> service & 1) || (machine->denied[service] >> function & 1))
+	if (!d->name || !(machine->services >> service & 1) || (machine->denied[service] >> function & 1))
 		return NULL;
 	if (d->feature >= 0 && !(machine->state.accepted[service] >> d->feature & 1))
 		return NULL;
@@ -125,12 +125,19 @@ uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service)
 	return mask;
 }
 
+const char *pv_call_name(uint32_t id)
+{
+	uint32_t service = id >> 16, function = id & 0xffff;
+
+	return service < PV_SERVICES && function < PV_FUNCTIONS ? declarations[service][function].name : NULL;
+}
+
 bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers)
 {
 	for (uint32_t i = 0; i < PV_SERVICES * PV_FUNCTIONS; i++) {
 		const struct declaration *d = &declarations[i / PV_FUNCTIONS][i % PV_FUNCTIONS];
 
-		if (d->declared && n-- == 0) {
+		if (d->name && n-- == 0) {
 			*id = i / PV_FUNCTIONS << 16 | i % PV_FUNCTIONS;
 			*roads = d->roads;
 			*registers = d->registers;

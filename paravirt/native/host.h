@@ -280,7 +280,9 @@ bool pv_call_exists(const struct pv_machine *machine, uint32_t id);
 /* Bit mask of the functions of a service that exist now. */
 uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service);
 uint64_t pv_random(struct pv_machine *machine);
-/* What the declaration says of the n-th call, for tests; false past the end. */
+/* service_call, as declared; NULL: no such call. */
+const char *pv_call_name(uint32_t id);
+/* What the declaration says of the n-th call; false past the end. */
 bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers);
 
 /* ---- event.c ---- */

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hypercall_abi import SERVICES
-
+from ..abi import SERVICES
 from . import console, memory, system
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ def _handlers() -> dict[int, tuple[Handler, int]]:
     found = {}
     for module in (console, memory, system):
         service = SERVICES[module.__name__.rpartition(".")[2]]
-        for call in service.calls:
-            if handler := getattr(module, call.name, None):
-                found[service.id(call)] = (handler, len(call.registers))
+        for name, call in service.calls.items():
+            if handler := getattr(module, name, None):
+                found[service.number << 16 | call.number] = (handler, call.registers)
     return found
 
 

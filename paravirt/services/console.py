@@ -6,7 +6,7 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from hypercall_abi import STATUS
+from ..abi import STATUS
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -31,7 +31,10 @@ class Console:
     def read(self, size_bytes: int) -> bytes:
         """Up to `size_bytes` of waiting input (CON-3)."""
         if self._source is not None and select.select([self._source], [], [], 0)[0]:
-            data = os.read(self._source, size_bytes)
+            try:
+                data = os.read(self._source, size_bytes)
+            except OSError:  # a directory, a terminal that is gone: no input
+                data = b""
             if not data:
                 self._source = None  # the end of the input
             return data

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypercall_abi import STATUS
-from hypercall_abi.services.memory import MEMORY_RANGE
+from .._native import lib
+from ..abi import STATUS, parse, size_of
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -18,8 +18,11 @@ def _ranges(machine: Machine, gpa: int, count: int) -> list[tuple[int, int]] | i
     """The ranges, copied once and checked all before any is touched (MEM-1, MEM-2); or a status."""
     if not count:
         return []
-    copy = machine.memory.read(gpa, count * MEMORY_RANGE.size)
-    listed = [MEMORY_RANGE.parse(copy[at : at + MEMORY_RANGE.size]) for at in range(0, len(copy), MEMORY_RANGE.size)]
+    each = size_of("memory_range")
+    copy = machine.memory.read(gpa, count * each)
+    listed = [parse("memory_range", copy[at : at + each]) for at in range(0, len(copy), each)]
+    if sum(r.size_bytes for r in listed) > lib.PV_LIMIT_MEMORY_BYTES:  # MEM-5
+        return STATUS.LIMIT
     for r in listed:
         if r.gpa % PAGE_BYTES or r.size_bytes % PAGE_BYTES:
             return STATUS.UNALIGNED

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypercall_abi import STATUS
-from hypercall_abi.services.system import CRASH_REPORT, SHUTDOWN
+from .._native import ffi
+from ..abi import STATUS, Constants, parse, size_of
+from ..errors import one_line
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
 REGISTERS = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
 PROGRAM_PANIC = 0xFFFF_FFFF
+SHUTDOWN = Constants("SHUTDOWN")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,8 @@ class CrashReport:
 
 def parse_report(data: bytes) -> CrashReport:
     """The report in `data`, a copy; its text is the guest's: cut at the first NUL, escaped (SYS-2)."""
-    at = CRASH_REPORT.offset("text")
-    text = data[at:].split(b"\0")[0].decode("utf-8", "replace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    raw = CRASH_REPORT.parse(data[:at] + bytes(len(data) - at))
+    raw = parse("crash_report", data)
+    text = one_line(bytes(ffi.buffer(raw.text)).split(b"\0")[0].decode("utf-8", "replace"))
     registers = dict(zip(REGISTERS, raw.registers, strict=True)) | {"rip": raw.rip, "rflags": raw.rflags}
     vector = None if raw.vector == PROGRAM_PANIC else raw.vector
     return CrashReport(raw.vcpu, vector, raw.error_code, raw.fault_address, registers, text)
@@ -47,9 +47,10 @@ def parse_report(data: bytes) -> CrashReport:
 
 def shutdown(machine: Machine, _vcpu: int, reason: int, status: int) -> int:
     """Ends the machine; SYS-1."""
-    if reason not in {v.number for v in SHUTDOWN}:
+    name = SHUTDOWN.names().get(reason)
+    if name is None:
         return STATUS.INVALID
-    machine.finish("shutdown", reason=SHUTDOWN.name_of(reason), status=status)
+    machine.finish("shutdown", reason=name, status=status)
     return STATUS.OK
 
 
@@ -61,7 +62,7 @@ def reset(machine: Machine, _vcpu: int) -> int:
 
 def crash(machine: Machine, _vcpu: int, gpa: int) -> int:
     """Ends the machine and keeps the report."""
-    machine.finish("crash", report=parse_report(machine.memory.read(gpa, CRASH_REPORT.size)))
+    machine.finish("crash", report=parse_report(machine.memory.read(gpa, size_of("crash_report"))))
     return STATUS.OK
 
 

@@ -22,7 +22,7 @@ def counter_hz() -> int:
     lib.pv_time_start(machine.native, 1_000_000_000, 0)
     begin, begin_counter = time.monotonic_ns(), lib.pv_time_now(machine.native)
     time.sleep(0.05)
-    return (lib.pv_time_now(machine.native) - begin_counter) * 1_000_000_000 // (time.monotonic_ns() - begin)
+    return int((lib.pv_time_now(machine.native) - begin_counter) * 1_000_000_000 // (time.monotonic_ns() - begin))
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def service(number: int, flags: int = 0) -> bytes:
         (manifest((BLOCK, 0, "")), "no proper name"),
         (manifest((BLOCK, 0, "a\nb")), "no proper name"),
         (manifest((BLOCK, 0, b"a\0b")), "no proper name"),
-        (manifest((BLOCK, 0, b"\xff\xfe")), "does not parse"),
+        (manifest((BLOCK, 0, b"\xff\xfe")), "not UTF-8"),
         (manifest((BLOCK, 0, "disk"), (NET, 0, "disk")), "names a device twice"),
         (manifest(*((BLOCK, 0, f"disk{i}") for i in range(33))), "33 devices, more than 32"),
         (privilege(3), "PRIVILEGE has the value 3, flags 0"),
