@@ -140,7 +140,7 @@ int64_t pv_device_bind(struct pv_device *device, uint64_t queue, uint64_t vcpu, 
 int64_t pv_device_config_read(struct pv_device *device, uint64_t offset, void *to, uint64_t size_bytes);
 int64_t pv_device_config_write(struct pv_device *device, uint64_t offset, const void *from, uint64_t size_bytes);
 int64_t pv_device_notify(struct pv_device *device, uint64_t queue);
-/* The driver broke a rule: NEEDS_RESET, told by a configuration event. Any thread; takes no lock. */
+/* The driver broke a rule: NEEDS_RESET, told by a configuration event. Any thread; takes no lock; keeps `rule`. */
 void pv_device_fault(struct pv_device *device, const char *rule);
 /* New configuration bytes from the host: generation + 1, configuration event. Takes the lock: not from a thread
  * that the back end's reset waits for. */

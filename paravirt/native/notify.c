@@ -50,14 +50,17 @@ void pv_device_interrupt(struct pv_device *device, uint32_t queue)
 void pv_device_fault(struct pv_device *device, const char *rule)
 {
 	uint32_t status = status_of(device);
+	const char *none = NULL;
 
+	/* Who sees NEEDS_RESET finds the rule; the first one stays. */
+	if (running(device))
+		__atomic_compare_exchange_n(&device->fault, &none, rule, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	/* Only a driver that is running can break a rule; one report is enough. */
 	do {
 		if ((status & (DRIVER_OK | NEEDS_RESET)) != DRIVER_OK)
 			return;
 	} while (!__atomic_compare_exchange_n(&device->state.status, &status, status | NEEDS_RESET, false,
 					      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-	__atomic_store_n(&device->fault, rule, __ATOMIC_RELAXED);
 	config_interrupt(device);
 }
 

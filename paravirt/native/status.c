@@ -62,7 +62,7 @@ static void reset(struct pv_device *device)
 	s->config_channel = PV_NO_CHANNEL;
 	s->device_block = s->driver_block = s->queue_selector = 0;
 	__atomic_store_n(&s->interrupt_status, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&device->fault, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&device->fault, NULL, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&s->status, 0, __ATOMIC_RELEASE);
 }
 
