@@ -113,7 +113,8 @@ static void sleep(const struct pv_virtio_waiter *waiter, struct pv_virtq *queue)
 
 int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion)
 {
-	uint32_t polls = device->waiter ? POLLS : POLLS_PER_STATUS;
+	bool sleeps = device->waiter && device->channel != PV_NO_CHANNEL; /* without a channel nothing would wake us */
+	uint32_t polls = sleeps ? POLLS : POLLS_PER_STATUS;
 
 	for (;;) {
 		for (uint32_t i = 0; i < polls; i++) {
@@ -126,7 +127,7 @@ int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct 
 		/* Before the sleep: giving up raises the channel too, so that it cannot be slept through. */
 		if (device->transport->status(device) & PV_VIRTIO_STATUS_NEEDS_RESET)
 			return PV_STATUS_FAILED;
-		if (device->waiter)
+		if (sleeps)
 			sleep(device->waiter, queue);
 	}
 }

@@ -28,7 +28,7 @@ struct pv_virtio_transport {
 	void (*notify)(struct pv_virtio *device, uint16_t queue);
 };
 
-/* How a driver waits for its device: event.h's pattern, or NULL pointers to look without end. */
+/* How a driver waits for its device: event.h's pattern, which works if the device has a channel. */
 struct pv_virtio_waiter {
 	void (*hold)(void);
 	void (*wait)(void); /* may return early */
@@ -37,7 +37,7 @@ struct pv_virtio_waiter {
 
 struct pv_virtio {
 	const struct pv_virtio_transport *transport;
-	const struct pv_virtio_waiter *waiter; /* NULL: the driver polls */
+	const struct pv_virtio_waiter *waiter; /* NULL, or no channel: the driver polls */
 	uint32_t type; /* one of PV_DEVICE_TYPE_ */
 	uint32_t index; /* by calls: the device's number */
 	uint64_t window_gpa; /* virtio-mmio */
