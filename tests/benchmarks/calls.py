@@ -1,0 +1,90 @@
+"""calls / trap: guest time of a trivial call (base.version), median of 10⁵, beside the floor.
+
+The floor is a C loop over KVM_RUN (floor.c): the same guest, the same trap, no handler.  Batches are
+shown per call.  No peer: QEMU has no call that a guest could make.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from paravirt import Machine, MachineConfig
+from paravirt._native import ffi, lib
+from paravirt.config import Privilege
+
+from .common import guest
+from .report import Row, make_row
+
+HERE = Path(__file__).parent
+INCLUDES = (HERE.parents[1] / "paravirt" / "native", HERE.parents[1] / "hypercall_abi" / "include")
+GET_GOING_S = 0.05  # of the seconds that 10⁵ traps take
+
+
+def build_floor(to: Path) -> ctypes.CDLL:
+    """Compiles and loads floor.c."""
+    library = to / "floor.so"
+    includes = [f"-I{path}" for path in INCLUDES]
+    subprocess.run(
+        ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", *includes, str(HERE / "floor.c"), "-o", str(library)], check=True
+    )
+    loaded = ctypes.CDLL(str(library))
+    loaded.floor_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    loaded.floor_run.restype = None
+    return loaded
+
+
+def address(pointer: object) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def figures(text: bytes) -> dict[str, dict[str, float]]:
+    """The guest's lines: figure → ns per call at the median and at the 99th percentile."""
+    found = {}
+    for line in text.decode().splitlines():
+        f = json.loads(line)
+        ns = 1e9 / f["hz"] / f["calls"]
+        found[f["figure"]] = {"value": f["median_ticks"] * ns, "p99": f["p99_ticks"] * ns}
+    return found
+
+
+def measure(privilege: Privilege, floor: ctypes.CDLL | None) -> dict[str, dict[str, float]]:
+    """One run of the guest `bench`; with `floor`, its traps are answered there after a start like any other."""
+    console = bytearray()
+    config = MachineConfig(guest("bench"), console=console.extend, privilege=privilege, timeout_s=300)
+    with Machine(config) as machine:
+        if floor is None:
+            machine.run()
+            return figures(bytes(console))
+        machine.start()
+        time.sleep(GET_GOING_S)
+        vcpu = machine.vcpus[0].native
+        vcpu.stop = 1
+        vcpu.machine.ops.kick(vcpu)
+        machine.vcpus[0].join()
+        vcpu.stop = 0
+        arguments = address(vcpu), address(ffi.addressof(lib, "pv_dispatch"))
+        thread = threading.Thread(target=floor.floor_run, args=arguments)
+        thread.start()
+        machine.wait()
+        thread.join()
+    return figures(bytes(console))
+
+
+def run(rounds: int, privilege: Privilege = "user") -> list[Row]:
+    """Ours and the floor in turn."""
+    taken: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as work:
+        floor = build_floor(Path(work))
+        for _ in range(rounds):
+            ours, bare = measure(privilege, None), measure(privilege, floor)
+            for figure, value in ours.items():
+                more = {"floor": bare[figure]["value"]} if figure == "trap" else {}
+                taken.setdefault(figure, []).append(value | more)
+    goals = {"trap": "<= 1.10 x floor"}
+    return [make_row("calls", name, "ns", values, goal=goals.get(name, "")) for name, values in taken.items()]

@@ -1,0 +1,48 @@
+"""What the benchmarks share: guests, QEMU at its best, the first byte of a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+GUESTS = Path(__file__).resolve().parents[2] / "paravirt" / "guests"
+QEMU = "qemu-system-x86_64"
+MEMORY = "128M"
+
+
+def guest(name: str) -> Path:
+    """The built guest `name`."""
+    return GUESTS / f"{name}.elf"
+
+
+def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:
+    """QEMU's lightest machine with the same guest and console; None if there is no QEMU."""
+    path = shutil.which(QEMU)
+    if path is None:
+        return None
+    machine = "microvm,pic=off,pit=off,rtc=off,isa-serial=on"
+    # This KVM refuses MSR_IA32_ARCH_CAPABILITIES, which `host` would set.
+    cpu = "host,-arch-capabilities"
+    plain = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
+    leave = ["-device", "isa-debug-exit,iobase=0x501,iosize=4"]
+    return [path, "-M", machine, "-accel", "kvm", "-cpu", cpu, "-m", memory, *plain, "-kernel", str(image), *leave]
+
+
+def first_byte_s(command: Sequence[str]) -> float:
+    """Seconds from the start of `command` to the first byte that it prints.  Raises RuntimeError if none comes."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        first = os.read(process.stdout.fileno(), 1)
+        took = time.perf_counter() - began
+        process.stdout.read()
+        said = process.stderr.read().decode()
+    if not first:
+        raise RuntimeError(f"{command[0]} printed nothing: {said}")
+    return took

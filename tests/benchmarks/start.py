@@ -1,0 +1,59 @@
+"""start / process and start / cold: until the guest's first word is with the host, beside QEMU's whole start.
+
+process: from the call of the API, in a process that runs already; cold: from the start of the
+command.  The floor of the first is what KVM itself takes to make a machine with a vCPU.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from paravirt import Machine, MachineConfig
+from paravirt._native import ffi, lib
+
+from .common import first_byte_s, guest, qemu_command
+from .report import Row, make_row
+
+COLD_PER_ROUND = 3
+
+
+def process_s() -> float:
+    """From the call to the guest's first word."""
+    heard: list[float] = []
+    began = time.perf_counter()
+    with Machine(MachineConfig(guest("hello"), console=lambda _: heard.append(time.perf_counter()))) as machine:
+        machine.run()
+    return heard[0] - began
+
+
+def floor_s() -> float:
+    """KVM's own part: a machine and a vCPU made."""
+    began = time.perf_counter()
+    machine, kvm = ffi.new("struct pv_machine *"), ffi.new("struct pv_kvm *")
+    vcpu = ffi.new("struct pv_vcpu *", {"machine": machine})
+    lib.pv_machine_init(machine)
+    assert lib.pv_kvm_create(kvm, b"/dev/kvm", machine) == 0
+    machine.vcpu_count = 1
+    assert lib.pv_kvm_vcpu_create(kvm, vcpu) == 0
+    took = time.perf_counter() - began
+    lib.pv_kvm_vcpu_destroy(vcpu)
+    lib.pv_kvm_destroy(kvm)
+    return took
+
+
+def run(rounds: int) -> list[Row]:
+    """Ours, the floor and QEMU in turn; each the median of a few starts."""
+    qemu = qemu_command(guest("hello"))
+    cold = [sys.executable, "-m", "paravirt", "run", "hello"]
+    process_s()
+    processes, colds = [], []
+    for _ in range(rounds * COLD_PER_ROUND):
+        peer = {"peer": first_byte_s(qemu) * 1e3} if qemu else {}
+        processes.append({"value": process_s() * 1e3, "floor": floor_s() * 1e3} | peer)
+        colds.append({"value": first_byte_s(cold) * 1e3} | peer)
+    why = "" if qemu else "no QEMU here"
+    return [
+        make_row("start", "process", "ms", processes, goal="<= 0.5 x QEMU", why=why),
+        make_row("start", "cold", "ms", colds, goal="<= 2 x QEMU", why=why),
+    ]
