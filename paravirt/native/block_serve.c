@@ -211,9 +211,10 @@ void pv_block_serve(struct pv_block *block)
 			sleep_until_work(block);
 	}
 	pv_aio_cancel(block->aio, true);
+	/* Looks before it waits: the wait before this one may have been woken by completions. */
 	while (block->in_flight > 0) {
-		pv_aio_wait(block->aio, block->doorbell_fd);
-		collect(block);
+		if (collect(block) == 0)
+			pv_aio_wait(block->aio, block->doorbell_fd);
 	}
 	pv_aio_cancel(block->aio, false);
 }
