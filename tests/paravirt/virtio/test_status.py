@@ -80,6 +80,18 @@ class Drivers(RuleBasedStateMachine):
     def step_well(self) -> None:
         self.set_status(self.model.next_step())
 
+    @rule(size=st.sampled_from([1, 4, 8]), running=st.booleans())
+    def start_well(self, size: int, running: bool) -> None:
+        """All of it, from reset to queues that are enabled, so that what comes later is not rare."""
+        self.set_status(0)
+        self.accept_well(OFFERED[0])
+        for _ in range(3):
+            self.step_well()
+        for queue in (0, 1):
+            self.queue_setup_well(queue, size)
+        if running:
+            self.step_well()
+
     @rule(queue=queues, size=st.sampled_from([0, 1, 4, 6, 8, 16, 256, 512, 0xFFFF]), at=st.tuples(gpas, gpas, gpas))
     def queue_setup(self, queue: int, size: int, at: tuple[int, int, int]) -> None:
         areas = Areas(*at)
@@ -195,6 +207,41 @@ def test_queue_reset(calls: Calls) -> None:
     assert calls.queue_setup(1, 4, Areas.of(1)) == STATUS.OK
     assert calls.queue_setup(1, 4, Areas.of(1)) == STATUS.BAD_STATE
     assert calls.device.events == [("activate",), ("queue", 1, False), ("notify", 0), ("queue", 1, True)]
+
+
+def test_queue_setup_after_a_fault(calls: Calls) -> None:
+    """DEV-5: RING_RESET does not help a device that needs a reset of its own."""
+    start(calls)
+    go(calls)
+    assert calls.call("queue_reset", 0)[0] == STATUS.OK
+    rule_id = ffi.new("char[]", b"BLK-3")
+    lib.pv_device_fault(calls.device.native, rule_id)
+    assert calls.queue_setup(0, 8, Areas.of(0)) == STATUS.BAD_STATE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "agreed"),
+    [
+        ((VIRTIO_FEATURE.VERSION_1, 0), True),
+        ((OFFERED[0], OFFERED[1]), True),
+        ((OFFERED[0] & ~VIRTIO_FEATURE.VERSION_1, OFFERED[1]), False),
+        ((0, 0), False),
+        ((OFFERED[0] | 1, 0), False),
+        ((OFFERED[0] | VIRTIO_FEATURE.RING_PACKED, 0), False),
+        ((OFFERED[0], OFFERED[1] | 1), False),
+        ((OFFERED[0] | 1 << 63, 0), False),
+    ],
+)
+def test_features_agree(calls: Calls, wanted: tuple[int, int], agreed: bool) -> None:
+    """DEV-3: refused features leave FEATURES_OK clear, and can be mended without a reset."""
+    before = ACKNOWLEDGE | DRIVER
+    assert calls.set_status(before) == STATUS.OK
+    for block in (0, 1):
+        assert calls.accept(block, wanted[block]) == STATUS.OK
+    assert calls.call("set_status", before | FEATURES_OK) == (STATUS.OK, before | FEATURES_OK if agreed else before)
+    for block in (0, 1):
+        assert calls.accept(block, OFFERED[block]) == (STATUS.BAD_STATE if agreed else STATUS.OK)
+    assert calls.call("set_status", before | FEATURES_OK) == (STATUS.OK, before | FEATURES_OK)
 
 
 def test_queue_reset_not_agreed(calls: Calls) -> None:
