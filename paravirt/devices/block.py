@@ -61,7 +61,7 @@ def _refused(disk: Disk, error: OSError) -> Exception:
     what = f"disk {disk.name!r}: {disk.path}"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return DiskNotFound(f"{what} does not exist; make it, for example with truncate -s 64M")
-    if not disk.read_only and os.access(disk.path, os.R_OK):
+    if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
         return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
     return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")
 

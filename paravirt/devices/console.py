@@ -61,8 +61,9 @@ class ConsoleDevice(PythonDevice):
     def reset(self) -> None:
         """Also forgets the room for input, which is the driver's again."""
         super().reset()
-        self._listen(False)
-        self._room = None
+        if self._input_fd is not None:
+            self.service.unwatch(self._input_fd)  # whatever _listening says: it may be changing right now
+        self._listening, self._room = False, None
 
     def handle(self, queue: int, chain: Chain) -> int:
         """Prints `chain`, in pieces; the driver chooses how long it is."""

@@ -23,11 +23,12 @@ class ServiceThread:
     def __init__(self, name: str = "devices") -> None:
         self._name = name
         self._lock = threading.Lock()  # of what follows; taken for moments
+        self._returned = threading.Condition(self._lock)
+        self._calling = -1  # the descriptor whose watcher runs
         self._watchers: dict[int, Watcher] = {}  # replaced, never changed
         self._thread: threading.Thread | None = None
         self._wake_fd = -1
         self._closing = False
-        self._turn = threading.RLock()  # held while a watcher is called
 
     def watch(self, fd: int, watcher: Watcher) -> None:
         """Calls `watcher` from now on when `fd` is readable.  Raises RuntimeError or OSError if no thread starts."""
@@ -39,10 +40,12 @@ class ServiceThread:
 
     def unwatch(self, fd: int) -> None:
         """`fd`'s watcher is not called any more, nor does a call of it still run (but for the caller's own)."""
-        with self._turn, self._lock:
+        with self._lock:
             if fd in self._watchers:
                 self._watchers = {key: watcher for key, watcher in self._watchers.items() if key != fd}
                 os.eventfd_write(self._wake_fd, 1)
+            while self._calling == fd and threading.current_thread() is not self._thread:
+                self._returned.wait()
 
     def close(self) -> None:
         """Ends the thread.  Not from a watcher."""
@@ -85,6 +88,14 @@ class ServiceThread:
             again = {fd for fd in ready | again if self._call(fd)}
 
     def _call(self, fd: int) -> bool:
-        with self._turn:
+        with self._lock:
             watcher = self._watchers.get(fd)  # again: it may just have been taken away
-            return watcher() if watcher else False
+            if watcher is None:
+                return False
+            self._calling = fd
+        try:
+            return watcher()
+        finally:
+            with self._lock:
+                self._calling = -1
+                self._returned.notify_all()
