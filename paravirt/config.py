@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid as uuid_module
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +143,13 @@ def parse_deny(names: frozenset[str]) -> Denied:
     return Denied(frozenset(services), calls)
 
 
+def new_uuid() -> bytes:
+    """A random UUID (version 4); the module uuid would take longer to load than this guest to start."""
+    value = bytearray(os.urandom(16))
+    value[6], value[8] = value[6] & 0x0F | 0x40, value[8] & 0x3F | 0x80
+    return bytes(value)
+
+
 @dataclass(frozen=True)
 class MachineConfig:
     """A machine: what it boots, how large it is, what it is offered and how it is observed."""
@@ -170,7 +176,8 @@ class MachineConfig:
     transport: Transport = "calls"
     """How the guest reaches its virtio devices."""
     name: str = "paravirt"
-    uuid: uuid_module.UUID = field(default_factory=uuid_module.uuid4)
+    uuid: bytes = field(default_factory=new_uuid)
+    """16 bytes, RFC 4122."""
     boot_records: tuple[tuple[int, int, bytes], ...] = ()
     """Further boot records (type, flags, payload), put before END; for vendors and tests."""
     budgets: Budgets = field(default_factory=Budgets)
@@ -192,6 +199,8 @@ class MachineConfig:
         for kind, flags, payload in self.boot_records:
             if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16 and isinstance(payload, bytes)):
                 raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits, the payload is bytes")
+        if len(self.uuid) != 16:
+            raise ConfigError(f"the machine's UUID must have 16 bytes, it has {len(self.uuid)}")
         parse_deny(self.deny)
 
     def _check_size(self) -> None:

@@ -29,7 +29,6 @@ from .outcome import Outcome, Statistics
 from .services import handle
 from .services.console import Console
 from .services.system import CrashReport
-from .trace import Tracer
 from .vcpu import Vcpu
 from .virtio import VirtioDevices
 
@@ -97,8 +96,11 @@ class Machine:
         self._offer()
         self.kvm.set_entry(self.layout)
         self._add_vcpus(self.layout)
-        self.tracer = Tracer(config.trace) if config.trace else None
-        if self.tracer:
+        self.tracer = None
+        if config.trace:
+            from .trace import Tracer  # only for those who look
+
+            self.tracer = Tracer(config.trace)
             give_back(self.tracer.close)
             for vcpu in self.vcpus:
                 vcpu.native.trace = self.tracer.track(f"vCPU {vcpu.index}")

@@ -222,7 +222,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
             record(BOOT_RECORD.VCPUS, build("boot_vcpus", count=config.vcpus, flags=0)),
             record(BOOT_RECORD.PAGES, pages),
             record(BOOT_RECORD.COMMAND_LINE, line.encode() + b"\0"),
-            record(BOOT_RECORD.MACHINE, build("boot_machine", uuid=config.uuid.bytes, name=config.name.encode())),
+            record(BOOT_RECORD.MACHINE, build("boot_machine", uuid=config.uuid, name=config.name.encode())),
             record(BOOT_RECORD.SEED, os.urandom(SEED_BYTES)),
             record(BOOT_RECORD.TABLES, tables),
             *(record(kind, payload, flags) for kind, flags, payload in config.boot_records),

@@ -44,6 +44,17 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a machine as cleanly as SIGINT."""
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Text as it is written; argparse itself would load shutil at every start only to ask for the width."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size().columns
+        except OSError:  # not a terminal
+            columns = 100
+        super().__init__(prog, width=columns - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as all errors of this command are."""
 
@@ -77,7 +88,7 @@ def build_parser(loaded: Sequence[str]) -> Parser:
         prog="paravirt",
         description="Runs guests that speak the paravirt hypercall ABI, over KVM.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")

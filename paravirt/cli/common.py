@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ImageUnreadable, OutputError
+from . import HelpFormatter
 
 GUESTS = Path(__file__).parent.parent / "guests"  # built guests that come with the package
 
@@ -38,7 +38,7 @@ def add_command(
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
 
 
@@ -61,4 +61,6 @@ def show(text: str) -> None:
 
 def print_json(value: object) -> None:
     """One JSON object on standard output.  Raises as `show` does."""
+    import json
+
     show(json.dumps(value, indent=2))
