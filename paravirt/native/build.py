@@ -70,17 +70,13 @@ def declarations(header: str) -> str:
     return "\n".join(kept)
 
 
-def _headers() -> list[Path]:
-    return [header for header in HEADERS if header.exists()]
-
-
 def emit(path: Path) -> None:
     """Writes the C source of the extension module, which cffi makes from the headers."""
     from cffi import FFI
 
     ffi = FFI()
-    ffi.cdef(SYSTEM + "".join(declarations(header.read_text()) for header in _headers()) + CALLBACKS)
-    ffi.set_source("paravirt._native", "".join(f'#include "{header.name}"\n' for header in _headers()))
+    ffi.cdef(SYSTEM + "".join(declarations(header.read_text()) for header in HEADERS) + CALLBACKS)
+    ffi.set_source("paravirt._native", "".join(f'#include "{header.name}"\n' for header in HEADERS))
     with contextlib.redirect_stdout(None):  # it would tell what it does
         ffi.emit_c_code(str(path))
 
@@ -123,24 +119,12 @@ def build(target: Path, work: Path, *, strict: bool = False, sanitize: bool = Fa
             list(pool.map(lambda job: _run(*job), jobs))
         if not _stale(target, objects):
             return False
-        missing = _undefined(objects)
         # Replaced, not rewritten: a process that runs has the old file mapped.
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(target.name + ".new")
-        defines = [f"-Wl,--defsym={name}=0" for name in missing]
-        _run(*compiler, "-shared", *flags, *defines, *map(str, objects), *LIBRARIES, "-o", str(fresh))
+        _run(*compiler, "-shared", *flags, *map(str, objects), *LIBRARIES, "-o", str(fresh))
         fresh.replace(target)
     return True
-
-
-def _undefined(objects: list[Path]) -> list[str]:
-    """Functions of ours that no source defines yet."""
-    words = subprocess.run(["nm", *map(str, objects)], check=True, text=True, stdout=subprocess.PIPE).stdout
-    defined = set(re.findall(r" [TDBRVWtdbr] (pv_\w+)$", words, re.MULTILINE))
-    missing = sorted(set(re.findall(r" U (pv_\w+)$", words, re.MULTILINE)) - defined)
-    if missing:
-        print(f"not defined yet, a call will crash: {' '.join(missing)}", file=sys.stderr)
-    return missing
 
 
 class build_ext(SetuptoolsBuildExt):  # type: ignore[misc]
