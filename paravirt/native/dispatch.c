@@ -39,15 +39,19 @@ struct declaration {
 	{ .kind = ARG_##access, .limit = (maximum), .align = (alignment), .unit = (bytes), .fixed = (one) },
 #define PV_COUNT(...) (sizeof((const struct argument[]){ __VA_ARGS__ }) / sizeof(struct argument))
 #define PV_CALL(service, function, label, road, regs, feat, args) \
-	[service][function] = { .name = #label, .roads = (road), .registers = (regs), .feature = (feat), \
-		.arguments = { args }, .count = PV_COUNT(args) },
+	[service][function] = { .name = #label,                   \
+				.roads = (road),                  \
+				.registers = (regs),              \
+				.feature = (feat),                \
+				.arguments = { args },            \
+				.count = PV_COUNT(args) },
 
 static const struct declaration declarations[PV_SERVICES][PV_FUNCTIONS] = {
 #include "paravirt_abi_calls.h"
 };
 #undef PV_CALL
 
-#define HANDLER(call, function) [(call) >> 16][(call) & 0xffff] = function
+#define HANDLER(call, function) [(call) >> 16][(call)&0xffff] = function
 
 static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_BASE_VERSION, pv_call_base_version),
