@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import ConfigError, HostMemory
 
@@ -103,8 +103,7 @@ class Budgets:
             raise ConfigError(f"the budget poll_ns is {self.poll_ns}; more than 10 ms of polling is not allowed")
 
 
-@dataclass(frozen=True)
-class Denied:
+class Denied(NamedTuple):
     """What is switched off for a guest (rule CALL-2)."""
 
     services: frozenset[int]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .services.system import CrashReport
 
 
-@dataclass(frozen=True)
-class VcpuStatistics:
+class VcpuStatistics(NamedTuple):
     """Counts of one vCPU."""
 
     calls: int
@@ -17,8 +15,7 @@ class VcpuStatistics:
     upcalls: int
 
 
-@dataclass(frozen=True)
-class DeviceStatistics:
+class DeviceStatistics(NamedTuple):
     """Counts of one device; ``more`` is the back end's own."""
 
     name: str
@@ -27,11 +24,10 @@ class DeviceStatistics:
     doorbells: int
     fault: str | None
     """Id of the rule that the driver broke, if it did."""
-    more: dict[str, int] = field(default_factory=dict)
+    more: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """What a machine did.  Times in ns."""
 
     vcpus: tuple[VcpuStatistics, ...] = ()
@@ -41,18 +37,18 @@ class Statistics:
     run_ns: int = 0
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success."""
 
     kind: Literal["shutdown", "reset", "crash", "stopped"]
     reason: str = ""
     status: int = 0
     report: CrashReport | None = None
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = Statistics()
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        from dataclasses import asdict
 
-        return asdict(self)
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: named tuples as objects, all the way down."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: plain(field) for name, field in value._asdict().items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -12,8 +12,8 @@ import stat
 import struct
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..abi import SERVICES, VERSION, Constants
 from ..config import Privilege, show_size
@@ -57,11 +57,10 @@ _PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
 _EXECUTABLE, _WRITABLE, _READABLE = 1, 2, 4
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """What is put into guest memory: `data` at `gpa`, then zeros up to `memory_bytes`."""
 
-    index: int
+    number: int
     """Of its program header, for messages."""
     gpa: int
     data: memoryview
@@ -95,11 +94,10 @@ class Segment:
         return "".join(letter if held else "-" for held, letter in pairs)
 
     def __str__(self) -> str:
-        return f"segment {self.index} ({self.gpa:#x}–{self.end_gpa:#x} {self.permissions})"
+        return f"segment {self.number} ({self.gpa:#x}–{self.end_gpa:#x} {self.permissions})"
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """A checked image.  `entry_gpa` lies in an executable segment; segments are in order and do not overlap."""
 
     path: Path

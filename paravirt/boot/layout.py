@@ -7,7 +7,7 @@ CPU use.  The rest of RAM is the guest's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .._native import lib
 from ..abi import VERSION, Constants, build, size_of
@@ -47,8 +47,7 @@ PRIVILEGE = Constants("PRIVILEGE")
 TRAP_KIND = Constants("TRAP_KIND")
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Addresses of what the host puts into guest memory.  ``mode`` is a PV_MODE_ of the C core."""
 
     mode: int
@@ -87,7 +86,7 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
     layout = _place(config, image, layout, line, tables.page_count)
     check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]))
     _map_host(tables, layout)
-    layout = replace(layout, boot_info=_boot_info(config, image, layout, line))
+    layout = layout._replace(boot_info=_boot_info(config, image, layout, line))
     for s in image.segments:
         memory.write(s.gpa, s.data)
     start_info = _start_info(image, layout, memory.ranges, line)
@@ -130,7 +129,7 @@ def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table
     places = {}
     for name, size in sizes.items():
         places[name], at = at, at + size
-    return replace(layout, host_gpa=host, host_end_gpa=end, **places)  # type: ignore[arg-type]
+    return layout._replace(host_gpa=host, host_end_gpa=end, **places)  # type: ignore[arg-type]
 
 
 def _map_guest(image: Image, ranges: tuple[tuple[int, int], ...], windows: int) -> PageTables:

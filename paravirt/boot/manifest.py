@@ -7,7 +7,8 @@ making devices is for the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..abi import Constants
 from ..config import Disk
@@ -19,8 +20,7 @@ DEVICE_TYPE = Constants("DEVICE_TYPE")
 BUILT_IN = (DEVICE_TYPE.CONSOLE, DEVICE_TYPE.ENTROPY)  # need nothing of the user
 
 
-@dataclass(frozen=True)
-class PlannedDevice:
+class PlannedDevice(NamedTuple):
     """A device to be made: its virtio id, its logical name and, for a block device, its disk."""
 
     type: int

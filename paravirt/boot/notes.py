@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._native import lib
 from ..abi import Constants, parse, size_of, text
@@ -28,8 +27,7 @@ XEN_PHYS32_ENTRY = 18  # the PVH entry point
 _HEADER = struct.Struct("<III")  # size of the name, size of the payload, type
 
 
-@dataclass(frozen=True)
-class DeviceEntry:
+class DeviceEntry(NamedTuple):
     """One line of the manifest."""
 
     type: int
@@ -38,15 +36,14 @@ class DeviceEntry:
     read_only: bool
 
 
-@dataclass(frozen=True)
-class Notes:
+class Notes(NamedTuple):
     """What the notes say; the defaults are what an image without them says."""
 
     present: bool = False
     """False: no Paravirt note at all, a plain guest (NOTE-4)."""
     version: tuple[int, int] | None = None
     """Major and minor version of the ABI required."""
-    services: dict[int, int] = field(default_factory=dict)
+    services: dict[int, int] = {}
     """Services required: number → features."""
     manifest: tuple[DeviceEntry, ...] = ()
     privilege: int = PRIVILEGE.ANY

@@ -60,6 +60,7 @@ def _trees(given: list[Path] | None) -> list[Path]:
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises DemoFailed and whatever the machine raises."""
     from ..demo import run_demo
+    from ..outcome import plain
 
     stream = sys.stderr if args.json else sys.stdout
     fd = stream.fileno()
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     if args.json:
         verified = {"files": done.files, "bytes": done.size_bytes, "runs": args.repeat, "seconds": seconds}
-        print_json({"verified": verified, "outcome": done.outcome.as_json()})
+        print_json({"verified": verified, "outcome": plain(done.outcome)})
     times = f", {args.repeat} times in a row" if args.repeat > 1 else ""
     print(
         f"demo: verified: {done.files} files, {done.size_bytes:,} bytes, on the console and on the disk report"

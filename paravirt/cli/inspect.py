@@ -65,7 +65,7 @@ def _entry(entry: DeviceEntry) -> dict[str, Any]:
 
 def _segment(segment: Segment) -> dict[str, Any]:
     return {
-        "index": segment.index,
+        "number": segment.number,
         "gpa": segment.gpa,
         "file_bytes": len(segment.data),
         "memory_bytes": segment.memory_bytes,
@@ -113,5 +113,5 @@ def _segments_text(segments: list[dict[str, Any]]) -> str:
     for s in segments:
         end = s["gpa"] + s["memory_bytes"]
         sizes = (show_size(s["file_bytes"]), show_size(s["memory_bytes"]))
-        rows.append([str(s["index"]), f"{s['gpa']:#x}", f"{end:#x}", s["permissions"], *sizes])
+        rows.append([str(s["number"]), f"{s['gpa']:#x}", f"{end:#x}", s["permissions"], *sizes])
     return table(rows)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -143,6 +142,7 @@ def _boot(config: MachineConfig, answer: dict[str, Any]) -> Outcome:
     began_ns = time.monotonic_ns()
     try:
         from ..machine import Machine  # loads the C core
+        from ..outcome import plain
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with _sigterm(), Machine(config) as machine:
@@ -151,7 +151,7 @@ def _boot(config: MachineConfig, answer: dict[str, Any]) -> Outcome:
             return machine.run()
         finally:
             answer["durations"] = {"create_ns": created_ns - began_ns, "run_ns": time.monotonic_ns() - created_ns}
-            answer["statistics"] = asdict(machine.statistics())
+            answer["statistics"] = plain(machine.statistics())
 
 
 def _judge(outcome: Outcome) -> None:

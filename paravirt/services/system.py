@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._native import ffi
 from ..abi import STATUS, Constants, parse, size_of
@@ -17,8 +16,7 @@ PROGRAM_PANIC = 0xFFFF_FFFF
 SHUTDOWN = Constants("SHUTDOWN")
 
 
-@dataclass(frozen=True)
-class CrashReport:
+class CrashReport(NamedTuple):
     """What a guest said of its crash (record crash_report)."""
 
     vcpu: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,14 +44,14 @@ def test_reads_a_good_image(tmp_path: Path) -> None:
     assert image.notes.services == {4: 0}
     assert image.notes.pvh_entry_gpa == CODE_GPA + 1
     code, data = image.segments
-    assert (code.index, code.gpa, bytes(code.data), code.memory_bytes, code.permissions) == (
+    assert (code.number, code.gpa, bytes(code.data), code.memory_bytes, code.permissions) == (
         1,
         CODE_GPA,
         SPIN,
         2,
         "r-x",
     )
-    assert (data.index, data.gpa, bytes(data.data), data.end_gpa, data.permissions) == (
+    assert (data.number, data.gpa, bytes(data.data), data.end_gpa, data.permissions) == (
         0, DATA_GPA, b"data", DATA_GPA + 0x3000, "rw-",
     )  # fmt: skip
 
@@ -287,4 +286,4 @@ def test_the_level_of_entry() -> None:
     assert entry_privilege(parse(Elf(notes=[privilege(1)])), "supervisor") == "user"
     assert entry_privilege(parse(Elf(notes=[privilege(2)])), "user") == "supervisor"
     assert entry_privilege(parse(Elf(notes=[pvh()])), "user") == "supervisor"
-    assert entry_privilege(replace(anywhere, notes=parse(Elf()).notes), "user") == "user"
+    assert entry_privilege(anywhere._replace(notes=parse(Elf()).notes), "user") == "user"

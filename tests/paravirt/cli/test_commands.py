@@ -127,8 +127,8 @@ def test_inspect_json(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
             {"name": "x", "type": "99", "optional": True, "read_only": False},
         ],
         "segments": [
-            {"index": 0, "gpa": 0x200000, "file_bytes": 4, "memory_bytes": 4, "permissions": "r-x"},
-            {"index": 1, "gpa": 0x300000, "file_bytes": 4, "memory_bytes": 0x2000, "permissions": "rw-"},
+            {"number": 0, "gpa": 0x200000, "file_bytes": 4, "memory_bytes": 4, "permissions": "r-x"},
+            {"number": 1, "gpa": 0x300000, "file_bytes": 4, "memory_bytes": 0x2000, "permissions": "rw-"},
         ],
     }
 
