@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hypercall_abi import SERVICES, STATUS
 from hypercall_abi.services.device import DEVICE_INFO
-from paravirt._native import lib
+from paravirt._native import ffi, lib
 from tests.paravirt.virtio.bare_device import (
     CONFIG,
     MAXIMA,
@@ -110,7 +110,8 @@ def test_empty_accesses(calls: Calls) -> None:
 
 
 def test_setup_record_is_checked(calls: Calls) -> None:
-    """Reserved bytes are zero; vCPU and channel exist (DEV-10)."""
+    """Reserved bytes are zero; vCPU and channel exist (DEV-10); refused, nothing is kept (CALL-10)."""
+    before = bytes(ffi.buffer(ffi.addressof(calls.device.native, "state").queues))
     good = 0, 8, Areas.of(0)
     calls.accept(0, OFFERED[0])
     for status in (ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
@@ -118,6 +119,8 @@ def test_setup_record_is_checked(calls: Calls) -> None:
     assert calls.queue_setup(*good, reserved=1) == STATUS.INVALID
     assert calls.queue_setup(*good, vcpu=2) == STATUS.NOT_FOUND
     assert calls.queue_setup(*good, channel=256) == STATUS.NOT_FOUND
+    assert calls.queue_setup(0, 3, Areas.of(0), vcpu=1, channel=9) == STATUS.INVALID
+    assert bytes(ffi.buffer(ffi.addressof(calls.device.native, "state").queues)) == before
     assert calls.queue_setup(*good, vcpu=1, channel=255) == STATUS.OK
 
 
