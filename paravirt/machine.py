@@ -140,8 +140,8 @@ class Machine:
 
     def start(self) -> None:
         """Lets the guest run; returns at once."""
-        boot = self.layout.boot_info_gpa
-        self.vcpus[0].set_start(self.image.entry_gpa, boot)
+        argument = self.layout.start_info_gpa if self.image.is_pvh else self.layout.boot_info_gpa
+        self.vcpus[0].set_start(self.image.entry_gpa, argument)
         self.native.running = 1
         self._started_ns = time.monotonic_ns()
         lib.pv_time_start(self.native, lib.pv_kvm_counter_hz(self.vcpus[0].native), 0)

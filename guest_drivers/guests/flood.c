@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: 0BSD
  *
- * Floods one resource of its host, named by the command line, until the host refuses or for a number of
- * rounds: console (the default), trace, doorbell, notify, entropy, upcall.  The machine must run on, and a
+ * Floods one resource of its host, named by the command line, until the host refuses or for many rounds:
+ * console (the default), trace, doorbell, notify, entropy, upcall.  The machine must run on, and a
  * refusal must be a QUOTA that harms only this guest (CON-2, TRC-1).
  */
 #include "paravirt/console.h"
@@ -15,7 +15,7 @@ PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 PV_MANIFEST(PV_WANT("scratch", PV_DEVICE_TYPE_BLOCK, PV_DEVICE_FLAG_OPTIONAL));
 PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
-#define ROUNDS 120000u
+#define ROUNDS 20000u
 
 static char line[4096];
 

@@ -28,7 +28,7 @@ static struct reading take(const struct pv_time_page *page)
 		reading.wall_offset_ns = __atomic_load_n(&page->wall_offset_ns, __ATOMIC_RELAXED);
 		reading.monotonic_ns = base_ns;
 		if (flags & PV_TIME_FLAG_COUNTER) {
-			uint64_t counter = pv_counter();
+			uint64_t counter = pv_counter_ordered();
 
 			/* Another CPU's counter may be a few ticks behind the one that made the base. */
 			if (counter > base_counter)

@@ -69,5 +69,9 @@ RULES = (
     Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
     Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
     Rule("VCPU-5", "A vCPU that is started again keeps its shared page, its upcall vector and its deadline."),
-    Rule("VCPU-6", "A vCPU is started at the privilege of vCPU 0; its general registers but RSP and RDI are zero."),
+    Rule(
+        "VCPU-6",
+        "A vCPU is started in the mode of the vCPU that starts it: its privilege, control registers, segments and "
+        "descriptor tables; its general registers but RSP and RDI are zero.",
+    ),
 )

@@ -59,9 +59,8 @@ class Kvm:
         entry.page_table_gpa = layout.page_table_gpa
         entry.gdt_gpa, entry.gdt_bytes = layout.gdt_gpa, layout.gdt_bytes
         entry.idt_gpa = layout.idt_gpa
-        entry.tss_gpa, entry.tss_bytes, entry.tss_stride_bytes = layout.tss_gpa, layout.tss_bytes, 4096
-        if layout.mode != lib.PV_MODE_PVH:
-            self.native.boot_info_gpa = layout.boot_info_gpa
+        entry.tss_gpa, entry.tss_bytes = layout.tss_gpa, layout.tss_bytes
+        self.native.boot_info_gpa = layout.boot_info_gpa
 
     def add_vcpu(self, vcpu: Any) -> None:
         """Creates KVM's side of a ``struct pv_vcpu *``."""

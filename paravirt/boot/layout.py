@@ -57,6 +57,7 @@ class Layout(NamedTuple):
     vcpu_pages_gpa: int = 0
     time_page_gpa: int = 0
     boot_info_gpa: int = 0
+    start_info_gpa: int = 0
     idt_gpa: int = 0
     gdt_gpa: int = 0
     tss_gpa: int = 0
@@ -82,18 +83,18 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
     line = config.command_line + mmio_command_line(windows)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)
-    layout = Layout(_mode(config, image), len(one_tss), (5 + 2 * config.vcpus) * 8)
+    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)))
     layout = _place(config, image, layout, line, tables.page_count)
     check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]))
     _map_host(tables, layout)
     layout = layout._replace(boot_info=_boot_info(config, image, layout, line))
     for s in image.segments:
         memory.write(s.gpa, s.data)
-    start_info = _start_info(image, layout, memory.ranges, line)
-    memory.write(layout.boot_info_gpa, start_info if image.is_pvh else layout.boot_info)
-    memory.write(layout.gdt_gpa, gdt(layout.tss_gpa, PAGE, layout.tss_bytes, config.vcpus))
-    for vcpu in range(config.vcpus):
-        memory.write(layout.tss_gpa + vcpu * PAGE, one_tss)
+    memory.write(layout.boot_info_gpa, layout.boot_info)
+    if image.is_pvh:
+        memory.write(layout.start_info_gpa, _start_info(image, layout, memory.ranges, line))
+    memory.write(layout.gdt_gpa, gdt(layout.tss_gpa, layout.tss_bytes))
+    memory.write(layout.tss_gpa, one_tss)
     for gpa, page in tables.build(layout.page_table_gpa):
         memory.write(gpa, page)
     return layout
@@ -110,16 +111,16 @@ def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table
     """The host's area, from the top of low RAM down."""
     # The size of the boot information depends on no address; the host's area adds a line or two to its map.
     info_bytes = len(_boot_info(config, image, layout, line)) + 2 * size_of("boot_memory")
-    info_bytes = max(info_bytes, len(_start_info(image, layout, ram_ranges(config.memory_bytes), line)) + 64)
     if info_bytes > BOOT_INFO_MOST:
         raise ConfigError(f"the boot information would be {info_bytes} bytes, at most {BOOT_INFO_MOST} fit; give less")
     sizes = {
         "vcpu_pages_gpa": config.vcpus * PAGE,
         "time_page_gpa": PAGE,
         "boot_info_gpa": _pages(info_bytes),
+        "start_info_gpa": _pages(info_bytes) if image.is_pvh else 0,  # holds less of the same
         "idt_gpa": PAGE,
         "gdt_gpa": _pages(layout.gdt_bytes),
-        "tss_gpa": config.vcpus * PAGE,
+        "tss_gpa": PAGE,
         "page_table_gpa": 0,
     }
     # Mapping the area itself splits at most every large page that it touches.
@@ -181,7 +182,7 @@ def _start_info(image: Image, layout: Layout, ranges: tuple[tuple[int, int], ...
         (gpa, size, pvh.E820_RESERVED if kind == MEMORY_KIND.HOST else pvh.E820_RAM)
         for gpa, size, kind in _memory_map(image, ranges, layout.host_gpa)
     ]
-    return pvh.start_info(layout.boot_info_gpa, line.strip(), listed)
+    return pvh.start_info(layout.start_info_gpa, line.strip(), listed)
 
 
 def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -> bytes:
@@ -223,7 +224,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
             record(BOOT_RECORD.COMMAND_LINE, line.encode() + b"\0"),
             record(BOOT_RECORD.MACHINE, build("boot_machine", uuid=config.uuid, name=config.name.encode())),
             record(BOOT_RECORD.SEED, os.urandom(SEED_BYTES)),
-            record(BOOT_RECORD.TABLES, tables),
+            *([] if image.is_pvh else [record(BOOT_RECORD.TABLES, tables)]),
             *(record(kind, payload, flags) for kind, flags, payload in config.boot_records),
         ]
     )

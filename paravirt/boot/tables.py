@@ -23,7 +23,6 @@ DEVICE = DATA | UNCACHED
 
 CODE_SELECTOR = {"user": 0x23, "supervisor": 0x08}
 DATA_SELECTOR = {"user": 0x1B, "supervisor": 0x10}
-TSS_SELECTOR = 0x28
 TSS_HEAD_BYTES = 104
 BUSY_TSS = 0x8B  # present, type 11
 
@@ -93,13 +92,15 @@ def _code_or_data(code: bool, dpl: int) -> int:
     return 0xFFFF | (access | dpl << 5) << 40 | 0xF << 48 | flags << 52
 
 
-def gdt(tss_gpa: int, tss_stride_bytes: int, tss_bytes: int, vcpus: int) -> bytes:
-    """Null, code and data for CPL 0, data and code for CPL 3 (the order SYSRET wants), a TSS per vCPU."""
+def gdt(tss_gpa: int, tss_bytes: int) -> bytes:
+    """Null, code and data for CPL 0, data and code for CPL 3 (the order SYSRET wants), the TSS.
+
+    One TSS serves all vCPUs: the level never changes, so nothing of it is read but the port bitmap.
+    """
     entries = [0, _code_or_data(True, 0), _code_or_data(False, 0), _code_or_data(False, 3), _code_or_data(True, 3)]
-    for vcpu in range(vcpus):
-        base, limit = tss_gpa + vcpu * tss_stride_bytes, tss_bytes - 1
-        low = limit & 0xFFFF | (base & 0xFFFFFF) << 16 | (limit >> 16 & 0xF) << 48 | (base >> 24 & 0xFF) << 56
-        entries += [low | BUSY_TSS << 40, base >> 32]
+    limit = tss_bytes - 1
+    low = limit & 0xFFFF | (tss_gpa & 0xFFFFFF) << 16 | (limit >> 16 & 0xF) << 48 | (tss_gpa >> 24 & 0xFF) << 56
+    entries += [low | BUSY_TSS << 40, tss_gpa >> 32]
     return struct.pack(f"<{len(entries)}Q", *entries)
 
 

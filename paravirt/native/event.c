@@ -151,11 +151,14 @@ PV_HANDLER(vcpu_start)
 		return PV_STATUS_BAD_STATE;
 	}
 	target->start = (struct pv_start){ entry_gpa, stack_gpa, args[3] };
-	__atomic_fetch_add(&machine->running, 1, __ATOMIC_SEQ_CST);
-	set_state(target, PV_VCPU_STATE_RUNNING);
+	int64_t status = machine->ops.start(vcpu, target);
+	if (status == PV_STATUS_OK) {
+		__atomic_fetch_add(&machine->running, 1, __ATOMIC_SEQ_CST);
+		set_state(target, PV_VCPU_STATE_RUNNING);
+	}
 	__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST);
 	pv_vcpu_wake(target);
-	return PV_STATUS_OK;
+	return status;
 }
 
 PV_HANDLER(vcpu_stop)

@@ -184,6 +184,8 @@ struct pv_machine_ops {
 	void (*upcall)(struct pv_vcpu *vcpu);
 	/* The vCPU chose this vector (already checked) for its upcalls; a status. */
 	int64_t (*upcall_vector)(struct pv_vcpu *vcpu, uint32_t vector);
+	/* The caller starts the stopped target, which is to run in the caller's mode (VCPU-6); a status. */
+	int64_t (*start)(struct pv_vcpu *caller, struct pv_vcpu *target);
 	/* CR2 of the calling vCPU. */
 	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
 	/* Makes a vCPU's thread notice vcpu->stop. */

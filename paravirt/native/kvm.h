@@ -38,8 +38,7 @@ struct pv_entry {
 	uint64_t page_table_gpa;
 	uint64_t gdt_gpa;
 	uint64_t idt_gpa;
-	uint64_t tss_gpa; /* of vCPU 0 */
-	uint64_t tss_stride_bytes;
+	uint64_t tss_gpa;
 	uint32_t gdt_bytes;
 	uint32_t tss_bytes;
 };

@@ -14,6 +14,8 @@ struct pv_kvm_vcpu {
 	struct kvm_run *run;
 	size_t run_bytes;
 	int fd;
+	uint32_t mode_given; /* started by another vCPU, whose mode it is to have */
+	struct kvm_sregs mode;
 	int upcall_fd; /* irqfd of the upcall */
 	int steal_fd; /* schedstat of the thread */
 	uint64_t steal_read_ns; /* when it was last read */

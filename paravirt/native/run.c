@@ -55,10 +55,22 @@ static uint64_t fault_address(struct pv_vcpu *vcpu)
 	return ioctl(((struct pv_kvm_vcpu *)vcpu->opaque)->fd, KVM_GET_SREGS, &sregs) < 0 ? 0 : sregs.cr2;
 }
 
+/* Read here, in the caller's thread; set by the target's in enter(). */
+static int64_t start(struct pv_vcpu *caller, struct pv_vcpu *target)
+{
+	struct pv_kvm_vcpu *own = target->opaque;
+
+	if (ioctl(((struct pv_kvm_vcpu *)caller->opaque)->fd, KVM_GET_SREGS, &own->mode) < 0)
+		return PV_STATUS_FAILED;
+	own->mode_given = 1;
+	return PV_STATUS_OK;
+}
+
 void pv_kvm_ops(struct pv_machine *machine)
 {
 	machine->ops.upcall = upcall;
 	machine->ops.upcall_vector = pv_kvm_upcall_vector;
+	machine->ops.start = start;
 	machine->ops.fault_address = fault_address;
 	machine->ops.kick = kick;
 }
@@ -73,7 +85,7 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, 
 	};
 }
 
-static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry, uint32_t index)
+static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry)
 {
 	bool user = entry->mode == PV_MODE_USER;
 	uint8_t dpl = user ? 3 : 0;
@@ -87,11 +99,9 @@ static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry, ui
 	sregs->gdt = (struct kvm_dtable){ .base = entry->gdt_gpa, .limit = (uint16_t)(entry->gdt_bytes - 1) };
 	sregs->idt = (struct kvm_dtable){ .base = entry->idt_gpa, .limit = 4095 };
 	sregs->tr = (struct kvm_segment){
-		.base = entry->tss_gpa + index * entry->tss_stride_bytes,
-		.limit = entry->tss_bytes - 1,
-		.selector = (uint16_t)(0x28 + 16 * index),
-		.type = 11, .present = 1, .dpl = 0,
+		.base = entry->tss_gpa, .limit = entry->tss_bytes - 1, .selector = 0x28, .type = 11, .present = 1,
 	};
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
 }
 
 static void enter_pvh(struct kvm_sregs *sregs)
@@ -102,6 +112,17 @@ static void enter_pvh(struct kvm_sregs *sregs)
 	sregs->cr4 = 0;
 	sregs->efer = 0;
 	sregs->tr = (struct kvm_segment){ .limit = 0x67, .type = 11, .present = 1 };
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
+}
+
+/* All but what belongs to the vCPU itself, such as its local APIC's base. */
+static void enter_mode(struct kvm_sregs *sregs, const struct kvm_sregs *mode)
+{
+	uint64_t apic_base = sregs->apic_base;
+
+	*sregs = *mode;
+	sregs->apic_base = apic_base;
+	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
 }
 
 /* Registers as vcpu->start says; for PVH the argument is the start info's address. */
@@ -114,16 +135,19 @@ static int enter(struct pv_vcpu *vcpu)
 
 	if (ioctl(own->fd, KVM_GET_SREGS, &sregs) < 0)
 		return -errno;
-	if (entry->mode == PV_MODE_PVH) {
+	if (own->mode_given) {
+		enter_mode(&sregs, &own->mode);
+		regs.rdi = vcpu->start.argument;
+		regs.rflags = USER_FLAGS;
+	} else if (entry->mode == PV_MODE_PVH) {
 		enter_pvh(&sregs);
 		regs.rbx = vcpu->start.argument;
 		regs.rflags = 2;
 	} else {
-		enter_long(&sregs, entry, vcpu->index);
+		enter_long(&sregs, entry);
 		regs.rdi = vcpu->start.argument;
 		regs.rflags = USER_FLAGS;
 	}
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss;
 	if (ioctl(own->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(own->fd, KVM_SET_REGS, &regs) < 0)
 		return -errno;
 	return 0;

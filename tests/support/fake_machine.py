@@ -51,9 +51,10 @@ class FakeMachine:
             ffi.callback("int64_t(struct pv_vcpu *, uint32_t)", lambda _vcpu, _vector: STATUS.OK),
             ffi.callback("uint64_t(struct pv_vcpu *)", lambda _vcpu: 0xDEAD),
             ffi.callback("void(struct pv_vcpu *)", lambda _vcpu: None),
+            ffi.callback("int64_t(struct pv_vcpu *, struct pv_vcpu *)", lambda _caller, _target: STATUS.OK),
         ]
         ops = self.native.ops
-        ops.call, ops.upcall, ops.upcall_vector, ops.fault_address, ops.kick = self._callbacks
+        ops.call, ops.upcall, ops.upcall_vector, ops.fault_address, ops.kick, ops.start = self._callbacks
 
     def at(self, gpa: int) -> Any:
         """Host address of `gpa`."""

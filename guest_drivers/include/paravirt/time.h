@@ -21,13 +21,20 @@ static inline int64_t pv_time_deadline(uint64_t deadline_ns)
 /* Waits, with upcalls held (event.h), until the clock shows deadline_ns; handles events meanwhile. */
 void pv_time_sleep(struct pv_vcpu_page *vcpu, const struct pv_time_page *page, uint64_t deadline_ns);
 
-/* The CPU's counter, as it stands. */
+/* The CPU's counter, as it stands; the CPU may read it before what stands before it in the program. */
 static inline uint64_t pv_counter(void)
 {
 	uint32_t low, high;
 
 	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
 	return (uint64_t)high << 32 | low;
+}
+
+/* Not before earlier loads have their values: what TIME-1 needs between vCPUs. */
+static inline uint64_t pv_counter_ordered(void)
+{
+	__asm__ volatile("lfence" : : : "memory");
+	return pv_counter();
 }
 
 #endif

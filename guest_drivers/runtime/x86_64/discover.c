@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: 0BSD
  *
- * Finding a Paravirt host by CPUID, for a guest that was not booted by the ABI's own entry.
+ * Finding a Paravirt host by CPUID, for a guest that was not booted by the ABI's own entry.  To be done
+ * at CPL 0: where KVM does without virtualisation hardware, CPL 3 sees the CPUID of the machine below.
  */
 #include "paravirt/string.h"
 #include "runtime.h"
@@ -19,12 +20,12 @@ static struct leaf cpuid(uint32_t number)
 	return leaf;
 }
 
-struct pv_discovery pv_discover(void)
-{
-	struct pv_discovery found = { 0 };
+struct pv_discovery pv_discovered;
 
+void pv_discover(void)
+{
 	if (!(cpuid(1).ecx >> 31)) /* no hypervisor at all */
-		return found;
+		return;
 	for (uint32_t base = PV_CPUID_FIRST; base <= PV_CPUID_LAST; base += PV_CPUID_STEP) { /* CPUID-2 */
 		struct leaf signature = cpuid(base);
 
@@ -34,10 +35,9 @@ struct pv_discovery pv_discover(void)
 		struct leaf abi = cpuid(base + 1), boot = cpuid(base + 2);
 		if (abi.eax >> 16 != PV_ABI_MAJOR || abi.ebx != PV_TRAP_KIND_PORT)
 			continue;
-		found.trap_port = (uint16_t)abi.ecx;
-		found.doorbell_port = (uint16_t)abi.edx;
-		found.boot_info_gpa = (uint64_t)boot.ebx << 32 | boot.eax;
+		pv_discovered.trap_port = (uint16_t)abi.ecx;
+		pv_discovered.doorbell_port = (uint16_t)abi.edx;
+		pv_discovered.boot_info_gpa = (uint64_t)boot.ebx << 32 | boot.eax;
 		break;
 	}
-	return found;
 }

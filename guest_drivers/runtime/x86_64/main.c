@@ -56,10 +56,14 @@ static void init_traps(const struct pv_boot_tables *tables)
 		pv_trap_init(pv_at(tables->idt_gpa), tables->idt_bytes, tables->code_selector);
 		return;
 	}
-	__asm__("mov %%cs, %0" : "=r"(selector));
-	pv_trap_init(pv_idt, sizeof(pv_idt), selector);
-	if (level() == 0)
+	if (level() == 0) {
+		__asm__("mov %%cs, %0" : "=r"(selector));
 		__asm__ volatile("lidt %0" : : "m"(pointer));
+	} else {
+		/* pvh.S loaded the table; CS as read at CPL 3 may be that of the machine below. */
+		selector = PV_PVH_CODE_USER;
+	}
+	pv_trap_init(pv_idt, sizeof(pv_idt), selector);
 }
 
 /* What is left of a range without page zero, which is not mapped (BOOT-2), and the image. */
@@ -122,12 +126,10 @@ void pv_start_paravirt(const struct pv_boot_info *info)
 /* A Paravirt host reached by PVH's entry: the tables are our own, the rest is the same. */
 static void try_paravirt(void)
 {
-	struct pv_discovery found = pv_discover();
-
-	if (!found.trap_port || !found.boot_info_gpa)
+	if (!pv_discovered.trap_port || !pv_discovered.boot_info_gpa)
 		return;
-	pv_trap_port = found.trap_port;
-	if (pv_boot_parse(&pv_guest.boot, pv_at(found.boot_info_gpa), PV_LIMIT_BOOT_INFO_BYTES) == PV_STATUS_OK)
+	pv_trap_port = pv_discovered.trap_port;
+	if (pv_boot_parse(&pv_guest.boot, pv_at(pv_discovered.boot_info_gpa), PV_LIMIT_BOOT_INFO_BYTES) == PV_STATUS_OK)
 		run_paravirt();
 	pv_guest.boot = (struct pv_boot){ 0 };
 }
@@ -206,7 +208,11 @@ uint64_t pv_wall_ns(void)
 
 int64_t pv_upcalls_on(void)
 {
-	return pv_guest.paravirt ? pv_event_upcall_vector(PV_UPCALL_NMI) : PV_STATUS_NOT_SUPPORTED;
+	int64_t status = pv_guest.paravirt ? pv_event_upcall_vector(PV_UPCALL_NMI) : PV_STATUS_NOT_SUPPORTED;
+
+	if (status >= 0)
+		pv_event_upcall(pv_this_cpu()->page); /* what was pending before sends no upcall (EVT-7) */
+	return status;
 }
 
 void pv_hold(void)

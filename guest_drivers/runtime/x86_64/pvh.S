@@ -7,7 +7,7 @@
  */
 #define CODE_KERNEL 0x08
 #define TSS 0x10
-#define CODE_USER 0x23
+#define CODE_USER 0x23 /* PV_PVH_CODE_USER */
 #define DATA_USER 0x2b
 #define TSS_BYTES 104
 #define PORT_BYTES 8192
@@ -83,6 +83,8 @@ arm_kvm_clock:
 	movl %eax, %es
 	movl %eax, %fs
 	movl %eax, %gs
+	movl %edi, %ebx
+	call pv_discover
 	/* IOPL 3 and the map: which of the two a hypervisor honours differs */
 	pushq $DATA_USER
 	pushq $pv_boot_stack_end
@@ -91,7 +93,7 @@ arm_kvm_clock:
 	pushq $3f
 	iretq
 3:	xorl %ebp, %ebp
-	movl %edi, %edi
+	movl %ebx, %edi
 	call pv_start_pvh
 	ud2
 
@@ -109,16 +111,26 @@ idt_pointer:
 	.word 4095
 	.quad pv_idt
 
-	/* 4 GiB one to one in 2 MiB pages, user and writable: built here, where it costs no instructions */
+	/*
+	 * 4 GiB one to one, user and writable, in 2 MiB pages but for the first: page zero is not mapped, as
+	 * on Paravirt hosts (BOOT-2).  Built here, where it costs no instructions.
+	 */
 	.balign 4096
 pml4:	.quad pdpt + 7
 	.fill 511, 8, 0
 pdpt:	.quad pd + 7, pd + 0x1007, pd + 0x2007, pd + 0x3007
 	.fill 508, 8, 0
-pd:	.set page, 0x87
-	.rept 2048
+pd:	.quad pt + 7
+	.set page, 0x200087
+	.rept 2047
 	.quad page
 	.set page, page + 0x200000
+	.endr
+pt:	.quad 0
+	.set page, 0x1007
+	.rept 511
+	.quad page
+	.set page, page + 0x1000
 	.endr
 
 	.bss

@@ -43,9 +43,11 @@ struct pv_discovery {
 	uint16_t doorbell_port;
 	uint64_t boot_info_gpa;
 };
-struct pv_discovery pv_discover(void);
+extern struct pv_discovery pv_discovered;
+void pv_discover(void);
 
 /* trap.c */
+#define PV_PVH_CODE_USER 0x23 /* selector of pvh.S */
 extern struct pv_gate pv_idt[256]; /* for hosts that make none */
 void pv_trap_init(struct pv_gate *idt, uint32_t idt_bytes, uint16_t selector);
 void pv_trap(struct pv_frame *frame);
