@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The block driver on a transport that is a few functions: a disk in memory that answers when the doorbell
+ * rings, honestly or not.
+ */
+#include <string.h>
+
+#include "check.h"
+#include "paravirt/block.h"
+
+#define SECTORS 16
+#define QUEUE 16
+
+enum mood { HONEST, FAILS, SHORT_READ, UNSUPPORTED, SILENT, BROKEN_ID, GIVES_UP };
+
+static struct {
+	uint8_t data[SECTORS * PV_SECTOR_BYTES];
+	struct pv_block_config config;
+	struct pv_queue_setup queue;
+	uint64_t offered, accepted;
+	uint32_t status;
+	uint16_t next_avail, next_used;
+	uint32_t doorbells, flushes, resets;
+	enum mood mood;
+} disk;
+
+static uint32_t get_status(struct pv_virtio *device)
+{
+	(void)device;
+	return disk.status;
+}
+
+static void set_status(struct pv_virtio *device, uint32_t status)
+{
+	(void)device;
+	disk.status = status;
+	disk.resets += !status;
+	if (!status)
+		disk.next_avail = disk.next_used = 0;
+	if (status & PV_VIRTIO_STATUS_FEATURES_OK && disk.accepted & ~disk.offered)
+		disk.status &= ~(uint32_t)PV_VIRTIO_STATUS_FEATURES_OK;
+}
+
+static uint64_t get_features(struct pv_virtio *device)
+{
+	(void)device;
+	return disk.offered;
+}
+
+static int64_t accept_features(struct pv_virtio *device, uint64_t features)
+{
+	(void)device;
+	disk.accepted = features;
+	return PV_STATUS_OK;
+}
+
+static int64_t config_read(struct pv_virtio *device, uint32_t offset, void *to, uint32_t size_bytes)
+{
+	(void)device;
+	memcpy(to, (const uint8_t *)&disk.config + offset, size_bytes);
+	return PV_STATUS_OK;
+}
+
+static uint32_t generation(struct pv_virtio *device)
+{
+	(void)device;
+	return 0;
+}
+
+static uint32_t queue_size(struct pv_virtio *device, uint16_t queue)
+{
+	(void)device;
+	return queue ? 0 : QUEUE;
+}
+
+static int64_t queue_setup(struct pv_virtio *device, const struct pv_queue_setup *setup)
+{
+	(void)device;
+	disk.queue = *setup;
+	return PV_STATUS_OK;
+}
+
+/* Carries a request out; the bytes written before the status. */
+static uint32_t serve(const struct pv_block_header *header, uint8_t *data, uint32_t size_bytes)
+{
+	const struct pv_block_range *range = (const struct pv_block_range *)(void *)data;
+
+	switch (header->type) {
+	case PV_BLOCK_REQUEST_READ:
+		memcpy(data, disk.data + header->sector * PV_SECTOR_BYTES, size_bytes);
+		return size_bytes;
+	case PV_BLOCK_REQUEST_WRITE:
+		memcpy(disk.data + header->sector * PV_SECTOR_BYTES, data, size_bytes);
+		return 0;
+	case PV_BLOCK_REQUEST_FLUSH:
+		disk.flushes++;
+		return 0;
+	case PV_BLOCK_REQUEST_GET_ID:
+		memcpy(data, "twenty bytes, no NUL", size_bytes);
+		return size_bytes;
+	default:
+		CHECK(header->type == PV_BLOCK_REQUEST_WRITE_ZEROES || header->type == PV_BLOCK_REQUEST_DISCARD);
+		CHECK(size_bytes == sizeof(*range) && !header->sector && !range->flags);
+		memset(disk.data + range->sector * PV_SECTOR_BYTES, 0, range->sectors * PV_SECTOR_BYTES);
+		return 0;
+	}
+}
+
+static void answer(uint16_t head)
+{
+	const struct pv_virtq_desc *chain = pv_at(disk.queue.descriptors_gpa);
+	uint16_t at = head;
+
+	if (chain[head].flags & PV_DESC_F_INDIRECT) {
+		chain = pv_at(chain[head].gpa);
+		at = 0;
+	}
+	const struct pv_virtq_desc *header = &chain[at], *second = &chain[header->next], *last = second;
+	uint32_t size_bytes = 0;
+	if (second->flags & PV_DESC_F_NEXT) {
+		size_bytes = second->size_bytes;
+		last = &chain[second->next];
+	}
+	uint32_t written = disk.mood == HONEST ? serve(pv_at(header->gpa), pv_at(second->gpa), size_bytes) : 0;
+	uint8_t codes[] = { [HONEST] = PV_BLOCK_STATUS_OK,
+			    [FAILS] = PV_BLOCK_STATUS_IO_ERROR,
+			    [UNSUPPORTED] = PV_BLOCK_STATUS_UNSUPPORTED };
+	if (disk.mood != SILENT)
+		*(uint8_t *)pv_at(last->gpa) = disk.mood < sizeof(codes) ? codes[disk.mood] : 0;
+
+	struct pv_virtq_used *used = pv_at(disk.queue.device_gpa);
+	struct pv_virtq_used_elem *entries = (struct pv_virtq_used_elem *)(used + 1);
+	entries[disk.next_used % disk.queue.size] = (struct pv_virtq_used_elem){
+		.id = disk.mood == BROKEN_ID ? head + 1u : head,
+		.written_bytes = written + 1,
+	};
+	used->index = ++disk.next_used;
+}
+
+static void notify(struct pv_virtio *device, uint16_t queue)
+{
+	const struct pv_virtq_avail *avail = pv_at(disk.queue.driver_gpa);
+	const uint16_t *heads = (const uint16_t *)(avail + 1);
+
+	(void)device;
+	CHECK(!queue);
+	disk.doorbells++;
+	if (disk.mood == GIVES_UP)
+		disk.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
+	else
+		while (disk.next_avail != avail->index)
+			answer(heads[disk.next_avail++ % disk.queue.size]);
+}
+
+static const struct pv_virtio_transport transport = {
+	.status = get_status,
+	.set_status = set_status,
+	.features = get_features,
+	.accept = accept_features,
+	.config_read = config_read,
+	.generation = generation,
+	.queue_size = queue_size,
+	.queue_setup = queue_setup,
+	.notify = notify,
+};
+
+/* Nothing here makes calls. */
+struct pv_answer pv_call(uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+	fprintf(stderr, "call %x %lx %lx %lx %lx %lx %lx\n", id, a0, a1, a2, a3, a4, a5);
+	exit(1);
+}
+
+static struct pv_virtio device;
+static struct pv_block block;
+static uint8_t memory[PV_VIRTIO_QUEUE_BYTES(QUEUE)] __attribute__((aligned(64)));
+static uint8_t buffer[SECTORS * PV_SECTOR_BYTES];
+
+static int64_t start(uint64_t features)
+{
+	memset(&disk, 0, sizeof(disk));
+	disk.offered = features;
+	disk.config.capacity_sectors = SECTORS;
+	disk.config.max_discard_sectors = 3;
+	disk.config.max_write_zeroes_sectors = 3;
+	device = (struct pv_virtio){ .transport = &transport, .type = PV_DEVICE_TYPE_BLOCK, .channel = PV_NO_CHANNEL };
+	return pv_block_init(&block, &device, 200, memory);
+}
+
+static void check_requests(uint64_t features)
+{
+	char id[PV_BLOCK_ID_BYTES + 1];
+	uint64_t seed = 7;
+
+	CHECK(start(features) == PV_STATUS_OK);
+	CHECK(block.depth == (features & PV_VIRTIO_F_INDIRECT_DESC ? QUEUE : QUEUE / 3));
+	for (int i = 0; i < 500; i++) {
+		uint32_t sector = random_below(&seed, SECTORS), count = 1 + random_below(&seed, SECTORS - sector);
+
+		for (uint32_t j = 0; j < count * PV_SECTOR_BYTES; j++)
+			buffer[j] = (uint8_t)random_next(&seed);
+		CHECK(pv_block_write(&block, sector, buffer, count * PV_SECTOR_BYTES) == PV_STATUS_OK);
+		CHECK(!memcmp(disk.data + sector * PV_SECTOR_BYTES, buffer, count * PV_SECTOR_BYTES));
+		memset(buffer, 0, sizeof(buffer));
+		CHECK(pv_block_read(&block, sector, buffer, count * PV_SECTOR_BYTES) == PV_STATUS_OK);
+		CHECK(!memcmp(disk.data + sector * PV_SECTOR_BYTES, buffer, count * PV_SECTOR_BYTES));
+	}
+	CHECK(pv_block_get_id(&block, id) == PV_STATUS_OK && !strcmp(id, "twenty bytes, no NUL"));
+	bool has_flush = features & PV_BLOCK_F_FLUSH, has_zeroes = features & PV_BLOCK_F_WRITE_ZEROES;
+	CHECK(pv_block_flush(&block) == PV_STATUS_OK && disk.flushes == has_flush);
+	disk.doorbells = 0;
+	/* in parts of at most three sectors */
+	CHECK(pv_block_write_zeroes(&block, 2, 11) == (has_zeroes ? PV_STATUS_OK : PV_STATUS_NOT_SUPPORTED));
+	CHECK(disk.doorbells == (has_zeroes ? 4 : 0));
+	for (uint32_t i = 2 * PV_SECTOR_BYTES; has_zeroes && i < 13 * PV_SECTOR_BYTES; i++)
+		CHECK(!disk.data[i]);
+}
+
+static void check_refusals(void)
+{
+	struct pv_block_request request = { .type = PV_BLOCK_REQUEST_READ, .size_bytes = 512, .data = buffer }, *done;
+
+	CHECK(start(0) == PV_STATUS_NOT_SUPPORTED); /* not virtio 1 */
+	CHECK(start(PV_VIRTIO_F_VERSION_1 | PV_BLOCK_F_RO) == PV_STATUS_OK);
+	CHECK(pv_block_write(&block, 0, buffer, 512) == PV_STATUS_INVALID);
+	CHECK(pv_block_read(&block, SECTORS, buffer, 512) == PV_STATUS_INVALID);
+	CHECK(pv_block_read(&block, SECTORS - 1, buffer, 1024) == PV_STATUS_INVALID);
+	CHECK(pv_block_read(&block, ~0ull, buffer, 512) == PV_STATUS_INVALID);
+	CHECK(pv_block_read(&block, 0, buffer, 0) == PV_STATUS_INVALID);
+	CHECK(pv_block_read(&block, 0, buffer, 513) == PV_STATUS_INVALID);
+	CHECK(pv_block_discard(&block, 0, 1) == PV_STATUS_NOT_SUPPORTED);
+	CHECK(!disk.doorbells && pv_block_wait(&block, &done) == PV_STATUS_BAD_STATE);
+	CHECK(pv_block_get(&block, &done) == PV_STATUS_NOT_FOUND);
+	static struct pv_block_request many[QUEUE];
+	for (uint32_t i = 0; i < block.depth; i++) {
+		many[i] = request;
+		CHECK(pv_block_add(&block, &many[i]) == PV_STATUS_OK);
+	}
+	CHECK(pv_block_add(&block, &request) == PV_STATUS_BAD_STATE);
+	CHECK(pv_block_read(&block, 0, buffer, 512) == PV_STATUS_BAD_STATE); /* others are in flight */
+	pv_block_submit(&block);
+	CHECK(disk.doorbells == 1);
+	for (uint32_t i = 0; i < block.depth; i++)
+		CHECK(pv_block_wait(&block, &done) == PV_STATUS_OK && done->result == PV_STATUS_OK);
+}
+
+static void check_moods(void)
+{
+	static const struct {
+		enum mood mood;
+		int64_t result;
+	} cases[] = {
+		{ FAILS, PV_STATUS_IO },  { SHORT_READ, PV_STATUS_IO },	   { UNSUPPORTED, PV_STATUS_NOT_SUPPORTED },
+		{ SILENT, PV_STATUS_IO }, { BROKEN_ID, PV_STATUS_FAILED }, { GIVES_UP, PV_STATUS_FAILED },
+	};
+
+	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CHECK(start(PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC) == PV_STATUS_OK);
+		disk.mood = cases[i].mood;
+		disk.resets = 0;
+		CHECK(pv_block_read(&block, 0, buffer, 512) == cases[i].result);
+		/* a device that may still write to the caller's memory is taken back */
+		CHECK(disk.resets == (cases[i].result == PV_STATUS_FAILED) && !block.in_flight);
+	}
+}
+
+int main(void)
+{
+	const uint64_t all = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC | PV_BLOCK_F_FLUSH | PV_BLOCK_F_DISCARD |
+			     PV_BLOCK_F_WRITE_ZEROES;
+
+	check_requests(PV_VIRTIO_F_VERSION_1);
+	check_requests(all);
+	check_refusals();
+	check_moods();
+	return 0;
+}
