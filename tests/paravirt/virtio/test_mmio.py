@@ -179,7 +179,7 @@ accesses = st.tuples(registers, st.sampled_from([4, 4, 4, 4, 1, 2, 8]), st.one_o
 
 
 @given(st.lists(accesses, max_size=60))
-@settings(max_examples=150)
+@settings(max_examples=max(150, settings().max_examples))
 def test_any_accesses(accesses: list[tuple[int, int, int | None]]) -> None:
     """A driver that writes anything anywhere never leaves the ladder, and enables only queues inside memory."""
     device = BareDevice(FakeMachine(), mmio=True)

@@ -157,7 +157,7 @@ descriptors = st.one_of(fair, fair, tabled, hostile)
     heads=st.lists(st.one_of(st.integers(0, 15), indexes), min_size=1, max_size=4),
     start=st.sampled_from([0, 0xFFFE]),
 )
-@settings(max_examples=400)
+@settings(max_examples=max(400, settings().max_examples))
 def test_hostile_tables(
     size: int, features: int, table: list[Desc], indirect: list[list[Desc]], heads: list[int], start: int
 ) -> None:
@@ -178,7 +178,7 @@ def test_hostile_tables(
     jump=st.one_of(st.sampled_from([0, 1, 2, 3, 8, 9, 256, 257, 0xFFFF]), st.integers(0, 0xFFFF)),
     size=st.sampled_from([1, 2, 8, 256]),
 )
-@settings(max_examples=300)
+@settings(max_examples=max(300, settings().max_examples))
 def test_index_jumps(seen: int, jump: int, size: int) -> None:
     """VQ-7, at every place of the 16-bit index."""
     ring = Ring(size, next_avail=seen).enabled()
@@ -261,7 +261,7 @@ area_gpas = st.one_of(
     maximum=st.sampled_from([0, 1, 8, 256]),
     gpas=st.tuples(area_gpas, area_gpas, area_gpas),
 )
-@settings(max_examples=300)
+@settings(max_examples=max(300, settings().max_examples))
 def test_areas(size: int, maximum: int, gpas: tuple[int, int, int]) -> None:
     """VQ-8: sizes, alignment and place of the three areas."""
     ring = Ring(size)

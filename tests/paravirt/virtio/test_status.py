@@ -170,7 +170,7 @@ class Drivers(RuleBasedStateMachine):
 
 
 TestDrivers = Drivers.TestCase
-TestDrivers.settings = settings(max_examples=60, stateful_step_count=40)
+TestDrivers.settings = settings(stateful_step_count=40)
 
 
 @pytest.fixture
