@@ -22,7 +22,10 @@ raise them; printing is for the command line.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .services.system import CrashReport
 
 
 def one_line(text: str) -> str:
@@ -253,9 +256,13 @@ class GuestFailed(GuestError):
 
 
 class GuestCrashed(GuestError):
-    """The guest reported a crash of its own (system.crash)."""
+    """The guest reported a crash of its own (system.crash); `report` is a services.system.CrashReport."""
 
     exit_status = 50
+
+    def __init__(self, report: CrashReport) -> None:
+        self.report = report
+        super().__init__(f"the guest crashed: {report}")
 
 
 class TripleFault(GuestError):

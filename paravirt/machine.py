@@ -169,7 +169,7 @@ class Machine:
             finally:
                 self.stop()
             if outcome.kind != "reset":
-                return outcome
+                return outcome._replace(statistics=self.statistics())
             self._resources.close()
             self._outcome = None
             self._watchdog_at = float("inf")
@@ -191,7 +191,7 @@ class Machine:
             raise self._error
         assert self._outcome is not None
         if self._outcome.report:
-            raise GuestCrashed(f"the guest crashed: {self._outcome.report}")
+            raise GuestCrashed(self._outcome.report)
         return self._outcome
 
     def stop(self) -> None:
@@ -219,7 +219,7 @@ class Machine:
         """The guest's life ends thus; the first one counts.  Any thread."""
         with self._changed:
             if self._outcome is None and self._error is None:
-                self._outcome = Outcome(kind, reason, status, report, self.statistics())
+                self._outcome = Outcome(kind, reason, status, report)
             self._changed.notify_all()
         lib.pv_machine_end(self.native)
 

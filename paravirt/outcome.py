@@ -38,7 +38,10 @@ class Statistics(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success."""
+    """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success.
+
+    Machine.run fills `statistics` in, once the guest is at rest.
+    """
 
     kind: Literal["shutdown", "reset", "crash", "stopped"]
     reason: str = ""
