@@ -96,6 +96,7 @@ static void negotiate(void)
 		{ .service = PV_SERVICE_TRACE, .optional = 1 },
 	};
 	const uint32_t count = sizeof(wishes) / sizeof(wishes[0]);
+	uint32_t agreed = 0;
 
 	if (!pv_guest.paravirt) {
 		pv_print("demo: no paravirt host; one vCPU, virtio-mmio, polling\n");
@@ -104,11 +105,13 @@ static void negotiate(void)
 	int64_t status = pv_negotiate(wishes, count);
 	if (status < 0)
 		fail(NO_AGREEMENT, "the host does not offer what this needs", status);
+	for (uint32_t i = 0; i < count; i++)
+		agreed += wishes[i].calls != 0;
 	status = pv_upcalls_on();
 	if (status < 0)
 		fail(NO_AGREEMENT, "no upcalls", status);
 	pv_print("demo: ABI %lu.%lu, %u services agreed, %u vCPUs, entered at CPL %u\n", pv_version().value >> 32,
-		 pv_version().value & 0xffffffff, count, pv_guest.cpus,
+		 pv_version().value & 0xffffffff, agreed, pv_guest.cpus,
 		 pv_guest.boot.abi->privilege == PV_PRIVILEGE_USER ? 3 : 0);
 }
 
@@ -120,8 +123,10 @@ static void open_disk(struct disk *disk, const char *name)
 		disk->device.channel = CHANNEL_DISK;
 		status = pv_block_init(&disk->block, &disk->device, QUEUE_SIZE, disk->queue);
 	}
-	if (status < 0)
-		fail(NO_DISK, name, status);
+	if (status < 0) {
+		pv_print("demo: there is no disk %s that works (%ld)\n", name, status);
+		pv_exit(NO_DISK);
+	}
 	pv_print("demo: disk %s, %lu sectors, queue of %u%s\n", name, disk->block.capacity_sectors,
 		 disk->block.queue.memory.size, disk->block.read_only ? ", read only" : "");
 }

@@ -5,9 +5,11 @@ A guest that attacks passes if it says so *and* its machine ends as it asked.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,43 @@ def test_flood(gcc_build: Build, what: str, last_words: str | None, tmp_path: Pa
         assert console.decode().startswith(last_words)
     else:
         assert len(console) == 1 << 20
+
+
+def test_boot_is_refused(gcc_build: Build) -> None:
+    """Rule BOOT-3: an unknown mandatory record refuses the boot, and the guest says which; others are skipped."""
+
+    def outcome(*records: tuple[int, int, bytes]) -> tuple[str, int]:
+        with Machine(MachineConfig(gcc_build["hello"], boot_records=records, timeout_s=60)) as machine:
+            done = machine.run()
+        return done.reason, done.status
+
+    assert outcome((0x8001, 0, b"optional"), (0x7777, 0, b"")) == ("POWEROFF", 0)
+    assert outcome((0x8001, 0, b""), (0x8002, 1, b"mandatory")) == ("BOOT_REFUSED", 0x8002)
+
+
+def test_paravirt_host_reached_by_pvh(tmp_path: Path) -> None:
+    """Rules CPUID-1 and CPUID-2: a guest without our notes, entered by PVH, finds the host all the same."""
+    source = tmp_path / "found.c"
+    source.write_text(
+        '#include "paravirt/guest.h"\n'
+        "int pv_main(void)\n{\n"
+        '\tpv_print("%d %u %d %s\\n", pv_guest.paravirt, pv_guest.cpus, pv_now_ns() > 0, pv_guest.command_line);\n'
+        "\treturn pv_upcalls_on() < 0;\n}\n"
+    )
+    make = ["make", "-s", "-C", str(ROOT / "guest_drivers"), f"GUEST={source}", f"OUT={tmp_path}"]
+    subprocess.run(make, check=True, capture_output=True, timeout=100)
+    assert run(tmp_path / "found.elf", "--vcpus", "3", "--cmdline", "words").startswith("1 3 1 words")
+
+
+def test_demo_without_what_it_can_do_without(gcc_build: Build, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "input", "w") as tar:
+        tar.add(__file__, "this")
+    (tmp_path / "report").write_bytes(bytes(512))
+    attached = [f"--disk={name}={tmp_path / name}" for name in ("input", "report")]
+    output = run(gcc_build["demo"], *attached, "--deny", "trace,memory,continuity", "--memory", "4M")
+    assert "demo: ABI 1.0, 8 services agreed" in output
+    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert (tmp_path / "report").read_text().startswith(f"{digest}  {Path(__file__).stat().st_size}  this\n\0")
 
 
 def test_spin_is_stopped(gcc_build: Build) -> None:
