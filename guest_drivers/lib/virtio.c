@@ -10,6 +10,13 @@
 #define POLLS_PER_STATUS 1000000 /* looks without a waiter between two questions whether the device gave up */
 #define CONFIG_TRIES 100
 
+/* Virtio 3.1.1: a driver that cannot go on says so. */
+static int64_t give_up(struct pv_virtio *device, uint32_t status, int64_t answer)
+{
+	device->transport->set_status(device, status | PV_VIRTIO_STATUS_FAILED);
+	return answer;
+}
+
 int64_t pv_virtio_agree(struct pv_virtio *device, uint64_t needed, uint64_t wanted)
 {
 	const struct pv_virtio_transport *transport = device->transport;
@@ -21,14 +28,15 @@ int64_t pv_virtio_agree(struct pv_virtio *device, uint64_t needed, uint64_t want
 	uint64_t offered = transport->features(device);
 	needed |= PV_VIRTIO_F_VERSION_1;
 	if (needed & ~offered)
-		return PV_STATUS_NOT_SUPPORTED;
+		return give_up(device, status, PV_STATUS_NOT_SUPPORTED);
 	device->features = needed | (wanted & offered);
 	int64_t answer = transport->accept(device, device->features);
 	if (answer < 0)
-		return answer;
-	status |= PV_VIRTIO_STATUS_FEATURES_OK;
-	transport->set_status(device, status);
-	return transport->status(device) & PV_VIRTIO_STATUS_FEATURES_OK ? PV_STATUS_OK : PV_STATUS_NOT_SUPPORTED;
+		return give_up(device, status, answer);
+	transport->set_status(device, status | PV_VIRTIO_STATUS_FEATURES_OK);
+	if (!(transport->status(device) & PV_VIRTIO_STATUS_FEATURES_OK)) /* it does not take this set */
+		return give_up(device, status, PV_STATUS_NOT_SUPPORTED);
+	return PV_STATUS_OK;
 }
 
 int64_t pv_virtio_config(struct pv_virtio *device, void *to, uint32_t size_bytes)
