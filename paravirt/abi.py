@@ -6,10 +6,24 @@ guest.  Both come from one source, and a test holds the extension's digest again
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ._native import ffi, lib
+
+_HEADER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "hypercall_abi", "include", "paravirt_abi.h")
+
+
+def _check_digest() -> None:
+    """Raises ImportError if the C core was built from another declaration than the header that lies here."""
+    built = f'#define PV_ABI_DIGEST "{ffi.string(lib.pv_abi_digest()).decode()}"\n'
+    with open(_HEADER, encoding="utf-8") as header:
+        if not any(line == built for line in header):
+            raise ImportError("the C core is of another version of the ABI than hypercall_abi; build it again")
+
+
+_check_digest()
 
 
 class Constants:

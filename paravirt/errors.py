@@ -21,7 +21,7 @@ raise them; printing is for the command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -260,9 +260,9 @@ class GuestCrashed(GuestError):
 
     exit_status = 50
 
-    def __init__(self, report: CrashReport) -> None:
+    def __init__(self, report: CrashReport, place: Callable[[int], str] = hex) -> None:
         self.report = report
-        super().__init__(f"the guest crashed: {report}")
+        super().__init__(f"the guest crashed: {report.describe(place)}")
 
 
 class TripleFault(GuestError):

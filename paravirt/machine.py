@@ -23,15 +23,16 @@ from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import plan_devices
 from .config import MachineConfig, check_host
-from .errors import GuestCrashed, GuestReset, GuestTimeout, ParavirtError, WatchdogExpired
+from .errors import GuestCrashed, GuestReset, GuestTimeout, WatchdogExpired
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
 from .services import handle
 from .services.console import Console
 from .services.system import CrashReport
-from .vcpu import Vcpu
+from .vcpu import Vcpu, exit_error
 from .virtio import VirtioDevices
 
+OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  # features, by service
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 NEVER_NS = (1 << 64) - 1
@@ -62,7 +63,8 @@ class Machine:
 
     def offered(self) -> dict[int, int]:
         """Services offered to this guest: number → features."""
-        return {s.number: 0 for s in SERVICES.values() if s.number not in self._denied.services}
+        here = (s.number for s in SERVICES.values() if s.number not in self._denied.services)
+        return {number: OFFERED.get(number, 0) for number in here}
 
     def __enter__(self) -> Self:
         try:
@@ -151,9 +153,14 @@ class Machine:
         for vcpu in self.vcpus:
             vcpu.begin(self._vcpu_ended)
 
-    def _vcpu_ended(self, _vcpu: Vcpu, error: ParavirtError | None) -> None:
-        if error:
+    def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
+        if error := exit_error(vcpu.index, result, self._place):
             self.fail(error)
+
+    def _place(self, gpa: int) -> str:
+        from .boot.symbols import place  # only when something went wrong
+
+        return place(self.image, gpa)
 
     def run(self) -> Outcome:
         """Starts the guest and waits for its end; a reset starts it again.
@@ -191,7 +198,7 @@ class Machine:
             raise self._error
         assert self._outcome is not None
         if self._outcome.report:
-            raise GuestCrashed(self._outcome.report)
+            raise GuestCrashed(self._outcome.report, self._place)
         return self._outcome
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from ._native import ffi, lib
 from .errors import EntryFailed, GuestError, HostCallFailed, KvmInternalError, ParavirtError, TripleFault, UnknownExit
 from .outcome import VcpuStatistics
 
-Ended = Callable[["Vcpu", ParavirtError | None], None]
+Ended = Callable[["Vcpu", Any], None]
 
 
 class Vcpu:
@@ -33,14 +33,14 @@ class Vcpu:
         self.native.state.state = self.native.page.state = lib.PV_VCPU_STATE_RUNNING
 
     def begin(self, ended: Ended) -> None:
-        """Starts its thread; `ended` is called from it at its end, with what went wrong if anything did."""
+        """Starts its thread; `ended` is called from it at its end, with a ``struct pv_exit *``."""
         self._thread = threading.Thread(target=self._run, args=(ended,), name=f"vcpu{self.index}", daemon=True)
         self._thread.start()
 
     def _run(self, ended: Ended) -> None:
         result = ffi.new("struct pv_exit *")
         lib.pv_vcpu_run(self.native, result)
-        ended(self, exit_error(self.index, result))
+        ended(self, result)
 
     def join(self) -> None:
         """Waits for its thread."""
@@ -54,9 +54,11 @@ class Vcpu:
         return VcpuStatistics(self.native.calls, self.native.exits, self.native.upcalls)
 
 
-def exit_error(index: int, result: Any) -> ParavirtError | None:
-    """What a ``struct pv_exit`` means, as an error; None if the vCPU was stopped."""
-    where = f"vCPU {index} at rip {result.rip:#x}"
+def exit_error(index: int, result: Any, place: Callable[[int], str] = hex) -> ParavirtError | None:
+    """What a ``struct pv_exit`` means, as an error; None if the vCPU was stopped.  `place` names an address."""
+    if result.kind == lib.PV_EXIT_STOPPED:
+        return None
+    where = f"vCPU {index} at rip {place(result.rip)}"
     errors: dict[int, tuple[type[GuestError], str]] = {
         lib.PV_EXIT_TRIPLE_FAULT: (
             TripleFault,
@@ -73,8 +75,6 @@ def exit_error(index: int, result: Any) -> ParavirtError | None:
         ),
         lib.PV_EXIT_ENTRY: (EntryFailed, f"the CPU refused the state of {where}: reason {result.detail:#x}"),
     }
-    if result.kind == lib.PV_EXIT_STOPPED:
-        return None
     if result.kind == lib.PV_EXIT_ERROR:
         import os
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .devices.base import Device
     from .machine import Machine
 
-MMIO_QUEUE_NOTIFY = 0x50
+MMIO_QUEUE_NOTIFY = int(lib.PV_MMIO_QUEUE_NOTIFY)
+RING_RESET = int(lib.PV_VIRTIO_F_RING_RESET)
 
 
 class VirtioDevices:
@@ -61,6 +62,8 @@ class VirtioDevices:
             native.interrupt_fd = self._eventfd()
             kvm.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
         device.attach(native)
+        if self._mmio:
+            native.offered[0] &= ~RING_RESET  # there is no register for it
         for number in range(native.queue_count):
             fd = native.queues[number].doorbell_fd = self._eventfd()
             if self._mmio:

@@ -104,6 +104,8 @@ class Image(NamedTuple):
     entry_gpa: int
     segments: tuple[Segment, ...]
     notes: Notes
+    contents: memoryview
+    """The whole file."""
 
     @property
     def is_pvh(self) -> bool:
@@ -156,7 +158,7 @@ def parse_image(contents: memoryview, path: Path) -> Image:
         )
     if not any(s.executable and s.gpa <= entry_gpa < s.end_gpa for s in segments):
         raise BadEntry(f"the image {path} has its entry at {entry_gpa:#x}, outside of every executable segment")
-    return Image(path, entry_gpa, segments, notes)
+    return Image(path, entry_gpa, segments, notes, contents)
 
 
 def _elf_header(contents: memoryview, path: Path) -> _Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._native import ffi
@@ -27,9 +28,10 @@ class CrashReport(NamedTuple):
     registers: dict[str, int]
     text: str
 
-    def __str__(self) -> str:
+    def describe(self, place: Callable[[int], str] = hex) -> str:
+        """In one line; `place` names an address."""
         what = "panic" if self.vector is None else f"exception {self.vector} (error code {self.error_code:#x})"
-        where = f"vCPU {self.vcpu} at rip {self.registers['rip']:#x}"
+        where = f"vCPU {self.vcpu} at rip {place(self.registers['rip'])}"
         fault = f", fault address {self.fault_address:#x}" if self.vector == 14 else ""
         return f"{what} on {where}{fault}: {self.text}" if self.text else f"{what} on {where}{fault}"
 

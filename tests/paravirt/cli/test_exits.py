@@ -63,7 +63,7 @@ def test_every_kind_of_exit_is_covered() -> None:
 def test_exits(run: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
     def ended(vcpu: Vcpu, ended: Any) -> None:
         made_up = {"kind": kind, "reason": 77, "rip": 0x1234, "detail": 0x80000021}
-        ended(vcpu, exit_error(vcpu.index, ffi.new("struct pv_exit *", made_up)) if vcpu.index == 0 else None)
+        ended(vcpu, ffi.new("struct pv_exit *", made_up if vcpu.index == 0 else {}))
 
     monkeypatch.setattr(Vcpu, "_run", ended)
     error, text = KINDS[kind]
