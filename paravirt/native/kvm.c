@@ -24,8 +24,10 @@ static int failed(struct pv_kvm *kvm, const char *step)
 	return errno ? -errno : -EIO;
 }
 
-#define CAPABILITY(capability, minimum, purpose) \
-	{ .name = #capability, .number = capability, .least = (minimum), .use = (purpose) }
+#define CAPABILITY(capability, minimum, purpose)                                                \
+	{                                                                                       \
+		.name = #capability, .number = capability, .least = (minimum), .use = (purpose) \
+	}
 
 static const struct pv_capability capabilities[] = {
 	CAPABILITY(KVM_CAP_USER_MEMORY, 1, "guest memory"),
@@ -191,16 +193,24 @@ static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to
 
 	memcpy(words, signature, sizeof(words));
 	to[0] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE, .eax = PV_CPUID_BASE + PV_CPUID_LEAVES,
-		.ebx = words[0], .ecx = words[1], .edx = words[2],
+		.function = PV_CPUID_BASE,
+		.eax = PV_CPUID_BASE + PV_CPUID_LEAVES,
+		.ebx = words[0],
+		.ecx = words[1],
+		.edx = words[2],
 	};
 	to[1] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE + 1, .eax = PV_ABI_MAJOR << 16 | PV_ABI_MINOR,
-		.ebx = PV_TRAP_KIND_PORT, .ecx = PV_TRAP_PORT, .edx = PV_DOORBELL_PORT,
+		.function = PV_CPUID_BASE + 1,
+		.eax = PV_ABI_MAJOR << 16 | PV_ABI_MINOR,
+		.ebx = PV_TRAP_KIND_PORT,
+		.ecx = PV_TRAP_PORT,
+		.edx = PV_DOORBELL_PORT,
 	};
 	to[2] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE + 2, .eax = (uint32_t)kvm->boot_info_gpa,
-		.ebx = (uint32_t)(kvm->boot_info_gpa >> 32), .ecx = kvm->machine->vcpu_count,
+		.function = PV_CPUID_BASE + 2,
+		.eax = (uint32_t)kvm->boot_info_gpa,
+		.ebx = (uint32_t)(kvm->boot_info_gpa >> 32),
+		.ecx = kvm->machine->vcpu_count,
 	};
 	to[3] = (struct kvm_cpuid_entry2){ .function = 0x40000010, .eax = counter_khz };
 	return 4;
@@ -238,7 +248,9 @@ static void align_counter(int fd)
 {
 	uint64_t offset = 0;
 	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset,
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
 	};
 
 	ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);

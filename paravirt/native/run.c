@@ -80,8 +80,15 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, 
 	bool code = type & 8;
 
 	return (struct kvm_segment){
-		.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = dpl,
-		.s = 1, .g = 1, .db = !(code && wide), .l = code && wide,
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.dpl = dpl,
+		.s = 1,
+		.g = 1,
+		.db = !(code && wide),
+		.l = code && wide,
 	};
 }
 
@@ -99,7 +106,11 @@ static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry)
 	sregs->gdt = (struct kvm_dtable){ .base = entry->gdt_gpa, .limit = (uint16_t)(entry->gdt_bytes - 1) };
 	sregs->idt = (struct kvm_dtable){ .base = entry->idt_gpa, .limit = 4095 };
 	sregs->tr = (struct kvm_segment){
-		.base = entry->tss_gpa, .limit = entry->tss_bytes - 1, .selector = 0x28, .type = 11, .present = 1,
+		.base = entry->tss_gpa,
+		.limit = entry->tss_bytes - 1,
+		.selector = 0x28,
+		.type = 11,
+		.present = 1,
 	};
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
 }
@@ -256,7 +267,10 @@ static void account_steal(struct pv_vcpu *vcpu)
 static void trace_exit(struct pv_vcpu *vcpu, const struct kvm_run *run, uint64_t begin_ns)
 {
 	struct pv_trace_event event = {
-		.begin_ns = begin_ns, .end_ns = pv_clock_ns(), .kind = PV_TRACE_EXIT, .id = run->exit_reason,
+		.begin_ns = begin_ns,
+		.end_ns = pv_clock_ns(),
+		.kind = PV_TRACE_EXIT,
+		.id = run->exit_reason,
 	};
 
 	pv_trace_put(vcpu->trace, &event);

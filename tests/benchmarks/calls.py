@@ -31,7 +31,8 @@ def build_floor(to: Path) -> ctypes.CDLL:
     library = to / "floor.so"
     includes = [f"-I{path}" for path in INCLUDES]
     subprocess.run(
-        ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", *includes, str(HERE / "floor.c"), "-o", str(library)], check=True
+        ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", *includes, str(HERE / "floor.c"), "-o", str(library)],
+        check=True,
     )
     loaded = ctypes.CDLL(str(library))
     loaded.floor_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]

@@ -35,9 +35,7 @@ def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:
 def first_byte_s(command: Sequence[str]) -> float:
     """Seconds from the start of `command` to the first byte that it prints.  Raises RuntimeError if none comes."""
     began = time.perf_counter()
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         first = os.read(process.stdout.fileno(), 1)
         took = time.perf_counter() - began

@@ -95,11 +95,13 @@ def write_svg(rows: Sequence[Row], path: Path) -> None:
     """Bars: each figure in units of its peer or floor, which is the line at 1."""
     drawn = [r for r in rows if r.ratio_peer or r.ratio_floor]
     height, width, left, scale = 28 * len(drawn) + 60, 760, 300, 200
+    one, caption = left + scale, "1 = floor (grey) or QEMU (blue)"
+    size = f'width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<line x1="{left + scale}" y1="10" x2="{left + scale}" y2="{height - 30}" stroke="#888" stroke-dasharray="4"/>',
-        f'<text x="{left + scale}" y="{height - 12}" text-anchor="middle" fill="#555">1 = floor (grey) or QEMU (blue)</text>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">',
+        f'<rect {size} fill="white"/>',
+        f'<line x1="{one}" y1="10" x2="{one}" y2="{height - 30}" stroke="#888" stroke-dasharray="4"/>',
+        f'<text x="{one}" y="{height - 12}" text-anchor="middle" fill="#555">{caption}</text>',
     ]
     for i, r in enumerate(drawn):
         ratio = r.ratio_peer or r.ratio_floor or 0

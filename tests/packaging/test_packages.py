@@ -116,6 +116,12 @@ def test_guests_can_be_built_from_what_is_installed(installed: Path, tmp_path: P
     assert {path.stem for path in (tmp_path / "guests").glob("*.elf")} >= GUESTS
 
 
+def test_a_guest_of_ones_own_can_be_built(installed: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "guest_drivers/guests/hello.c", tmp_path / "mine.c")
+    run(installed / "paravirt", "build", "mine.c", cwd=tmp_path)
+    assert "paravirt guest" in run(installed / "paravirt", "inspect", "mine.elf", cwd=tmp_path)
+
+
 @pytest.mark.kvm
 def test_an_installed_guest_runs(installed: Path, tmp_path: Path) -> None:
     run(installed / "paravirt", "run", "hello", "--timeout", "20", cwd=tmp_path)
