@@ -172,16 +172,17 @@ static void threads_wait(struct pv_aio *aio, int wake_fd)
 		{ .fd = wake_fd, .events = POLLIN },
 		{ .fd = threads->done_fd, .events = POLLIN },
 	};
-	uint64_t count;
+	uint64_t told;
 
 	threads_submit(aio);
-	if (poll(fds, 2, -1) <= 0)
+	/* What is done and not collected was told once and is not told again. */
+	if (poll(fds, 2, __atomic_load_n(&threads->done_count, __ATOMIC_RELAXED) ? 0 : -1) <= 0)
 		return;
 	if (fds[0].revents & POLLIN)
 		pv_aio_woken(wake_fd);
 	/* Taken before done is looked at, so that what comes later is told again. */
 	if (fds[1].revents & POLLIN)
-		(void)!read(threads->done_fd, &count, sizeof(count));
+		(void)!read(threads->done_fd, &told, sizeof(told));
 }
 
 static void threads_destroy(struct pv_aio *aio)
