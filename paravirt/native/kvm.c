@@ -15,10 +15,9 @@
 
 #include "kvm_vcpu.h"
 
-#define CPUID_ENTRIES 256
 #define LINES 24 /* pins of the I/O APIC; interrupt source 24 + n is vCPU n's upcall */
 
-static int failed(struct pv_kvm *kvm, const char *step)
+int pv_kvm_failed(struct pv_kvm *kvm, const char *step)
 {
 	kvm->failed = step;
 	return errno ? -errno : -EIO;
@@ -69,19 +68,19 @@ int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machi
 	pthread_mutex_init(&kvm->lock, NULL);
 	kvm->system_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (kvm->system_fd < 0)
-		return failed(kvm, "open");
+		return pv_kvm_failed(kvm, "open");
 	if (ioctl(kvm->system_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
 		errno = ENOTTY;
-		return failed(kvm, "KVM_GET_API_VERSION");
+		return pv_kvm_failed(kvm, "KVM_GET_API_VERSION");
 	}
 	kvm->vm_fd = ioctl(kvm->system_fd, KVM_CREATE_VM, 0);
 	if (kvm->vm_fd < 0)
-		return failed(kvm, "KVM_CREATE_VM");
+		return pv_kvm_failed(kvm, "KVM_CREATE_VM");
 	/* Needed by VMX without unrestricted guest; any three pages below 4 GiB that are not RAM. */
 	if (ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0)
-		return failed(kvm, "KVM_SET_TSS_ADDR");
+		return pv_kvm_failed(kvm, "KVM_SET_TSS_ADDR");
 	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
-		return failed(kvm, "KVM_CREATE_IRQCHIP");
+		return pv_kvm_failed(kvm, "KVM_CREATE_IRQCHIP");
 	return 0;
 }
 
@@ -105,7 +104,7 @@ int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, voi
 	};
 
 	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return failed(kvm, "KVM_SET_USER_MEMORY_REGION");
+		return pv_kvm_failed(kvm, "KVM_SET_USER_MEMORY_REGION");
 	kvm->slots++;
 	return 0;
 }
@@ -118,7 +117,7 @@ static int set_routes(struct pv_kvm *kvm)
 	int result;
 
 	if (!table)
-		return failed(kvm, "KVM_SET_GSI_ROUTING");
+		return pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING");
 	for (uint32_t i = 0; i < LINES; i++) {
 		table->entries[i] = (struct kvm_irq_routing_entry){ .gsi = i, .type = KVM_IRQ_ROUTING_IRQCHIP };
 		table->entries[i].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
@@ -134,7 +133,7 @@ static int set_routes(struct pv_kvm *kvm)
 		e->u.msi.data = vector == PV_UPCALL_NMI || !vector ? 0x400 : vector; /* delivery mode NMI, or fixed */
 	}
 	table->nr = count;
-	result = ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) < 0 ? failed(kvm, "KVM_SET_GSI_ROUTING") : 0;
+	result = ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) < 0 ? pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING") : 0;
 	free(table);
 	return result;
 }
@@ -154,7 +153,7 @@ static int add_irqfd(struct pv_kvm *kvm, int fd, uint32_t source)
 {
 	struct kvm_irqfd irqfd = { .fd = (uint32_t)fd, .gsi = source };
 
-	return ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd) < 0 ? failed(kvm, "KVM_IRQFD") : 0;
+	return ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd) < 0 ? pv_kvm_failed(kvm, "KVM_IRQFD") : 0;
 }
 
 int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line)
@@ -172,7 +171,7 @@ static int add_ioeventfd(struct pv_kvm *kvm, int fd, uint64_t place, uint32_t va
 		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
 	};
 
-	return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? failed(kvm, "KVM_IOEVENTFD") : 0;
+	return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? pv_kvm_failed(kvm, "KVM_IOEVENTFD") : 0;
 }
 
 int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
@@ -183,64 +182,6 @@ int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
 int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value)
 {
 	return add_ioeventfd(kvm, fd, gpa, value, 0);
-}
-
-/* Our leaves beside KVM's own (rule CPUID-1), and the counter's frequency where guests look for it. */
-static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to, uint32_t counter_khz)
-{
-	static const char signature[12] = PV_CPUID_SIGNATURE;
-	uint32_t words[3];
-
-	memcpy(words, signature, sizeof(words));
-	to[0] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE,
-		.eax = PV_CPUID_BASE + PV_CPUID_LEAVES,
-		.ebx = words[0],
-		.ecx = words[1],
-		.edx = words[2],
-	};
-	to[1] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE + 1,
-		.eax = PV_ABI_MAJOR << 16 | PV_ABI_MINOR,
-		.ebx = PV_TRAP_KIND_PORT,
-		.ecx = PV_TRAP_PORT,
-		.edx = PV_DOORBELL_PORT,
-	};
-	to[2] = (struct kvm_cpuid_entry2){
-		.function = PV_CPUID_BASE + 2,
-		.eax = (uint32_t)kvm->boot_info_gpa,
-		.ebx = (uint32_t)(kvm->boot_info_gpa >> 32),
-		.ecx = kvm->machine->vcpu_count,
-	};
-	to[3] = (struct kvm_cpuid_entry2){ .function = 0x40000010, .eax = counter_khz };
-	return 4;
-}
-
-static int set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
-{
-	struct kvm_cpuid2 *table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(table->entries[0]));
-	int khz = ioctl(fd, KVM_GET_TSC_KHZ, 0), result = 0;
-
-	if (!table)
-		return failed(kvm, "KVM_SET_CPUID2");
-	table->nent = CPUID_ENTRIES - 4;
-	if (ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, table) < 0)
-		result = failed(kvm, "KVM_GET_SUPPORTED_CPUID");
-	for (uint32_t i = 0; i < table->nent; i++) {
-		struct kvm_cpuid_entry2 *e = &table->entries[i];
-
-		if (e->function == 1)
-			e->ebx = (e->ebx & 0x00ffffff) | index << 24;
-		else if (e->function == 0xb || e->function == 0x1f)
-			e->edx = index;
-		else if (e->function == 0x40000000 && e->eax < 0x40000010)
-			e->eax = 0x40000010;
-	}
-	table->nent += own_leaves(kvm, &table->entries[table->nent], khz > 0 ? (uint32_t)khz : 0);
-	if (!result && ioctl(fd, KVM_SET_CPUID2, table) < 0)
-		result = failed(kvm, "KVM_SET_CPUID2");
-	free(table);
-	return result;
 }
 
 /* The guest's counter is the host's: the time page needs no offset per vCPU. Where it fails it was so already. */
@@ -263,9 +204,9 @@ static int enable_apic(struct pv_kvm *kvm, int fd)
 	uint32_t spurious = 0x1ff;
 
 	if (ioctl(fd, KVM_GET_LAPIC, &apic) < 0)
-		return failed(kvm, "KVM_GET_LAPIC");
+		return pv_kvm_failed(kvm, "KVM_GET_LAPIC");
 	memcpy(&apic.regs[0xf0], &spurious, sizeof(spurious));
-	return ioctl(fd, KVM_SET_LAPIC, &apic) < 0 ? failed(kvm, "KVM_SET_LAPIC") : 0;
+	return ioctl(fd, KVM_SET_LAPIC, &apic) < 0 ? pv_kvm_failed(kvm, "KVM_SET_LAPIC") : 0;
 }
 
 static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
@@ -276,19 +217,19 @@ static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
 
 	own->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (own->fd < 0 || size < 0)
-		return failed(kvm, "KVM_CREATE_VCPU");
+		return pv_kvm_failed(kvm, "KVM_CREATE_VCPU");
 	own->run_bytes = (size_t)size;
 	own->run = mmap(NULL, own->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, own->fd, 0);
 	if (own->run == MAP_FAILED)
-		return failed(kvm, "mmap of kvm_run");
+		return pv_kvm_failed(kvm, "mmap of kvm_run");
 	own->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
 	own->upcall_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (own->upcall_fd < 0)
-		return failed(kvm, "eventfd");
+		return pv_kvm_failed(kvm, "eventfd");
 	if (ioctl(own->fd, KVM_SET_MP_STATE, &runnable) < 0)
-		return failed(kvm, "KVM_SET_MP_STATE");
+		return pv_kvm_failed(kvm, "KVM_SET_MP_STATE");
 	align_counter(own->fd);
-	result = set_cpuid(kvm, own->fd, index);
+	result = pv_kvm_set_cpuid(kvm, own->fd, index);
 	return result ? result : enable_apic(kvm, own->fd);
 }
 
@@ -298,7 +239,7 @@ int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu)
 	int result;
 
 	if (!own)
-		return failed(kvm, "KVM_CREATE_VCPU");
+		return pv_kvm_failed(kvm, "KVM_CREATE_VCPU");
 	own->kvm = kvm;
 	own->fd = own->upcall_fd = own->steal_fd = -1;
 	own->run = MAP_FAILED;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * What kvm.c and run.c share of a vCPU.
+ * What kvm.c, kvm_cpuid.c and run.c share.
  */
 #ifndef PARAVIRT_KVM_VCPU_H
 #define PARAVIRT_KVM_VCPU_H
@@ -25,6 +25,9 @@ struct pv_kvm_vcpu {
 
 /* The parts of machine->ops that KVM serves; ops.call is the caller's. */
 void pv_kvm_ops(struct pv_machine *machine);
+/* Remembers the step; -errno. */
+int pv_kvm_failed(struct pv_kvm *kvm, const char *step);
+int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index);
 int64_t pv_kvm_upcall_vector(struct pv_vcpu *vcpu, uint32_t vector);
 
 #endif
