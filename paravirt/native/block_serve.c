@@ -156,10 +156,7 @@ static bool turn(struct pv_block *block)
 	return done > 0;
 }
 
-/*
- * Looks for work for as long as experience says it pays: the time doubles after a sleep that was short
- * and halves when looking was in vain, between a part of options.poll_ns and the whole.
- */
+/* Looks for work for as long as experience says it pays. */
 static bool poll_work(struct pv_block *block)
 {
 	uint64_t begin = pv_clock_ns(), now = begin;
@@ -173,9 +170,19 @@ static bool poll_work(struct pv_block *block)
 	count(&block->statistics.poll_ns, now - begin);
 	if (found)
 		count(&block->statistics.polls, 1);
-	else if (block->poll_ns / 2 >= block->options.poll_ns / LEAST_POLL)
-		block->poll_ns /= 2;
 	return found;
+}
+
+/*
+ * A short sleep says that looking longer would have found the work, a long one that looking was in vain.
+ * It is never given up altogether, or there would be no way back where every wake-up is slow.
+ */
+static void learn(struct pv_block *block, uint64_t slept_ns)
+{
+	uint64_t most = block->options.poll_ns, least = most / LEAST_POLL;
+	uint64_t next = slept_ns < most * SHORT_SLEEP ? block->poll_ns * 2 : block->poll_ns / 2;
+
+	block->poll_ns = next > most ? most : next < least ? least : next;
 }
 
 /* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
@@ -196,9 +203,7 @@ static void sleep_until_work(struct pv_block *block)
 	if ((full(block) || !pv_queue_arm(queue)) && wanted(block) == WANT_SERVE) {
 		count(&block->statistics.sleeps, 1);
 		pv_aio_wait(block->aio, block->doorbell_fd);
-		if (block->poll_ns <= block->options.poll_ns / 2 &&
-		    pv_clock_ns() - begin < block->options.poll_ns * SHORT_SLEEP)
-			block->poll_ns *= 2;
+		learn(block, pv_clock_ns() - begin);
 	}
 	pv_queue_disarm(queue);
 }
