@@ -16,7 +16,6 @@
 #define PV_BLOCK_RANGES 16 /* segments of a discard or write-zeroes */
 #define PV_BLOCK_DISCARD_SECTORS 0x200000 /* most of one segment: 1 GiB */
 #define PV_BLOCK_ZEROES_SECTORS 0x10000 /* 32 MiB: they may have to be written */
-#define PV_BLOCK_SLOWEST_POLL_NS 10000000
 
 struct pv_block_options {
 	int fd; /* stays the caller's, open until pv_block_destroy */

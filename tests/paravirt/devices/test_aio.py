@@ -18,7 +18,7 @@ WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werr
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("aio") / "aio_harness"
     flags = ("-O1", "-g", f"-fsanitize={request.param}", "-fno-sanitize-recover=all", f"-I{NATIVE}")
-    command = ["gcc", *WARNINGS, *flags, HARNESS, *SOURCES, "-luring", "-lpthread", "-o", built]
+    command = ["gcc", *WARNINGS, *flags, *map(str, [HARNESS, *SOURCES]), "-luring", "-lpthread", "-o", str(built)]
     subprocess.run(command, check=True)
     return built
 

@@ -197,6 +197,7 @@ def test_discard_and_write_zeroes(disk: BlockDriver, path: Path, contents: bytes
     ],
 )
 def test_refused_ranges(disk: BlockDriver, path: Path, contents: bytes, kind: int, data: bytes, status: int) -> None:
+    """BLK-7 and the limits: nothing is touched, not even by the ranges that are good."""
     assert disk.request(kind, data=data).status == status
     assert path.read_bytes() == contents
 
