@@ -27,7 +27,7 @@ def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("engine", ["uring", "threads"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_operations(harness: Path, tmp_path: Path, engine: str, seed: int) -> None:
-    command = [harness, engine, tmp_path / "file", str(seed)]
+    command = [str(harness), engine, str(tmp_path / "file"), str(seed)]
     clean = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}  # no two sanitizers in one
     done = subprocess.run(command, env=clean, text=True, capture_output=True, timeout=100)
     assert (done.stdout, done.stderr, done.returncode) == ("good\n", "", 0)
