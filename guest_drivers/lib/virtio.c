@@ -109,14 +109,32 @@ void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_
 		device->transport->notify(device, index);
 }
 
-/* Sleeps unless a chain has come back; an event between the question and the sleep ends the sleep. */
-static void sleep(const struct pv_virtio_waiter *waiter, struct pv_virtq *queue)
+/* Given up (NEEDS_RESET) or reset by somebody: no chain will come back. */
+static bool gone(struct pv_virtio *device)
 {
-	waiter->hold();
-	if (!pv_virtq_arm(queue))
-		waiter->wait();
+	const uint32_t both = PV_VIRTIO_STATUS_DRIVER_OK | PV_VIRTIO_STATUS_NEEDS_RESET;
+
+	return (device->transport->status(device) & both) != PV_VIRTIO_STATUS_DRIVER_OK;
+}
+
+/*
+ * Sleeps unless a chain has come back or the device is gone, which is the answer.  Both are asked with
+ * upcalls held: an event that comes after the questions then ends the sleep; one that came before them
+ * may be handled already, and its cause is what they find.
+ */
+static bool sleep(struct pv_virtio *device, struct pv_virtq *queue)
+{
+	bool lost = false;
+
+	device->waiter->hold();
+	if (!pv_virtq_arm(queue)) {
+		lost = gone(device);
+		if (!lost)
+			device->waiter->wait();
+	}
 	pv_virtq_disarm(queue);
-	waiter->release();
+	device->waiter->release();
+	return lost;
 }
 
 int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion)
@@ -132,10 +150,7 @@ int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct 
 				return taken < 0 ? PV_STATUS_FAILED : PV_STATUS_OK;
 			pv_relax();
 		}
-		/* Before the sleep: giving up raises the channel too, so that it cannot be slept through. */
-		if (device->transport->status(device) & PV_VIRTIO_STATUS_NEEDS_RESET)
+		if (sleeps ? sleep(device, queue) : gone(device))
 			return PV_STATUS_FAILED;
-		if (sleeps)
-			sleep(device->waiter, queue);
 	}
 }

@@ -77,7 +77,7 @@ static const struct pv_virtio_transport calls = {
 
 int64_t pv_virtio_find(struct pv_virtio *device, uint32_t type, const char *name, uint16_t doorbell_port)
 {
-	struct pv_device_info list[PV_LIMIT_DEVICES];
+	struct pv_device_info list[PV_LIMIT_DEVICES] = { 0 };
 	struct pv_answer answer = pv_call2(PV_CALL_DEVICE_LIST, pv_gpa(list), sizeof(list));
 
 	if (answer.status < 0)

@@ -11,7 +11,7 @@
 #define SECTORS 16
 #define QUEUE 16
 
-enum mood { HONEST, FAILS, SHORT_READ, UNSUPPORTED, SILENT, BROKEN_ID, GIVES_UP };
+enum mood { HONEST, FAILS, SHORT_READ, UNSUPPORTED, SILENT, BROKEN_ID, GIVES_UP, DEAF };
 
 static struct {
 	uint8_t data[SECTORS * PV_SECTOR_BYTES];
@@ -147,7 +147,7 @@ static void notify(struct pv_virtio *device, uint16_t queue)
 	disk.doorbells++;
 	if (disk.mood == GIVES_UP)
 		disk.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
-	else
+	else if (disk.mood != DEAF)
 		while (disk.next_avail != avail->index)
 			answer(heads[disk.next_avail++ % disk.queue.size]);
 }
@@ -264,6 +264,45 @@ static void check_moods(void)
 	}
 }
 
+/* A waiter whose device gives up at the worst moment: its event was handled by an upcall before the hold. */
+static int holds, sleeps;
+
+static void hold(void)
+{
+	holds++;
+	disk.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
+}
+
+static void wait_for_ever(void)
+{
+	sleeps++;
+	disk.status = 0; /* so that the test ends: nobody would have woken us */
+}
+
+static void release_events(void)
+{
+	holds--;
+}
+
+static void check_lost(void)
+{
+	static const struct pv_virtio_waiter waiter = { hold, wait_for_ever, release_events };
+	const uint64_t features = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC;
+
+	CHECK(start(features) == PV_STATUS_OK);
+	device.waiter = &waiter;
+	device.channel = 20;
+	disk.mood = DEAF;
+	CHECK(pv_block_read(&block, 0, buffer, 512) == PV_STATUS_FAILED);
+	CHECK(!sleeps && !holds);
+
+	/* taken out of use: a request fails, it does not wait for a disk that is gone */
+	CHECK(start(features) == PV_STATUS_OK);
+	pv_block_deinit(&block);
+	disk.mood = DEAF;
+	CHECK(pv_block_read(&block, 0, buffer, 512) == PV_STATUS_FAILED);
+}
+
 int main(void)
 {
 	const uint64_t all = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC | PV_BLOCK_F_FLUSH | PV_BLOCK_F_DISCARD |
@@ -273,5 +312,6 @@ int main(void)
 	check_requests(all);
 	check_refusals();
 	check_moods();
+	check_lost();
 	return 0;
 }

@@ -48,13 +48,14 @@ static inline struct pv_answer pv_call(uint32_t id, uint64_t a0, uint64_t a1, ui
 	register uint64_t r8 __asm__("r8") = a3;
 	register uint64_t r9 __asm__("r9") = a4;
 	register uint64_t r10 __asm__("r10") = a5;
+	int64_t status;
 
 	/* CALL-9: all but RBX RBP RSP RSI RDI R12-R15 may come back as anything. */
 	__asm__ volatile("outl %%eax, %%dx"
 			 : "+r"(rax), "+r"(rdx), "+r"(rcx), "+r"(r8), "+r"(r9), "+r"(r10)
 			 : "D"(a0), "S"(a1)
 			 : "r11", "cc", "memory");
-	int64_t status = (int64_t)rax;
+	status = (int64_t)rax;
 	if (status < PV_STATUS_NO_MEMORY)
 		status = PV_STATUS_FAILED;
 	return (struct pv_answer){ status, rdx };
