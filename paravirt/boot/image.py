@@ -1,7 +1,7 @@
 """A guest's image: an ELF file, read once and checked, as plain values.
 
 The file is hostile.  It is read into memory once, so that it cannot change between check and use.
-pyelftools is kept for names and symbols: it believes the counts it finds, and loads longer than a
+pyelftools is kept for the names of machines: it believes the counts it finds, and loads longer than a
 guest.  Notes are read in ``notes.py``; placing segments and page tables is for the machine.
 """
 

@@ -80,6 +80,7 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
 
     `windows` is the number of virtio-mmio register windows.  Raises ImageTooLarge, ConfigError.
     """
+    check_memory(image, memory.ranges)  # before anything as large as the image says is made
     line = config.command_line + mmio_command_line(windows)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)

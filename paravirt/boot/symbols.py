@@ -1,12 +1,14 @@
 """Names for addresses in an image, for messages about guests that failed.
 
-The image's symbol table is as hostile as the rest of it and pyelftools believes what it reads: any
-trouble means that there is no name.
+The image's symbol table is as hostile as the rest of it, and a guest chooses when it is looked at: the
+work is bounded over all sections, and any trouble means that there is no name.
 """
 
 from __future__ import annotations
 
-import io
+import struct
+from collections.abc import Iterator
+from itertools import islice
 
 from ..errors import one_line
 from .image import Image
@@ -14,25 +16,47 @@ from .image import Image
 SYMBOLS_MOST = 100_000
 NAME_MOST = 100
 
+# Elf64_Shdr and Elf64_Sym of the ELF specification.
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SECTIONS_AT, _SECTIONS_COUNT_AT = 40, 58
+_SYMTAB, _FUNCTION = 2, 2
+
 
 def place(image: Image, gpa: int) -> str:
     """`gpa` as text, with the function that it lies in if that is known: ``0x201234 (pv_main+0x14)``."""
     try:
-        name = _function(image, gpa)
-    except Exception:  # whatever a hostile file makes pyelftools raise
+        name = _function(image.contents, gpa)
+    except (struct.error, IndexError, UnicodeDecodeError):  # the file is damaged
         name = None
     return f"{gpa:#x} ({name})" if name else f"{gpa:#x}"
 
 
-def _function(image: Image, gpa: int) -> str | None:
-    from elftools.elf.elffile import ELFFile  # only for guests that failed
-    from elftools.elf.sections import SymbolTableSection
+def _sections(contents: memoryview) -> list[tuple[int, ...]]:
+    (at,) = struct.unpack_from("<Q", contents, _SECTIONS_AT)
+    size, count = struct.unpack_from("<HH", contents, _SECTIONS_COUNT_AT)
+    table = contents[at : at + count * _SECTION.size]
+    return list(_SECTION.iter_unpack(table)) if size == _SECTION.size else []
 
-    for section in ELFFile(io.BytesIO(image.contents)).iter_sections():
-        if not isinstance(section, SymbolTableSection) or section.num_symbols() > SYMBOLS_MOST:
-            continue
-        for symbol in section.iter_symbols():
-            start, size = symbol["st_value"], symbol["st_size"]
-            if symbol["st_info"]["type"] == "STT_FUNC" and start <= gpa < start + size:
-                return one_line(f"{symbol.name[:NAME_MOST]}+{gpa - start:#x}")
+
+def _bytes(contents: memoryview, section: tuple[int, ...]) -> memoryview:
+    at, size = section[4:6]
+    return contents[at : at + size]
+
+
+def _symbols(contents: memoryview) -> Iterator[tuple[tuple[int, ...], memoryview]]:
+    """Symbols, each with the table that its name is in."""
+    sections = _sections(contents)
+    for section in sections:
+        if section[1] == _SYMTAB:
+            names = _bytes(contents, sections[section[6]])
+            for symbol in _SYMBOL.iter_unpack(_bytes(contents, section)):
+                yield symbol, names
+
+
+def _function(contents: memoryview, gpa: int) -> str | None:
+    for (name_at, info, _, _, start, size), names in islice(_symbols(contents), SYMBOLS_MOST):
+        if info & 0xF == _FUNCTION and start <= gpa < start + size:
+            name = bytes(names[name_at : name_at + NAME_MOST]).split(b"\0")[0].decode()
+            return one_line(f"{name}+{gpa - start:#x}")
     return None

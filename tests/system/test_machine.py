@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from paravirt import Machine, MachineConfig
-from paravirt.errors import GuestCrashed, GuestReset, GuestTimeout, TripleFault, WatchdogExpired
+from paravirt.errors import GuestCrashed, GuestReset, GuestTimeout, ImageTooLarge, TripleFault, WatchdogExpired
 from tests.support.built import GUESTS
-from tests.support.guests import RESET, UNDEFINED, WATCHDOG, call, say, shutdown, write_guest
+from tests.support.elf import Load
+from tests.support.guests import RESET, UNDEFINED, WATCHDOG, call, guest, say, shutdown, write_guest
 
 pytestmark = [pytest.mark.kvm]
 
@@ -124,3 +125,13 @@ def test_a_hundred_lives_leave_nothing_behind() -> None:
         with Machine(hello(vcpus=2)) as machine:
             machine.run()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_image_that_claims_to_be_huge_costs_nothing(tmp_path: Path) -> None:
+    """Page tables for 4 PiB would take the host's memory before anybody looked."""
+    image = guest(b"")
+    image.loads.append(Load(0x400000, b"", memory_bytes=1 << 51))
+    began = time.monotonic()
+    with pytest.raises(ImageTooLarge), Machine(MachineConfig(image.write(tmp_path / "huge"))):
+        pass
+    assert time.monotonic() - began < 2
