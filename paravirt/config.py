@@ -91,7 +91,7 @@ class Budgets:
     trace_marks: int = 100_000
     """Trace marks of the machine's life; beyond it the service trace answers QUOTA."""
     doorbells_per_second: int = 200_000
-    """Doorbells made as calls or exits, of the whole machine; 0: none at all."""
+    """Doorbells made as calls or exits, of the whole machine; 0: no bound."""
     poll_ns: int = 50_000
     """How long a device's thread looks for new buffers before it sleeps; 0: not at all."""
 

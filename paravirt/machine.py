@@ -35,6 +35,7 @@ from .virtio import VirtioDevices
 OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  # features, by service
 RESETS_MOST = 100
 PAGE_BYTES = 4096
+LONGEST_WAIT_S = 3600.0
 NEVER_NS = (1 << 64) - 1
 
 
@@ -55,7 +56,6 @@ class Machine:
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
-        self._watchdog_at = float("inf")
         self._started_ns = 0
         self._resources = ExitStack()
         self._threads: list[threading.Thread] = []
@@ -179,7 +179,6 @@ class Machine:
                 return outcome._replace(statistics=self.statistics())
             self._resources.close()
             self._outcome = None
-            self._watchdog_at = float("inf")
             self._build()
         raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
 
@@ -188,12 +187,12 @@ class Machine:
         until = time.monotonic() + timeout_s
         with self._changed:
             while self._outcome is None and self._error is None:
-                now = time.monotonic()
-                if now >= self._watchdog_at:
+                left_s, watchdog_s = until - time.monotonic(), self._watchdog_left_s()
+                if watchdog_s <= 0:
                     raise WatchdogExpired("the guest's watchdog expired; the guest hangs, see --trace")
-                if now >= until:
+                if left_s <= 0:
                     raise GuestTimeout(f"the guest did not end within {self.config.timeout_s:g} s; it was stopped")
-                self._changed.wait(min(until, self._watchdog_at, now + 3600) - now)
+                self._changed.wait(min(left_s, watchdog_s, LONGEST_WAIT_S))
         if self._error is not None:
             raise self._error
         assert self._outcome is not None
@@ -240,9 +239,14 @@ class Machine:
 
     def arm_watchdog(self, timeout_ns: int) -> None:
         """0 disarms."""
+        due_ns = min(lib.pv_time_now(self.native) + timeout_ns, NEVER_NS) if timeout_ns else NEVER_NS
         with self._changed:
-            self._watchdog_at = time.monotonic() + timeout_ns / 1e9 if timeout_ns else float("inf")
+            self.native.state.watchdog_ns = due_ns
             self._changed.notify_all()
+
+    def _watchdog_left_s(self) -> float:
+        due_ns = self.native.state.watchdog_ns
+        return float("inf") if due_ns == NEVER_NS else (due_ns - lib.pv_time_now(self.native)) / 1e9
 
     def console_write(self, data: bytes) -> bool:
         """Console output of the guest; False if it is beyond the budget (CON-2)."""

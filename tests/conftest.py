@@ -28,6 +28,9 @@ LEAK_GRACE_S = 2.0
 if "PARAVIRT_NATIVE" in os.environ:  # before anything imports the extension
     paravirt.__path__.insert(0, str(Path(os.environ["PARAVIRT_NATIVE"]).resolve()))
 
+# A shell that starts us in the background has SIGINT ignored, and what is ignored is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.register_profile(
     "fuzz", deadline=None, print_blob=True, max_examples=EXAMPLES or 1, suppress_health_check=list(HealthCheck)

@@ -103,7 +103,15 @@ bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 		futex_wait(&vcpu->wake, seen, UINT64_MAX);
 	}
 	__atomic_store_n(&vcpu->blocked, 0, __ATOMIC_SEQ_CST);
+	vcpu->life = __atomic_load_n(&vcpu->starts, __ATOMIC_SEQ_CST);
 	return !stopping(vcpu);
+}
+
+/* The state alone would not do: between vcpu.stop and this question another vCPU may have started it again. */
+bool pv_vcpu_lives(const struct pv_vcpu *vcpu)
+{
+	return !stopping(vcpu) && __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED &&
+	       __atomic_load_n(&vcpu->starts, __ATOMIC_SEQ_CST) == vcpu->life;
 }
 
 PV_HANDLER(event_send)
@@ -154,6 +162,7 @@ PV_HANDLER(vcpu_start)
 	int64_t status = machine->ops.start(vcpu, target);
 	if (status == PV_STATUS_OK) {
 		__atomic_fetch_add(&machine->running, 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add(&target->starts, 1, __ATOMIC_SEQ_CST); /* before RUNNING: pv_vcpu_lives */
 		set_state(target, PV_VCPU_STATE_RUNNING);
 	}
 	__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST);

@@ -237,6 +237,8 @@ struct pv_vcpu {
 	uint32_t stop; /* leave the run loop as soon as possible */
 	uint32_t blocked; /* waits on wake */
 	uint32_t starting; /* somebody fills start in */
+	uint32_t starts; /* times that it was started */
+	uint32_t life; /* the start that its thread is at; the thread's own */
 	uint32_t wake; /* futex; changes when there may be something to do */
 	uint64_t calls;
 	uint64_t exits;
@@ -296,6 +298,8 @@ void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns);
 void pv_vcpu_wake(struct pv_vcpu *vcpu);
 /* Waits for vcpu.start: true started, false the vCPU is to stop. */
 bool pv_vcpu_wait_start(struct pv_vcpu *vcpu);
+/* False once the start that was waited for is over: stopped, perhaps started again, or to stop. */
+bool pv_vcpu_lives(const struct pv_vcpu *vcpu);
 /* Has every vCPU leave its run loop and the timer thread return. Any thread. */
 void pv_machine_end(struct pv_machine *machine);
 

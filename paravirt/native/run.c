@@ -366,8 +366,7 @@ void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *out)
 			break;
 		}
 		bool on = true;
-		while (on && !__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST) &&
-		       __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED)
+		while (on && pv_vcpu_lives(vcpu))
 			on = run_once(vcpu, own, out);
 		if (!on)
 			break;

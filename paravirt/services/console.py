@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from typing import TYPE_CHECKING
 
 from ..abi import STATUS
@@ -22,6 +23,7 @@ class Console:
         self._sink = sink
         self._source = source if isinstance(source, int) else None
         self._waiting = b"" if isinstance(source, int) else source
+        self._lock = threading.Lock()  # vCPUs and the virtio console read; who looks first also takes
 
     def write(self, data: bytes) -> None:
         """Hands `data` on."""
@@ -30,6 +32,10 @@ class Console:
 
     def read(self, size_bytes: int) -> bytes:
         """Up to `size_bytes` of waiting input (CON-3)."""
+        with self._lock:
+            return self._take(size_bytes)
+
+    def _take(self, size_bytes: int) -> bytes:
         if self._source is not None and select.select([self._source], [], [], 0)[0]:
             try:
                 data = os.read(self._source, size_bytes)
