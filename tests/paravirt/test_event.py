@@ -153,6 +153,39 @@ def test_start() -> None:
     assert machine.call("vcpu.start", 1, RAM_GPA, stack, 78)[0] == STATUS.BAD_STATE
 
 
+def test_a_start_right_after_a_stop_is_a_new_life() -> None:
+    """VCPU-6: the thread must not go on in the old registers, though the vCPU is RUNNING whenever it looks."""
+    machine = FakeMachine()
+    machine.native.running = 1
+    vcpu = machine.vcpus[1]
+    assert machine.call("vcpu.start", 1, RAM_GPA, RAM_GPA + 4096, 0)[0] == STATUS.OK
+    assert lib.pv_vcpu_wait_start(vcpu)
+    assert lib.pv_vcpu_lives(vcpu)
+    assert machine.call("vcpu.stop", vcpu=1)[0] == STATUS.OK
+    assert machine.call("vcpu.start", 1, RAM_GPA, RAM_GPA + 8192, 0)[0] == STATUS.OK
+    assert vcpu.state.state == VCPU_STATE.RUNNING
+    assert not lib.pv_vcpu_lives(vcpu)
+    assert lib.pv_vcpu_wait_start(vcpu)
+    assert lib.pv_vcpu_lives(vcpu)
+
+
+def test_what_a_stopped_vcpu_keeps() -> None:
+    """EVT-8, VCPU-5: channels raised meanwhile, the upcall vector and the deadline outlast a stop."""
+    machine = FakeMachine()
+    machine.native.running = 2
+    machine.vcpus[1].state.state = VCPU_STATE.RUNNING
+    assert machine.call("event.upcall", UPCALL.NMI, vcpu=1)[0] == STATUS.OK
+    assert machine.call("time.deadline", 1 << 60, vcpu=1)[0] == STATUS.OK
+    assert machine.call("vcpu.stop", vcpu=1)[0] == STATUS.OK
+    assert machine.call("event.send", 1, 100)[0] == STATUS.OK
+    assert machine.call("vcpu.start", 1, RAM_GPA, RAM_GPA + 4096, 0)[0] == STATUS.OK
+    page = machine.vcpus[1].page
+    assert page.pending[100 // 64] == 1 << 100 % 64
+    assert page.upcall_pending == 1
+    assert (page.deadline_ns, machine.vcpus[1].state.deadline_ns) == (1 << 60, 1 << 60)
+    assert machine.vcpus[1].state.upcall_vector == UPCALL.NMI
+
+
 def test_the_last_vcpu_to_stop_shuts_the_machine_down() -> None:
     machine = FakeMachine()
     machine.native.running = 2
