@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .boot.bundled import find_image
     from .config import Budgets, Disk, MachineConfig
     from .errors import ParavirtError
     from .machine import Machine
@@ -25,9 +26,10 @@ _HOMES = {
     "ParavirtError": "errors",
     "Machine": "machine",
     "Outcome": "outcome",
+    "find_image": "boot.bundled",
 }
 
-__all__ = ["Budgets", "Disk", "Machine", "MachineConfig", "Outcome", "ParavirtError"]
+__all__ = ["Budgets", "Disk", "Machine", "MachineConfig", "Outcome", "ParavirtError", "find_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hypercall_abi import SERVICES
 
+from ..boot.bundled import bundled_guests
 from . import COMMANDS, build_parser
-from .common import add_command, bundled_guests, show
+from .common import add_command, show
 
 EPILOG = """\
 examples:

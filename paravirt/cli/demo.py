@@ -9,8 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
-from .common import add_command, find_image, print_json
+from .common import add_command, print_json
 
 SOURCE = Path(__file__).resolve().parents[2]
 DEFAULT_TREES = ("docs", "hypercall_abi")

@@ -8,10 +8,11 @@ from typing import Any
 from hypercall_abi import CONSTANTS, SERVICES
 from hypercall_abi.notes import PRIVILEGE
 
+from ..boot.bundled import find_image
 from ..boot.image import Image, Segment, load_image
 from ..boot.notes import DeviceEntry
 from ..config import show_size
-from .common import add_command, find_image, print_json, show, table
+from .common import add_command, print_json, show, table
 
 EPILOG = """\
 examples:

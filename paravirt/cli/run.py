@@ -13,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_disk, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError
 from . import Terminated
-from .common import add_command, find_image, print_json
+from .common import add_command, print_json
 
 if TYPE_CHECKING:
     from ..outcome import Outcome
