@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from paravirt import doctor
+from paravirt.boot.bundled import bundled_guests, find_image
 from paravirt.cli import COMMANDS, build_parser, main
-from paravirt.cli.common import bundled_guests, find_image
 from paravirt.cli.completion import commands
 from paravirt.cli.completion import run as completion
 from paravirt.doctor import Verdict, examine
