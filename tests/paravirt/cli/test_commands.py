@@ -82,7 +82,7 @@ def test_find_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guests.mkdir()
     (guests / "hello.elf").touch()
     (guests / "hello.map").touch()
-    monkeypatch.setattr("paravirt.cli.common.GUESTS", guests)
+    monkeypatch.setattr("paravirt.boot.bundled.GUESTS", guests)
     monkeypatch.chdir(tmp_path)
     assert bundled_guests() == ["hello"]
     assert find_image("hello") == guests / "hello.elf"
