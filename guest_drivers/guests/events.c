@@ -87,12 +87,12 @@ static void vectors(void)
 	tap_is(pv_event_upcall_vector(PV_UPCALL_OFF), PV_STATUS_OK, "upcall: off");
 }
 
-static void by_upcall(struct pv_vcpu_page *page)
+static void by_upcall(struct pv_vcpu_page *page, uint32_t vector)
 {
 	uint32_t before = handled(CHANNEL), lost = 0;
 	uint64_t upcalls = page->upcalls;
 
-	if (!tap_is(pv_upcalls_on(), PV_STATUS_OK, "upcall: NMI"))
+	if (!tap_is(pv_upcalls_by(vector), PV_STATUS_OK, vector == PV_UPCALL_NMI ? "upcall: NMI" : "upcall: vector"))
 		return;
 	for (uint32_t i = 1; i <= ROUNDS; i++) {
 		pv_event_send(0, CHANNEL);
@@ -243,7 +243,9 @@ int pv_main(void)
 		pv_event_handle(channel, count, NULL);
 	by_looking(page);
 	vectors();
-	by_upcall(page);
+	if (pv_guest.boot.tables) /* entered by the ABI, hence with interrupts on (BOOT-1) */
+		by_upcall(page, PV_UPCALL_VECTOR);
+	by_upcall(page, PV_UPCALL_NMI);
 	clocks();
 	deadlines(page);
 	bad_starts();

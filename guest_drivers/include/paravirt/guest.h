@@ -63,8 +63,18 @@ uint64_t pv_left_bytes(void);
 /* Runs run(argument) on a stopped vCPU, which stops when it returns. NOT_SUPPORTED without paravirt. */
 int64_t pv_cpu_start(uint32_t index, void (*run)(void *argument), void *argument);
 
-/* Has events interrupt the calling vCPU from now on. Without, they are seen in pv_idle only. */
-int64_t pv_upcalls_on(void);
+/*
+ * Has events interrupt the calling vCPU from now on, by NMI or as the interrupt PV_UPCALL_VECTOR, which
+ * costs an end-of-interrupt and asks for interrupts on.  Without, events are seen in pv_idle only.
+ */
+#define PV_UPCALL_VECTOR 64
+int64_t pv_upcalls_by(uint32_t vector);
+
+static inline int64_t pv_upcalls_on(void)
+{
+	return pv_upcalls_by(PV_UPCALL_NMI);
+}
+
 /* The waiting pattern of event.h, which also works where there are no events: there pv_idle returns at once. */
 void pv_hold(void);
 void pv_idle(uint64_t deadline_ns);

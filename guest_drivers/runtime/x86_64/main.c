@@ -206,9 +206,9 @@ uint64_t pv_wall_ns(void)
 	return pv_guest.paravirt ? pv_time_wall(time_page) : pv_plain_wall_ns();
 }
 
-int64_t pv_upcalls_on(void)
+int64_t pv_upcalls_by(uint32_t vector)
 {
-	int64_t status = pv_guest.paravirt ? pv_event_upcall_vector(PV_UPCALL_NMI) : PV_STATUS_NOT_SUPPORTED;
+	int64_t status = pv_guest.paravirt ? pv_event_upcall_vector(vector) : PV_STATUS_NOT_SUPPORTED;
 
 	if (status >= 0)
 		pv_event_upcall(pv_this_cpu()->page); /* what was pending before sends no upcall (EVT-7) */

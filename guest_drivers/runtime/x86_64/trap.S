@@ -20,6 +20,12 @@ pv_trap_entries: /* 16 bytes each */
 	jmp common
 	.endr
 
+	.globl pv_upcall_entry
+	.balign 16
+pv_upcall_entry: /* an upcall as an ordinary interrupt */
+	pushq $0
+	pushq $64 /* PV_UPCALL_VECTOR */
+
 common: /* struct pv_frame, from its end */
 	pushq %r15
 	pushq %r14

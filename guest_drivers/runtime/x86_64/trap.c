@@ -11,6 +11,7 @@
 #define EXCEPTIONS 32
 #define PAGE_FAULT 14
 #define TRAP_GATE 0xef00 /* present, DPL 3, type 15: leaves IF alone; IST 0: the running stack */
+#define APIC_EOI 0xfee000b0
 #define NO_VECTOR 0xffffffffu
 
 static const char *const names[EXCEPTIONS] = {
@@ -38,19 +39,31 @@ static const char *const names[EXCEPTIONS] = {
 	"control",
 };
 
+static struct pv_gate gate_to(const char *code, uint16_t selector)
+{
+	uint64_t entry = (uint64_t)(uintptr_t)code;
+
+	return (struct pv_gate){
+		.offset_low = (uint16_t)entry,
+		.selector = selector,
+		.flags = TRAP_GATE,
+		.offset_middle = (uint16_t)(entry >> 16),
+		.offset_high = (uint32_t)(entry >> 32),
+	};
+}
+
 void pv_trap_init(struct pv_gate *idt, uint32_t idt_bytes, uint16_t selector)
 {
-	for (uint32_t vector = 0; vector < EXCEPTIONS && (vector + 1) * sizeof(*idt) <= idt_bytes; vector++) {
-		uint64_t entry = (uint64_t)(uintptr_t)pv_trap_entries + 16 * vector;
+	for (uint32_t vector = 0; vector < EXCEPTIONS && (vector + 1) * sizeof(*idt) <= idt_bytes; vector++)
+		idt[vector] = gate_to(pv_trap_entries + 16 * vector, selector);
+	if ((PV_UPCALL_VECTOR + 1) * sizeof(*idt) <= idt_bytes)
+		idt[PV_UPCALL_VECTOR] = gate_to(pv_upcall_entry, selector);
+}
 
-		idt[vector] = (struct pv_gate){
-			.offset_low = (uint16_t)entry,
-			.selector = selector,
-			.flags = TRAP_GATE,
-			.offset_middle = (uint16_t)(entry >> 16),
-			.offset_high = (uint32_t)(entry >> 32),
-		};
-	}
+/* An ordinary interrupt ends with a store to the local APIC, which is mapped one to one (BOOT-2). */
+static void end_of_interrupt(void)
+{
+	*(volatile uint32_t *)(uintptr_t)APIC_EOI = 0;
 }
 
 /* Where nobody takes a crash report: the console has to do. */
@@ -86,7 +99,9 @@ void pv_trap(struct pv_frame *frame)
 	static struct pv_crash_report report;
 	struct pv_cpu *cpu = pv_this_cpu();
 
-	if (frame->vector == PV_UPCALL_NMI) {
+	if (frame->vector == PV_UPCALL_VECTOR)
+		end_of_interrupt();
+	if (frame->vector == PV_UPCALL_NMI || frame->vector == PV_UPCALL_VECTOR) {
 		pv_event_upcall(cpu->page);
 		return;
 	}
