@@ -23,7 +23,8 @@ from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import plan_devices
 from .config import MachineConfig, check_host
-from .errors import GuestCrashed, GuestReset, GuestTimeout, WatchdogExpired
+from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed, WatchdogExpired
+from .interrupts import Held
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
 from .services import handle
@@ -53,6 +54,8 @@ class Machine:
         check_against_host(self.image, self.offered())
         self.plan = plan_devices(self.image, config.disks)
         self.console = Console(config.console, config.console_input)
+        self._life = threading.RLock()  # held while a life of the machine begins or ends
+        self._stopped = False  # by stop(), and for good: a reset does not start it again
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
@@ -68,15 +71,20 @@ class Machine:
 
     def __enter__(self) -> Self:
         try:
-            self._build()
-        except BaseException:
-            self._resources.close()
+            with Held():
+                self._build()
+        except BaseException as error:
+            with Held():
+                self._resources.close()
+            if isinstance(error, OSError):
+                raise HostCallFailed(f"cannot make the machine: {error.strerror}; see ulimit -a") from error
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-        self._resources.close()
+        with Held(), self._life:
+            self.stop()
+            self._resources.close()
 
     # ---- making it ----
 
@@ -141,17 +149,27 @@ class Machine:
     # ---- running it ----
 
     def start(self) -> None:
-        """Lets the guest run; returns at once."""
+        """Lets the guest run; returns at once.  Raises HostCallFailed; then :meth:`stop`."""
+        with Held(), self._life:
+            if self._stopped:
+                self.finish("stopped")
+            else:
+                self._begin()
+
+    def _begin(self) -> None:
         argument = self.layout.start_info_gpa if self.image.is_pvh else self.layout.boot_info_gpa
         self.vcpus[0].set_start(self.image.entry_gpa, argument)
         self.native.running = 1
         self._started_ns = time.monotonic_ns()
         lib.pv_time_start(self.native, lib.pv_kvm_counter_hz(self.vcpus[0].native), 0)
         timers = threading.Thread(target=lib.pv_timer_run, args=(self.native,), name="timers", daemon=True)
-        timers.start()
-        self._threads = [timers]
-        for vcpu in self.vcpus:
-            vcpu.begin(self._vcpu_ended)
+        try:
+            timers.start()
+            self._threads = [timers]
+            for vcpu in self.vcpus:
+                vcpu.begin(self._vcpu_ended)
+        except RuntimeError as error:  # what Python makes of EAGAIN
+            raise HostCallFailed(f"cannot start the machine's threads: {error}; see ulimit -u") from error
 
     def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
         if error := exit_error(vcpu.index, result, self._place):
@@ -170,16 +188,17 @@ class Machine:
         """
         until = time.monotonic() + self.config.timeout_s if self.config.timeout_s else float("inf")
         for _ in range(RESETS_MOST + 1):
-            self.start()
             try:
+                self.start()
                 outcome = self.wait(until - time.monotonic())
             finally:
-                self.stop()
+                self._end()
             if outcome.kind != "reset":
                 return outcome._replace(statistics=self.statistics())
-            self._resources.close()
-            self._outcome = None
-            self._build()
+            with Held(), self._life:
+                self._resources.close()
+                self._outcome = None
+                self._build()
         raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
 
     def wait(self, timeout_s: float = float("inf")) -> Outcome:
@@ -191,7 +210,8 @@ class Machine:
                 if watchdog_s <= 0:
                     raise WatchdogExpired("the guest's watchdog expired; the guest hangs, see --trace")
                 if left_s <= 0:
-                    raise GuestTimeout(f"the guest did not end within {self.config.timeout_s:g} s; it was stopped")
+                    given_s = self.config.timeout_s or timeout_s
+                    raise GuestTimeout(f"the guest did not end within {given_s:g} s; it was stopped")
                 self._changed.wait(min(left_s, watchdog_s, LONGEST_WAIT_S))
         if self._error is not None:
             raise self._error
@@ -201,17 +221,23 @@ class Machine:
         return self._outcome
 
     def stop(self) -> None:
-        """Stops the guest and waits for its threads.  May be called from any thread but the machine's own."""
-        if not self._threads:
-            return
-        lib.pv_machine_end(self.native)
-        for vcpu in self.vcpus:
-            vcpu.join()
-        self.devices.stop()
-        for thread in self._threads:
-            thread.join()
-        self._threads = []
-        self.finish("stopped")
+        """Stops the guest for good and waits for its threads.  Any thread but the machine's own."""
+        self._stopped = True
+        self._end()
+
+    def _end(self) -> None:
+        """Ends this life of the guest."""
+        with Held(), self._life:
+            if not self._threads:
+                return
+            lib.pv_machine_end(self.native)
+            for vcpu in self.vcpus:
+                vcpu.join()
+            self.devices.stop()
+            for thread in self._threads:
+                thread.join()
+            self._threads = []
+            self.finish("stopped")
 
     # ---- what services and devices report ----
 

@@ -34,8 +34,9 @@ class Vcpu:
 
     def begin(self, ended: Ended) -> None:
         """Starts its thread; `ended` is called from it at its end, with a ``struct pv_exit *``."""
-        self._thread = threading.Thread(target=self._run, args=(ended,), name=f"vcpu{self.index}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(ended,), name=f"vcpu{self.index}", daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started is not joined
 
     def _run(self, ended: Ended) -> None:
         result = ffi.new("struct pv_exit *")

@@ -1,0 +1,52 @@
+"""Steps that SIGINT and SIGTERM must not cut in two: making, starting and stopping a machine.
+
+A handler in Python raises between any two steps of the main thread: what was just opened, or a thread
+that was just started and works on guest memory, would have no owner yet to stop it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+class Held:
+    """A context in which those signals wait for its end.
+
+    Who asks twice is heard at once: a step may wait for a disk or a console of the caller's that hangs.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._came: list[tuple[int, FrameType | None]] = []
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # handlers run in the main thread alone
+        try:
+            for number in HELD:
+                if callable(handler := signal.getsignal(number)):
+                    self._before[number] = handler
+                    signal.signal(number, self._hold)
+        except BaseException:  # the second came while the first was being held
+            self._restore()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._restore()
+        for number, frame in self._came:
+            self._before[number](number, frame)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        if any(number == earlier for earlier, _ in self._came):
+            self._before[number](number, frame)
+        self._came.append((number, frame))
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""A machine that is stopped or interrupted at awkward moments; conftest looks for what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paravirt import Disk, Machine, MachineConfig
+from paravirt.errors import GuestTimeout, HostCallFailed
+from paravirt.interrupts import Held
+from tests.support.elf import BLOCK, manifest, require
+from tests.support.guests import RESET, call, write_guest
+
+pytestmark = [pytest.mark.kvm]
+
+
+def spinning(tmp_path: Path, **options: Any) -> MachineConfig:
+    return MachineConfig(write_guest(tmp_path / "spin", b""), **options)
+
+
+def interrupting(act: Callable[..., Any]) -> Callable[..., Any]:
+    """`act`, with SIGINT as soon as it is done, before its result has an owner."""
+
+    def wrapped(*args: Any, **named: Any) -> Any:
+        result = act(*args, **named)
+        os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    return wrapped
+
+
+@pytest.mark.parametrize("victim", ["timers", "vcpu0", "vcpu1"])
+def test_sigint_while_threads_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == victim:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), Machine(spinning(tmp_path, vcpus=2)) as machine:
+        machine.run()
+
+
+@pytest.mark.parametrize("step", ["memfd_create", "eventfd"])
+def test_sigint_while_a_machine_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    monkeypatch.setattr(os, step, interrupting(getattr(os, step)))
+    image = write_guest(tmp_path / "guest", b"", notes=[require(), manifest((BLOCK, 0, "disk"))])
+    with pytest.raises(KeyboardInterrupt), Machine(MachineConfig(image, disks=(Disk("disk", disk),))):
+        pytest.fail("it was made in spite of SIGINT")
+
+
+def test_a_second_signal_is_heard_at_once() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Held():
+        os.kill(os.getpid(), signal.SIGINT)
+        steps.append("after the first")
+        os.kill(os.getpid(), signal.SIGINT)
+        steps.append("after the second")
+    assert steps == ["after the first"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_stop_while_a_reset_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine stays stopped: the life that is being made does not begin."""
+    machine = Machine(MachineConfig(write_guest(tmp_path / "again", call(RESET)), timeout_s=60))
+    build, stoppers = machine._build, []
+
+    def rebuild() -> None:
+        stoppers.append(threading.Thread(target=machine.stop))
+        stoppers[-1].start()
+        time.sleep(0.05)
+        build()
+
+    with machine:
+        monkeypatch.setattr(machine, "_build", rebuild)
+        assert machine.run().kind == "stopped"
+        stoppers[0].join()
+    assert len(stoppers) == 1
+
+
+def test_stops_from_several_threads(tmp_path: Path) -> None:
+    for _ in range(20):
+        with Machine(spinning(tmp_path, vcpus=2)) as machine:
+            machine.start()
+            threads = [threading.Thread(target=machine.stop) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_thread_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "vcpu1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with Machine(spinning(tmp_path, vcpus=3)) as machine, pytest.raises(HostCallFailed, match="ulimit -u"):
+        machine.run()
+
+
+def test_wait_for_a_machine_without_a_time_out(tmp_path: Path) -> None:
+    with Machine(spinning(tmp_path)) as machine:
+        machine.start()
+        with pytest.raises(GuestTimeout, match=r"within 0\.1 s"):
+            machine.wait(0.1)
