@@ -118,6 +118,7 @@ static int set_routes(struct pv_kvm *kvm)
 
 	if (!table)
 		return pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING");
+	table->nr = LINES;
 	for (uint32_t i = 0; i < LINES; i++) {
 		table->entries[i] = (struct kvm_irq_routing_entry){ .gsi = i, .type = KVM_IRQ_ROUTING_IRQCHIP };
 		table->entries[i].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
@@ -125,14 +126,16 @@ static int set_routes(struct pv_kvm *kvm)
 	}
 	for (uint32_t i = 0; i < kvm->machine->vcpu_count; i++) {
 		uint32_t vector = kvm->upcall_vectors[i];
-		struct kvm_irq_routing_entry *e = &table->entries[LINES + i];
 
+		/* Without a route an upcall that is on its way while the guest chooses OFF ends here. */
+		if (vector == PV_UPCALL_OFF)
+			continue;
+		struct kvm_irq_routing_entry *e = &table->entries[table->nr++];
 		e->gsi = LINES + i;
 		e->type = KVM_IRQ_ROUTING_MSI;
 		e->u.msi.address_lo = 0xfee00000u | i << 12;
-		e->u.msi.data = vector == PV_UPCALL_NMI || !vector ? 0x400 : vector; /* delivery mode NMI, or fixed */
+		e->u.msi.data = vector == PV_UPCALL_NMI ? 0x400 : vector; /* delivery mode NMI, or fixed */
 	}
-	table->nr = count;
 	result = ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) < 0 ? pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING") : 0;
 	free(table);
 	return result;

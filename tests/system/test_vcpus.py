@@ -1,0 +1,62 @@
+"""vCPUs that guests start, stop and wake in every order, on KVM."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from paravirt import Machine, MachineConfig
+from paravirt.errors import GuestTimeout
+from tests.support.elf import CODE_GPA, SPIN
+from tests.support.guests import CONSOLE_WRITE, DATA_GPA, FAILURE, call, shutdown, write_guest
+
+pytestmark = [pytest.mark.kvm]
+
+START, STOP, _, _, STATE = (5 << 16 | function for function in range(5))
+UPCALL = 3 << 16 | 1
+UPCALL_OFF, UPCALL_NMI = 0, 2
+STACK_GPA = 0x500000
+
+
+def jump(code: bytes, back_to: int, opcode: bytes) -> bytes:
+    """`code`, then a jump back to its byte `back_to`."""
+    code += opcode
+    return code + struct.pack("<i", back_to - len(code) - 4)
+
+
+JNZ = b"\x0f\x85"
+
+
+def test_a_vcpu_is_started_as_soon_as_it_says_that_it_stopped(tmp_path: Path) -> None:
+    """It does not come back from vcpu.stop, and no start is lost: a vCPU is started where it just stopped."""
+    rounds = 5_000
+    second = call(STOP) + shutdown(FAILURE, 1) + SPIN
+    code = b"\xe9" + struct.pack("<i", len(second)) + second
+    code += b"\xbb" + struct.pack("<I", rounds)  # mov ebx
+    begin = len(code)
+    code += call(START, 1, CODE_GPA + 5, STACK_GPA)
+    poll = len(code)
+    code += call(STATE, 1) + b"\x48\x85\xd2"  # test rdx, rdx
+    code = jump(code, poll, JNZ) + b"\xff\xcb"  # dec ebx
+    code = jump(code, begin, JNZ) + shutdown()
+    with Machine(MachineConfig(write_guest(tmp_path / "again", code), vcpus=2, timeout_s=60)) as machine:
+        outcome = machine.run()
+    assert (outcome.reason, outcome.status) == ("POWEROFF", 0)
+    assert outcome.statistics.vcpus[1].calls == rounds
+
+
+def test_an_upcall_on_its_way_ends_where_the_guest_wants_none(tmp_path: Path) -> None:
+    """The guest chose OFF, and has no gate for the NMI that it had before."""
+    code = call(UPCALL, UPCALL_NMI) + call(UPCALL, UPCALL_OFF) + call(CONSOLE_WRITE, DATA_GPA, 1) + SPIN
+    ready = threading.Event()
+    image = write_guest(tmp_path / "off", code, b".")
+    with Machine(MachineConfig(image, console=lambda _: ready.set())) as machine:
+        machine.start()
+        assert ready.wait(10)
+        for _ in range(3):
+            machine.native.ops.upcall(machine.vcpus[0].native)
+        with pytest.raises(GuestTimeout):
+            machine.wait(0.2)
