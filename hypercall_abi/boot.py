@@ -57,7 +57,7 @@ BOOT_ABI = Record(
     "minor" / U16 * "Minor version.",
     "trap_kind" / U32 * "Constants `trap_kind`.",
     "trap" / U64 * "Port or address of the trap.",
-    "doorbell" / U64 * "Port or address of the doorbell: a 32-bit write of device << 16 | queue.",
+    "doorbell" / U64 * "Port (trap kinds PORT, VMCALL, VMMCALL) or address (the others) of the doorbell: DEV-8.",
     "privilege" / U32 * "Level the guest runs at (constants `privilege`).",
     "vcpu" / U32 * "Index of the vCPU that reads this first: 0.",
 )
@@ -100,7 +100,9 @@ BOOT_TABLES = Record(
 
 RULES = (
     Rule(
-        "BOOT-1", "RDI holds the address of the boot information; other general registers are zero; interrupts are on."
+        "BOOT-1",
+        "RDI holds the address of the boot information, a multiple of 8; other general registers are zero; interrupts "
+        "are on, and the direction flag is clear.",
     ),
     Rule(
         "BOOT-2",
@@ -109,14 +111,33 @@ RULES = (
     Rule("BOOT-3", "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED."),
     Rule("BOOT-4", "Segments are mapped readable, writable and executable as their program headers say."),
     Rule(
-        "BOOT-5", "The guest gives gates in the IDT a selector of boot_tables; trap gates, so that interrupts stay on."
+        "BOOT-5",
+        "The guest gives gates in the IDT the code_selector of boot_tables, no interrupt stack (IST 0), and the type "
+        "of a trap gate, so that interrupts stay on.",
     ),
     Rule(
         "BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."
     ),
-    Rule("BOOT-7", "A record may be longer than this version declares; the guest reads the part that it knows."),
+    Rule(
+        "BOOT-7",
+        "A record may be longer than this version declares; the guest reads the part that it knows. The entries of "
+        "an array keep their size.",
+    ),
     Rule(
         "BOOT-8",
         "There is one record each of ABI, MEMORY_MAP, VCPUS and PAGES, and END is last; others may be missing.",
+    ),
+    Rule(
+        "BOOT-9",
+        "The boot information and the pages that it names stay where they are until the machine ends, in memory of "
+        "kind HOST; the host does not change the boot information.",
+    ),
+    Rule(
+        "BOOT-10",
+        "The units x87 and SSE can be used and are as after a reset of the CPU (FCW 0x37f, MXCSR 0x1f80).",
+    ),
+    Rule(
+        "BOOT-11",
+        "Each vCPU's local APIC is switched on, and its page at 0xfee00000 is mapped among the device windows.",
     ),
 )

@@ -119,14 +119,19 @@ RULES = (
         "CALL-6",
         "The host checks in this order and answers with the first failure: existence, road, "
         "undeclared arguments, then each declared argument in order (for a buffer: length against "
-        "its limit, alignment, range), then what the call itself requires.",
+        "its limit, alignment, range), then what the call itself requires, in the order NOT_FOUND, INVALID, "
+        "LIMIT, UNALIGNED, BAD_ADDRESS, BAD_STATE, QUOTA; the records of a list one after the other.",
     ),
     Rule("CALL-7", "A buffer of length zero is valid at any aligned address and nothing of it is touched."),
-    Rule("CALL-8", "RAX bits 63:32 are zero at the trap, or the call answers NOT_SUPPORTED."),
+    Rule(
+        "CALL-8",
+        "Of a register wider than the call id the other bits are zero at the trap (RAX bits 63:32), or the call "
+        "answers NOT_SUPPORTED.",
+    ),
     Rule(
         "CALL-9",
-        "After a trap by port RAX and RDX hold status and value, RCX and R8 to R11 are undefined, and every "
-        "other register is preserved.",
+        "After a trap its registers for status and value hold these, those that the table calls undefined are so "
+        "(by port: RCX and R8 to R11), and every other register, flags and vectors included, is preserved.",
     ),
     Rule("CALL-10", "When the status is negative the value is undefined and nothing was done."),
     Rule("CALL-11", "Output memory beyond the returned length, up to the length offered, is undefined."),
@@ -145,6 +150,16 @@ RULES = (
         "CALL-15",
         "A call is a full memory barrier on its vCPU: the host sees what the guest wrote before it, and after "
         "it the guest sees what the host wrote.",
+    ),
+    Rule(
+        "CALL-16",
+        "A guest closes the trap to its own programs by port permissions or page tables; a trap that it cannot close "
+        "so (VMCALL, VMMCALL) answers NOT_SUPPORTED below the privilege at which the guest was entered.",
+    ),
+    Rule(
+        "CALL-17",
+        "An access to the trap's port or address that is not the trap's instruction (a read, another width) is no "
+        "call: a write is lost, a read gives all ones.",
     ),
     Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED."),
 )

@@ -120,4 +120,11 @@ RULES = (
     Rule("BLK-5", "The length used counts the bytes written to guest memory, the status byte included."),
     Rule("BLK-6", "An unknown request type fails with UNSUPPORTED."),
     Rule("BLK-7", "Flags that a range's request does not define fail with UNSUPPORTED, before any range is touched."),
+    Rule(
+        "BLK-8",
+        "A FLUSH that answers OK has made durable every write that was answered before the FLUSH was made available.",
+    ),
+    Rule("BLK-9", "A write answered to a driver that did not accept FLUSH is durable."),
+    Rule("BLK-10", "Header, data and status may be split over buffers, and joined in them, in any way."),
+    Rule("BLK-11", "GET_ID gives 20 bytes, a shorter serial number filled up with NUL."),
 )

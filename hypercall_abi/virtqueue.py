@@ -16,7 +16,7 @@ VIRTIO_STATUS = Constants(
 
 VIRTIO_FEATURE = Constants(
     "virtio_f",
-    "Feature bits of every device (virtio 6); bit numbers.",
+    "Feature bits of every device (virtio 6).",
     ("INDIRECT_DESC", 28, "Indirect descriptors."),
     ("EVENT_IDX", 29, "used_event and avail_event."),
     ("VERSION_1", 32, "Virtio 1."),

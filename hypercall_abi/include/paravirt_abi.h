@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "24bc30fdc0f6ab2ad1de720ad7c7e2eb1f3fcca5be61ebb91e19e83d7986b7a4"
+#define PV_ABI_DIGEST "d0cea68505a9c24313b55fa4b36adc2c0237f3636325d84f18c0420a5ef88e7e"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -62,7 +62,7 @@
 #define PV_BASE_FEATURE_RING_BIT 0 /* The ring road: calls by shared-memory rings. */
 #define PV_BASE_FEATURE_RING (1ull << 0)
 
-/* Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use. */
+/* Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use, those between are reserved. */
 #define PV_CHANNEL_DEADLINE 0 /* The vCPU's deadline has passed. */
 #define PV_CHANNEL_CONSOLE 1 /* Console input is waiting. */
 #define PV_CHANNEL_DEVICE 2 /* A device arrived or left. */
@@ -187,7 +187,7 @@
 #define PV_VIRTIO_STATUS_FAILED_BIT 7 /* The guest gave up. */
 #define PV_VIRTIO_STATUS_FAILED (1ull << 7)
 
-/* Feature bits of every device (virtio 6); bit numbers. */
+/* Feature bits of every device (virtio 6). */
 #define PV_VIRTIO_F_INDIRECT_DESC_BIT 28 /* Indirect descriptors. */
 #define PV_VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define PV_VIRTIO_F_EVENT_IDX_BIT 29 /* used_event and avail_event. */
@@ -635,7 +635,7 @@ struct pv_boot_abi {
 	uint16_t minor; /* Minor version. */
 	uint32_t trap_kind; /* Constants `trap_kind`. */
 	uint64_t trap; /* Port or address of the trap. */
-	uint64_t doorbell; /* Port or address of the doorbell: a 32-bit write of device << 16 | queue. */
+	uint64_t doorbell; /* Port (trap kinds PORT, VMCALL, VMMCALL) or address (the others) of the doorbell: DEV-8. */
 	uint32_t privilege; /* Level the guest runs at (constants `privilege`). */
 	uint32_t vcpu; /* Index of the vCPU that reads this first: 0. */
 };

@@ -103,6 +103,7 @@ RULES = (
     Rule("BASE-4", "base.services writes whole records only, in the order of service numbers."),
     Rule("BASE-5", "A service that is not offered is not listed, and base.accept answers NOT_FOUND for it."),
     Rule("BASE-6", "A host's own limit is at least the standard's for a size or count, at most for a time."),
+    Rule("BASE-7", "Function numbers are below 32, so that a service's calls fit the mask in service_info."),
     Rule("BATCH-1", "Both counts of base.batch are equal, or it answers INVALID."),
     Rule("BATCH-2", "Entries are carried out in order; each has a completion, also when refused."),
     Rule("BATCH-3", "A submission with nonzero flags completes with INVALID."),

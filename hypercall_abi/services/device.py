@@ -158,8 +158,8 @@ RULES = (
     ),
     Rule(
         "DEV-2",
-        "device.set_status answers INVALID when it clears a bit other than by writing zero, sets NEEDS_RESET, or "
-        "sets a bit that is not defined.",
+        "device.set_status answers INVALID when it clears a bit of the driver's other than by writing zero, sets "
+        "NEEDS_RESET, or sets a bit that is not defined. A driver that leaves NEEDS_RESET out does not clear it.",
     ),
     Rule("DEV-3", "FEATURES_OK is refused (stays clear) when a bit not offered was accepted or VERSION_1 was not."),
     Rule("DEV-4", "device.accept after FEATURES_OK answers BAD_STATE."),
@@ -173,7 +173,11 @@ RULES = (
         "A configuration access beyond the space, or a write to bytes that the driver may not change, answers INVALID.",
     ),
     Rule("DEV-7", "A fault of the driver in a queue sets NEEDS_RESET and stops the device, not the machine."),
-    Rule("DEV-8", "The doorbell takes device << 16 | queue; one that names no enabled queue is ignored."),
+    Rule(
+        "DEV-8",
+        "The doorbell takes device << 16 | queue, 32 bits wide; one that names no enabled queue is ignored. A guest "
+        "whose CPU may pass earlier stores by it puts a barrier before it.",
+    ),
     Rule(
         "DEV-9",
         "device.set_status answers BAD_STATE when it sets DRIVER without ACKNOWLEDGE, FEATURES_OK without DRIVER, "
@@ -182,7 +186,7 @@ RULES = (
     Rule(
         "DEV-10",
         "device.queue_setup answers NOT_FOUND for a queue, vCPU or channel that does not exist, INVALID for a "
-        "size that is not a power of two or is above the queue's maximum, and then as VQ-8 says.",
+        "size that is not a power of two or is above the queue's maximum, UNALIGNED and BAD_ADDRESS as VQ-8 says.",
     ),
     Rule(
         "DEV-11", "device.notify of a queue that is not enabled, or of a device that is not running, answers BAD_STATE."
@@ -192,4 +196,19 @@ RULES = (
     ),
     Rule("DEV-13", "A device has one transport: one reached by virtio-mmio is not listed and answers NOT_FOUND."),
     Rule("DEV-14", "Over virtio-mmio, where no status is answered, a step that these rules refuse has no effect."),
+    Rule(
+        "DEV-15",
+        "A reset is answered once the device no longer touches memory; queues, bindings and accepted features are "
+        "forgotten, channels that are pending stay so.",
+    ),
+    Rule(
+        "DEV-16",
+        "A binding holds until the next device.bind, device.queue_setup of that queue, or reset; afterwards the "
+        "driver looks at the queue once, since what was used before may have been told the old way.",
+    ),
+    Rule(
+        "DEV-17",
+        "device.queue_reset does to one queue what a reset does to all; it answers BAD_STATE for a queue that is not "
+        "enabled and where RING_RESET was not agreed.",
+    ),
 )

@@ -6,7 +6,7 @@ CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU.")
 
 CHANNEL = Constants(
     "channel",
-    "Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use.",
+    "Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use, those between are reserved.",
     ("DEADLINE", 0, "The vCPU's deadline has passed."),
     ("CONSOLE", 1, "Console input is waiting."),
     ("DEVICE", 2, "A device arrived or left."),
@@ -82,4 +82,9 @@ RULES = (
         "bits itself: what was raised before sends no upcall any more.",
     ),
     Rule("EVT-8", "A channel of a stopped vCPU can be raised; the vCPU finds it pending when it is started."),
+    Rule(
+        "EVT-9",
+        "After an upcall by an interrupt vector the guest writes the end-of-interrupt to its local APIC; until then "
+        "no further one is delivered. NMI wants none.",
+    ),
 )

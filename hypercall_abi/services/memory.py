@@ -33,7 +33,7 @@ SERVICE = Service(
             "Has the host back ranges now, so that a later touch costs no exit.",
             _RANGES,
             value="ranges done",
-            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED", "NO_MEMORY"),
+            statuses=("CONTINUE", "LIMIT", "UNALIGNED", "BAD_ADDRESS", "NO_MEMORY"),
         ),
         Call(
             1,
@@ -41,7 +41,7 @@ SERVICE = Service(
             "Gives the contents of ranges away; they read as zero afterwards.",
             _RANGES,
             value="ranges done",
-            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
+            statuses=("CONTINUE", "LIMIT", "UNALIGNED", "BAD_ADDRESS"),
         ),
         Call(
             2,
@@ -57,7 +57,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="BALLOON",
-            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
+            statuses=("CONTINUE", "LIMIT", "UNALIGNED", "BAD_ADDRESS"),
         ),
         Call(
             4,
@@ -66,7 +66,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="BALLOON",
-            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
+            statuses=("CONTINUE", "LIMIT", "UNALIGNED", "BAD_ADDRESS"),
         ),
         Call(
             5,
@@ -75,7 +75,7 @@ SERVICE = Service(
             _RANGES,
             value="ranges done",
             feature="FREE_PAGE_REPORTING",
-            statuses=("LIMIT", "BAD_ADDRESS", "UNALIGNED"),
+            statuses=("CONTINUE", "LIMIT", "UNALIGNED", "BAD_ADDRESS"),
         ),
     ),
     FEATURE,
@@ -86,5 +86,10 @@ RULES = (
     Rule("MEM-2", "Ranges are whole 4 KiB pages, or the call answers UNALIGNED."),
     Rule("MEM-3", "A discarded range reads as zero."),
     Rule("MEM-4", "Ranges of one call may overlap."),
-    Rule("MEM-5", "Ranges of more than MEMORY_BYTES together are refused with LIMIT."),
+    Rule("MEM-5", "Ranges of more than MEMORY_BYTES together are refused with LIMIT, before any is looked at."),
+    Rule(
+        "MEM-6",
+        "A call that stops between two ranges answers CONTINUE with the number done, at least one; the guest calls "
+        "again with the rest.",
+    ),
 )

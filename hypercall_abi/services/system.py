@@ -67,4 +67,9 @@ SERVICE = Service(
 RULES = (
     Rule("SYS-1", "A shutdown reason that is not defined answers INVALID and the machine runs on."),
     Rule("SYS-2", "Text of a crash report is cut at the first NUL and shown with control characters escaped."),
+    Rule(
+        "SYS-3", "system.reset starts the machine again from its image, in memory that is new; devices keep their data."
+    ),
+    Rule("SYS-4", "A machine has one watchdog: system.watchdog replaces the time armed before, zero disarms it."),
+    Rule("SYS-5", "Of several ends of a machine the first that is carried out counts."),
 )

@@ -17,4 +17,11 @@ SERVICE = Service(
     ),
 )
 
-RULES = (Rule("TRC-1", "Marks beyond the machine's budget are refused with QUOTA; the machine runs on."),)
+RULES = (
+    Rule(
+        "TRC-1",
+        "Marks and ends of spans beyond the machine's budget are refused with QUOTA, whether anybody traces or not; "
+        "the machine runs on.",
+    ),
+    Rule("TRC-2", "A name that is not good text is shown as well as can be, and trace.end without a span answers OK."),
+)

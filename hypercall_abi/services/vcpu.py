@@ -25,7 +25,7 @@ SERVICE = Service(
                 Arg("stack_gpa", "RSP."),
                 Arg("argument", "RDI."),
             ),
-            statuses=("NOT_FOUND", "BAD_STATE", "BAD_ADDRESS", "UNALIGNED"),
+            statuses=("NOT_FOUND", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE"),
         ),
         Call(
             1,
@@ -64,7 +64,7 @@ RULES = (
     Rule("VCPU-1", "vcpu.start of a vCPU that is not STOPPED answers BAD_STATE."),
     Rule(
         "VCPU-2",
-        "entry_gpa and stack_gpa lie in guest memory, stack_gpa 16-byte aligned (one past the end is allowed).",
+        "entry_gpa lies in guest memory, and so do the 16 bytes below stack_gpa, which is 16-byte aligned.",
     ),
     Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
     Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
@@ -72,6 +72,7 @@ RULES = (
     Rule(
         "VCPU-6",
         "A vCPU is started in the mode of the vCPU that starts it: its privilege, control registers, segments and "
-        "descriptor tables; its general registers but RSP and RDI are zero.",
+        "descriptor tables; its general registers but RSP and RDI are zero, its flags as at boot. Other registers "
+        "are its own: as after a reset of the CPU, or as it left them.",
     ),
 )

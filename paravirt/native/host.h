@@ -74,7 +74,9 @@ struct pv_chain {
 	struct iovec segments[PV_MAX_QUEUE_SIZE];
 };
 
-/* Takes the areas named in state into use: 0, or a negative status of the ABI (UNALIGNED, BAD_ADDRESS, INVALID). */
+/* Whether a queue could be as `wanted` says: 0, or a negative status of the ABI (INVALID, UNALIGNED, BAD_ADDRESS). */
+int64_t pv_queue_check(const struct pv_queue *queue, const struct pv_queue_state *wanted);
+/* Takes the areas named in state into use: 0, or what pv_queue_check says. */
 int64_t pv_queue_enable(struct pv_queue *queue);
 void pv_queue_disable(struct pv_queue *queue);
 /* Next chain: 1 taken, 0 none waiting, -1 the driver broke queue->fault (the queue then stays silent). */

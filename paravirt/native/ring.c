@@ -59,26 +59,52 @@ static bool silent(const struct pv_queue *queue)
 	return !queue->state->enabled || queue->fault;
 }
 
-int64_t pv_queue_enable(struct pv_queue *queue)
+/* Host addresses of the three areas; NULL for one that is not wholly memory. */
+struct areas {
+	uint8_t *descriptors;
+	uint8_t *driver;
+	uint8_t *device;
+};
+
+static struct areas areas_of(const struct pv_memory *memory, const struct pv_queue_state *s)
 {
-	struct pv_queue_state *s = queue->state;
 	uint64_t size = s->size;
+
+	/* + 2: used_event and avail_event have their place whether or not EVENT_IDX was agreed (virtio 2.7) */
+	return (struct areas){
+		pv_memory_at(memory, s->descriptors_gpa, size * DESC_BYTES),
+		pv_memory_at(memory, s->driver_gpa, sizeof(struct pv_virtq_avail) + size * 2 + 2),
+		pv_memory_at(memory, s->device_gpa,
+			     sizeof(struct pv_virtq_used) + size * sizeof(struct pv_virtq_used_elem) + 2),
+	};
+}
+
+int64_t pv_queue_check(const struct pv_queue *queue, const struct pv_queue_state *wanted)
+{
+	uint64_t size = wanted->size;
 
 	if (!size || size & (size - 1) || size > queue->maximum || size > PV_MAX_QUEUE_SIZE)
 		return PV_STATUS_INVALID;
-	if (s->descriptors_gpa % 16 || s->driver_gpa % 2 || s->device_gpa % 4) /* VQ-8 */
+	if (wanted->descriptors_gpa % 16 || wanted->driver_gpa % 2 || wanted->device_gpa % 4) /* VQ-8 */
 		return PV_STATUS_UNALIGNED;
-	/* + 2: used_event and avail_event have their place whether or not EVENT_IDX was agreed (virtio 2.7) */
-	queue->descriptors = pv_memory_at(queue->memory, s->descriptors_gpa, size * DESC_BYTES);
-	queue->driver = pv_memory_at(queue->memory, s->driver_gpa, sizeof(struct pv_virtq_avail) + size * 2 + 2);
-	uint64_t used_bytes = sizeof(struct pv_virtq_used) + size * sizeof(struct pv_virtq_used_elem) + 2;
-	queue->device_area = pv_memory_at(queue->memory, s->device_gpa, used_bytes);
-	if (!queue->descriptors || !queue->driver || !queue->device_area) {
+	struct areas areas = areas_of(queue->memory, wanted);
+	return areas.descriptors && areas.driver && areas.device ? PV_STATUS_OK : PV_STATUS_BAD_ADDRESS;
+}
+
+int64_t pv_queue_enable(struct pv_queue *queue)
+{
+	int64_t status = pv_queue_check(queue, queue->state);
+
+	if (status != PV_STATUS_OK) {
 		pv_queue_disable(queue);
-		return PV_STATUS_BAD_ADDRESS;
+		return status;
 	}
+	struct areas areas = areas_of(queue->memory, queue->state);
+	queue->descriptors = areas.descriptors;
+	queue->driver = areas.driver;
+	queue->device_area = areas.device;
 	queue->fault = NULL;
-	s->enabled = 1;
+	queue->state->enabled = 1;
 	return PV_STATUS_OK;
 }
 

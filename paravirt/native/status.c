@@ -104,7 +104,9 @@ static int64_t check_status(uint32_t before, uint64_t status)
 	const uint64_t known = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | NEEDS_RESET | FAILED;
 	uint64_t added = status & ~(uint64_t)before;
 
-	if (status & ~known || before & ~status || added & NEEDS_RESET) /* DEV-2; that bit is the device's */
+	uint64_t cleared = before & ~status & ~(uint64_t)NEEDS_RESET; /* that bit is the device's */
+
+	if (status & ~known || cleared || added & NEEDS_RESET) /* DEV-2 */
 		return PV_STATUS_INVALID;
 	if (added & (ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK) && before & (NEEDS_RESET | FAILED))
 		return PV_STATUS_BAD_STATE;
@@ -177,10 +179,7 @@ static int64_t setup_locked(struct pv_device *device, const struct pv_queue_setu
 		return PV_STATUS_NOT_FOUND;
 	if (memcmp(setup->reserved0, zero, sizeof(zero)) != 0)
 		return PV_STATUS_INVALID;
-	if (!may_enable(device, queue))
-		return PV_STATUS_BAD_STATE;
-	struct pv_queue_state before = *queue->state;
-	*queue->state = (struct pv_queue_state){
+	struct pv_queue_state wanted = {
 		.size = setup->size,
 		.vcpu = setup->vcpu,
 		.channel = setup->channel,
@@ -188,10 +187,14 @@ static int64_t setup_locked(struct pv_device *device, const struct pv_queue_setu
 		.driver_gpa = setup->driver_gpa,
 		.device_gpa = setup->device_gpa,
 	};
-	int64_t answer = pv_queue_enable(queue);
+	int64_t answer = pv_queue_check(queue, &wanted);
 	if (answer != PV_STATUS_OK)
-		*queue->state = before; /* CALL-10: nothing was done */
-	else if (device->active)
+		return answer;
+	if (!may_enable(device, queue)) /* last, as CALL-6 orders */
+		return PV_STATUS_BAD_STATE;
+	*queue->state = wanted;
+	answer = pv_queue_enable(queue);
+	if (device->active)
 		device->ops.queue_changed(device, setup->queue, true);
 	return answer;
 }

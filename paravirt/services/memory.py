@@ -28,24 +28,30 @@ def _ranges(machine: Machine, gpa: int, count: int) -> list[tuple[int, int]] | i
             return STATUS.UNALIGNED
         if not machine.memory.contains(r.gpa, r.size_bytes):
             return STATUS.BAD_ADDRESS
-    return [(r.gpa, r.size_bytes) for r in listed if r.size_bytes]
+    return [(r.gpa, r.size_bytes) for r in listed]
 
 
-def _each(machine: Machine, gpa: int, count: int, act: Callable[[int, int], None]) -> tuple[int, int]:
+def _each(
+    machine: Machine, gpa: int, count: int, act: Callable[[int, int], None], failed: int = STATUS.FAILED
+) -> tuple[int, int]:
+    """Each range in turn; `failed` is the answer if the host cannot do the first."""
     ranges = _ranges(machine, gpa, count)
     if isinstance(ranges, int):
         return ranges, 0
+    done = 0
     try:
         for start, size in ranges:
-            act(start, size)
+            if size:
+                act(start, size)
+            done += 1
     except OSError:
-        return STATUS.NO_MEMORY, 0
+        return (STATUS.CONTINUE, done) if done else (failed, 0)  # MEM-6: a refused call did nothing (CALL-10)
     return STATUS.OK, count
 
 
 def populate(machine: Machine, _vcpu: int, gpa: int, count: int) -> tuple[int, int]:
     """Backs the ranges now."""
-    return _each(machine, gpa, count, machine.memory.populate)
+    return _each(machine, gpa, count, machine.memory.populate, STATUS.NO_MEMORY)
 
 
 def discard(machine: Machine, _vcpu: int, gpa: int, count: int) -> tuple[int, int]:

@@ -63,7 +63,7 @@ class StatusModel:
             self._start()
             return STATUS.OK
         added = status & ~self.bits
-        if self.bits & ~status or status & ~ALL_BITS or added & NEEDS_RESET:  # DEV-2
+        if self.bits & ~status & ~NEEDS_RESET or status & ~ALL_BITS or added & NEEDS_RESET:  # DEV-2
             return STATUS.INVALID
         if added & ~FAILED and self.bits & (NEEDS_RESET | FAILED):  # DEV-9
             return STATUS.BAD_STATE
@@ -74,7 +74,7 @@ class StatusModel:
             return STATUS.BAD_STATE
         if added & FEATURES_OK and not self._features_agree():
             status &= ~FEATURES_OK
-        self.bits = status
+        self.bits |= status  # NEEDS_RESET stays, whether the driver writes it or not
         if added & DRIVER_OK:
             self.events.append(("activate",))
         return STATUS.OK
@@ -82,8 +82,6 @@ class StatusModel:
     def queue_setup(self, queue: int, size: int, areas: Areas) -> int:
         if queue >= len(MAXIMA) or not MAXIMA[queue]:  # DEV-10
             return STATUS.NOT_FOUND
-        if not self.bits & FEATURES_OK or self.bits & (DRIVER_OK | FAILED | NEEDS_RESET) or queue in self.queues:
-            return STATUS.BAD_STATE  # DEV-5
         if size not in [1 << n for n in range(9)] or size > MAXIMA[queue]:
             return STATUS.INVALID
         if areas.descriptors_gpa % 16 or areas.driver_gpa % 2 or areas.device_gpa % 4:  # VQ-8
@@ -91,6 +89,8 @@ class StatusModel:
         lengths = (16 * size, 6 + 2 * size, 6 + 8 * size)
         if not all(_in_ram(gpa, length) for gpa, length in zip(vars(areas).values(), lengths, strict=True)):
             return STATUS.BAD_ADDRESS
+        if not self.bits & FEATURES_OK or self.bits & (DRIVER_OK | FAILED | NEEDS_RESET) or queue in self.queues:
+            return STATUS.BAD_STATE  # DEV-5, last (CALL-6)
         self.queues[queue] = (size, areas)
         self.next_avail[queue] = 0
         return STATUS.OK
