@@ -246,6 +246,7 @@ int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu)
 	own->kvm = kvm;
 	own->fd = own->upcall_fd = own->steal_fd = -1;
 	own->run = MAP_FAILED;
+	pthread_mutex_init(&own->lock, NULL);
 	vcpu->opaque = own;
 	result = prepare(kvm, own, vcpu->index);
 	if (!result)
@@ -265,6 +266,7 @@ void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu)
 		close(own->upcall_fd);
 	if (own->fd >= 0)
 		close(own->fd);
+	pthread_mutex_destroy(&own->lock);
 	free(own);
 	vcpu->opaque = NULL;
 }

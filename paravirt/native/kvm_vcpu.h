@@ -19,8 +19,9 @@ struct pv_kvm_vcpu {
 	int upcall_fd; /* irqfd of the upcall */
 	int steal_fd; /* schedstat of the thread */
 	uint64_t steal_read_ns; /* when it was last read */
+	pthread_mutex_t lock; /* of what follows */
 	pthread_t thread;
-	uint32_t in_thread; /* thread is valid */
+	bool in_thread; /* thread is valid */
 };
 
 /* The parts of machine->ops that KVM serves; ops.call is the caller's. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "kvm_vcpu.h"
@@ -31,12 +32,15 @@ static void kick(struct pv_vcpu *vcpu)
 {
 	struct pv_kvm_vcpu *own = vcpu->opaque;
 
-	if (!own || own->run == NULL)
+	if (!own || own->run == MAP_FAILED)
 		return;
 	/* immediate_exit holds for the next entry, the signal for the one under way. */
 	__atomic_store_n(&own->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&own->in_thread, __ATOMIC_SEQ_CST))
+	/* The lock, for a thread that has ended must not be signalled: its pthread_t may be another's by then. */
+	pthread_mutex_lock(&own->lock);
+	if (own->in_thread)
 		pthread_kill(own->thread, KICK);
+	pthread_mutex_unlock(&own->lock);
 }
 
 static void upcall(struct pv_vcpu *vcpu)
@@ -136,6 +140,18 @@ static void enter_mode(struct kvm_sregs *sregs, const struct kvm_sregs *mode)
 	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
 }
 
+/* The vCPU may have stopped in a handler; NMIs would be held back until an IRET that never comes. */
+static int leave_handlers(struct pv_kvm_vcpu *own)
+{
+	struct kvm_vcpu_events events;
+
+	if (ioctl(own->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return -errno;
+	events.nmi.masked = 0;
+	events.interrupt.shadow = 0;
+	return ioctl(own->fd, KVM_SET_VCPU_EVENTS, &events) < 0 ? -errno : 0;
+}
+
 /* Registers as vcpu->start says; for PVH the argument is the start info's address. */
 static int enter(struct pv_vcpu *vcpu)
 {
@@ -161,7 +177,7 @@ static int enter(struct pv_vcpu *vcpu)
 	}
 	if (ioctl(own->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(own->fd, KVM_SET_REGS, &regs) < 0)
 		return -errno;
-	return 0;
+	return leave_handlers(own);
 }
 
 /* Has KVM finish the exit being served, so that registers can be replaced. */
@@ -338,13 +354,17 @@ static void thread_begin(struct pv_kvm_vcpu *own)
 	sigdelset(&all, KICK);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	own->steal_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	pthread_mutex_lock(&own->lock);
 	own->thread = pthread_self();
-	__atomic_store_n(&own->in_thread, 1, __ATOMIC_SEQ_CST);
+	own->in_thread = true;
+	pthread_mutex_unlock(&own->lock);
 }
 
 static void thread_end(struct pv_kvm_vcpu *own)
 {
-	__atomic_store_n(&own->in_thread, 0, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&own->lock);
+	own->in_thread = false;
+	pthread_mutex_unlock(&own->lock);
 	if (own->steal_fd >= 0)
 		close(own->steal_fd);
 	own->steal_fd = -1;

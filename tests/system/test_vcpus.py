@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from paravirt import Machine, MachineConfig
+from paravirt._native import lib
 from paravirt.errors import GuestTimeout
 from tests.support.elf import CODE_GPA, SPIN
 from tests.support.guests import CONSOLE_WRITE, DATA_GPA, FAILURE, call, shutdown, write_guest
@@ -60,3 +62,25 @@ def test_an_upcall_on_its_way_ends_where_the_guest_wants_none(tmp_path: Path) ->
             machine.native.ops.upcall(machine.vcpus[0].native)
         with pytest.raises(GuestTimeout):
             machine.wait(0.2)
+
+
+def test_a_vcpu_that_stopped_in_its_nmi_handler_hears_the_next_one(tmp_path: Path) -> None:
+    """Until IRET a CPU holds NMIs back; a start is a new beginning (VCPU-5 keeps the vector)."""
+    handler = call(STOP)
+    second_at = len(handler)
+    second = call(UPCALL, UPCALL_NMI) + SPIN
+    code = b"\xe9" + struct.pack("<i", len(handler + second)) + handler + second
+    begin = len(code)
+    code = jump(code + call(START, 1, CODE_GPA + 5 + second_at, STACK_GPA), begin, b"\xe9")
+    gate = struct.pack("<HHBBHII", (CODE_GPA + 5) & 0xFFFF, 0x23, 0, 0x8F, CODE_GPA >> 16, 0, 0)
+    with Machine(MachineConfig(write_guest(tmp_path / "nmi", code), vcpus=2)) as machine:
+        machine.memory.write(machine.layout.idt_gpa + 2 * len(gate), gate)
+        machine.start()
+        vcpu = machine.vcpus[1].native
+        for life in range(1, 5):
+            until = time.monotonic() + 5
+            while vcpu.starts <= life:
+                assert time.monotonic() < until, f"no upcall in life {life}"
+                vcpu.page.upcall_pending = 0
+                lib.pv_event_raise(machine.native, 1, 16)
+                time.sleep(0.005)
