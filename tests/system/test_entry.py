@@ -1,0 +1,66 @@
+"""The state a guest is entered in, seen by guests that do nothing before they look, and what is no call."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from paravirt import Machine, MachineConfig
+from tests.support.guests import DATA_GPA, SHUTDOWN, TRAP_PORT, call, say, shutdown, write_guest
+
+pytestmark = [pytest.mark.kvm]
+
+# in the order of their numbers in an instruction
+NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+RESULT_BYTES = 256
+
+
+def at(gpa: int) -> bytes:
+    """The end of an instruction whose operand is memory at `gpa`."""
+    return b"\x25" + struct.pack("<I", gpa)
+
+
+def store(register: int, gpa: int) -> bytes:
+    """mov register, (gpa)."""
+    return bytes([0x48 | register >> 3 << 2, 0x89, 0x04 | (register & 7) << 3]) + at(gpa)
+
+
+STORE_ALL = b"".join(store(n, DATA_GPA + 8 * n) for n in range(16))
+STACK = b"\x48\xbc" + struct.pack("<Q", DATA_GPA + 2048)  # mov rsp
+STORE_FLAGS = STACK + b"\x9c\x58" + store(0, DATA_GPA + 128)  # pushfq; pop rax
+STORE_FPU = b"\xd9\x3c" + at(DATA_GPA + 136) + b"\x0f\xae\x1c" + at(DATA_GPA + 140)  # fnstcw; stmxcsr
+
+
+def run(path: Path, code: bytes) -> tuple[bytes, int]:
+    """What the guest left at DATA_GPA, and how many calls it made."""
+    heard = bytearray()
+    text = say("x" * RESULT_BYTES)
+    image = write_guest(path / "guest", code + text + shutdown(), bytes(4096))
+    with Machine(MachineConfig(image, console=heard.extend, timeout_s=20)) as machine:
+        outcome = machine.run()
+    assert (outcome.reason, outcome.status) == ("POWEROFF", 0)
+    return bytes(heard), outcome.statistics.vcpus[0].calls
+
+
+def test_registers_at_entry(tmp_path: Path) -> None:
+    """BOOT-1, BOOT-10."""
+    heard, _ = run(tmp_path, STORE_ALL + STORE_FLAGS + STORE_FPU)
+    registers = dict(zip(NAMES, struct.unpack_from("<16Q", heard), strict=True))
+    assert registers.pop("rdi") % 8 == 0
+    assert set(registers.values()) == {0}
+    flags, control_word, mxcsr = struct.unpack_from("<QHxxI", heard, 128)
+    assert flags & 1 << 9, "interrupts are on"
+    assert not flags & 1 << 10, "the direction flag is clear"
+    assert (control_word, mxcsr) == (0x37F, 0x1F80)
+
+
+def test_only_the_traps_own_instruction_is_a_call(tmp_path: Path) -> None:
+    """CALL-17: other widths and reads of the port end nothing, though the registers say system.shutdown."""
+    registers = call(SHUTDOWN, 1, 99)[:-1]  # all but the `out`
+    assert registers.endswith(b"\x66\xba" + struct.pack("<H", TRAP_PORT))
+    code = registers + b"\xee" + b"\x66\xef" + b"\xed" + store(0, DATA_GPA)  # out dx, al; out dx, ax; in eax, dx
+    heard, calls = run(tmp_path, code)
+    assert struct.unpack_from("<Q", heard)[0] == 0xFFFF_FFFF
+    assert calls == 2, "console.write and the shutdown at the end"
