@@ -29,13 +29,15 @@ class Tracer:
         try:
             self._file = path.open("w")
         except OSError as error:
-            raise OutputError(f"cannot write the trace to {path}: {error.strerror}; give another --trace") from error
+            raise _refused(path, error) from error
+        self._path = path
+        self._error: OSError | None = None  # kept for the end: the machine goes on without a trace
         self._tracks: list[tuple[Any, Any]] = []
         self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
         self._statuses = STATUS.names()
         self._requests = Constants("BLOCK_REQUEST").names()
         self._first = True
-        self._file.write('{"traceEvents":[\n')
+        self._put('{"traceEvents":[\n')
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="trace", daemon=True)
         self._thread.start()
@@ -50,12 +52,24 @@ class Tracer:
         return native
 
     def close(self) -> None:
-        """Writes what is left.  The machine's threads have ended."""
+        """Writes what is left.  The machine's threads have ended.  Raises OutputError if not all could be written."""
         self._closing.set()
         self._thread.join()
         lost = sum(native.lost for native, _ in self._tracks)
-        self._file.write(f'\n],"displayTimeUnit":"ns","otherData":{{"lost":{lost}}}}}\n')
-        self._file.close()
+        self._put(f'\n],"displayTimeUnit":"ns","otherData":{{"lost":{lost}}}}}\n')
+        try:
+            self._file.close()
+        except OSError as error:
+            self._error = self._error or error
+        if self._error:
+            raise _refused(self._path, self._error) from self._error
+
+    def _put(self, text: str) -> None:
+        if self._error is None:
+            try:
+                self._file.write(text)
+            except OSError as error:
+                self._error = error
 
     def _serve(self) -> None:
         while not self._closing.wait(PERIOD_S):
@@ -70,10 +84,8 @@ class Tracer:
                     self._write(self._event(number, self._took[i]))
 
     def _write(self, event: dict[str, Any]) -> None:
-        if not self._first:
-            self._file.write(",\n")
+        self._put(("" if self._first else ",\n") + json.dumps(event))
         self._first = False
-        self._file.write(json.dumps(event))
 
     def _event(self, track: int, e: Any) -> dict[str, Any]:
         event: dict[str, Any] = {"pid": os.getpid(), "tid": track, "ts": e.begin_ns / 1000}
@@ -93,6 +105,10 @@ class Tracer:
             name = self._requests.get(e.id, f"request {e.id}").lower()
             return event | {"name": name, "cat": "request", "args": {"status": e.status, "bytes": e.value}}
         return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write the trace to {path}: {error.strerror}; give another --trace")
 
 
 _GUEST = (lib.PV_TRACE_MARK, lib.PV_TRACE_BEGIN)

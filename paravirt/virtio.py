@@ -14,6 +14,7 @@ from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
 from .devices.service import ServiceThread
+from .errors import HostLimit
 from .outcome import DeviceStatistics
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ class VirtioDevices:
         self._mmio = mmio
         self._fds: list[int] = []
         self.service = ServiceThread()
-        self.service = ServiceThread()
         """Serves the slow devices; it runs from the first one's activation on."""
         self.devices: list[tuple[Device, Any]] = []
 
@@ -40,6 +40,10 @@ class VirtioDevices:
         """Makes the devices of `plan`.  Raises DiskError and HostError."""
         if not plan:
             return
+        most = int(lib.PV_KVM_LINES) - FIRST_MMIO_LINE if self._mmio else int(lib.PV_MAX_DEVICES)
+        if len(plan) > most:
+            way = "virtio-mmio" if self._mmio else "calls"
+            raise HostLimit(f"{len(plan)} devices: over {way} a machine has {most} at most; attach fewer disks")
         from .devices import make_device  # a machine without devices starts without them
 
         for planned in plan:

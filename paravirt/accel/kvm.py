@@ -31,6 +31,8 @@ class Kvm:
         step, reason = ffi.string(self.native.failed).decode(), os.strerror(-result)
         if step == "open" and -result in (errno.EACCES, errno.EPERM):
             raise KvmForbidden(f"no permission to open {self._path}; add this user to its group: usermod -aG kvm USER")
+        if -result in (errno.EMFILE, errno.ENFILE):
+            raise HostLimit(f"too many open files at {step}; raise the limit with ulimit -n")
         if step == "open":
             raise KvmMissing(
                 f"cannot open {self._path}: {reason}; load the module kvm_intel or kvm_amd, or see `paravirt doctor`"

@@ -15,8 +15,6 @@
 
 #include "kvm_vcpu.h"
 
-#define LINES 24 /* pins of the I/O APIC; interrupt source 24 + n is vCPU n's upcall */
-
 int pv_kvm_failed(struct pv_kvm *kvm, const char *step)
 {
 	kvm->failed = step;
@@ -112,14 +110,14 @@ int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, voi
 /* One table for all: lines to the I/O APIC, upcalls as messages to each vCPU's local APIC. */
 static int set_routes(struct pv_kvm *kvm)
 {
-	uint32_t count = LINES + kvm->machine->vcpu_count;
+	uint32_t count = PV_KVM_LINES + kvm->machine->vcpu_count;
 	struct kvm_irq_routing *table = calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
 	int result;
 
 	if (!table)
 		return pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING");
-	table->nr = LINES;
-	for (uint32_t i = 0; i < LINES; i++) {
+	table->nr = PV_KVM_LINES;
+	for (uint32_t i = 0; i < PV_KVM_LINES; i++) {
 		table->entries[i] = (struct kvm_irq_routing_entry){ .gsi = i, .type = KVM_IRQ_ROUTING_IRQCHIP };
 		table->entries[i].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
 		table->entries[i].u.irqchip.pin = i;
@@ -131,7 +129,7 @@ static int set_routes(struct pv_kvm *kvm)
 		if (vector == PV_UPCALL_OFF)
 			continue;
 		struct kvm_irq_routing_entry *e = &table->entries[table->nr++];
-		e->gsi = LINES + i;
+		e->gsi = PV_KVM_LINES + i;
 		e->type = KVM_IRQ_ROUTING_MSI;
 		e->u.msi.address_lo = 0xfee00000u | i << 12;
 		e->u.msi.data = vector == PV_UPCALL_NMI ? 0x400 : vector; /* delivery mode NMI, or fixed */
@@ -251,7 +249,7 @@ int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu)
 	result = prepare(kvm, own, vcpu->index);
 	if (!result)
 		result = set_routes(kvm);
-	return result ? result : add_irqfd(kvm, own->upcall_fd, LINES + vcpu->index);
+	return result ? result : add_irqfd(kvm, own->upcall_fd, PV_KVM_LINES + vcpu->index);
 }
 
 void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu)

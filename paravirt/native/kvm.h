@@ -10,6 +10,7 @@
 /* Ports of the trap and the doorbell; both 32 bits wide. */
 #define PV_TRAP_PORT 0x5050
 #define PV_DOORBELL_PORT 0x5054
+#define PV_KVM_LINES 24 /* pins of the I/O APIC; interrupt source 24 + n is vCPU n's upcall */
 #define PV_CPUID_BASE 0x40000100
 
 /* Modes of entry. */

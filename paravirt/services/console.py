@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from ..machine import Machine
 
 
+def _waits(fd: int) -> bool:
+    """Whether `fd` has input, its end or an error; poll, for select takes no descriptor from 1024 on."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Console:
     """Where console output goes and input comes from; also for the virtio console.
 
@@ -33,10 +40,10 @@ class Console:
     def read(self, size_bytes: int) -> bytes:
         """Up to `size_bytes` of waiting input (CON-3)."""
         with self._lock:
-            return self._take(size_bytes)
+            return self._take(size_bytes) if size_bytes else b""
 
     def _take(self, size_bytes: int) -> bytes:
-        if self._source is not None and select.select([self._source], [], [], 0)[0]:
+        if self._source is not None and _waits(self._source):
             try:
                 data = os.read(self._source, size_bytes)
             except OSError:  # a directory, a terminal that is gone: no input
@@ -57,7 +64,7 @@ def write(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int,
 
 def read(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int, int]:
     """What is waiting."""
-    data = machine.console.read(size_bytes) if size_bytes else b""
+    data = machine.console.read(size_bytes)
     if data:
         machine.memory.write(gpa, data)
     return STATUS.OK, len(data)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from paravirt import Machine, MachineConfig
-from paravirt.errors import GuestCrashed, GuestReset, GuestTimeout, ImageTooLarge, TripleFault, WatchdogExpired
+from paravirt import Disk, Machine, MachineConfig
+from paravirt.errors import (
+    GuestCrashed,
+    GuestReset,
+    GuestTimeout,
+    HostLimit,
+    ImageTooLarge,
+    OutputError,
+    ParavirtError,
+    TripleFault,
+    WatchdogExpired,
+)
 from tests.support.built import GUESTS
-from tests.support.elf import Load
+from tests.support.elf import BLOCK, CONSOLE, ENTROPY, OPTIONAL, Load, Note, manifest, pvh, require
 from tests.support.guests import RESET, UNDEFINED, WATCHDOG, call, guest, say, shutdown, write_guest
 
 pytestmark = [pytest.mark.kvm]
@@ -135,3 +146,44 @@ def test_an_image_that_claims_to_be_huge_costs_nothing(tmp_path: Path) -> None:
     with pytest.raises(ImageTooLarge), Machine(MachineConfig(image.write(tmp_path / "huge"))):
         pass
     assert time.monotonic() - began < 2
+
+
+def test_a_trace_that_cannot_be_written_is_said_at_the_end() -> None:
+    with pytest.raises(OutputError, match="No space left"), Machine(hello(trace=Path("/dev/full"))) as machine:
+        assert machine.run().kind == "shutdown"
+
+
+@pytest.mark.parametrize(("notes", "most"), [([require()], 19), ([pvh()], 17)])
+def test_more_devices_than_interrupt_lines(tmp_path: Path, notes: list[Note], most: int) -> None:
+    """A line too many would be the upcall of a vCPU."""
+    disks = [Disk(f"d{i}", tmp_path / f"d{i}") for i in range(most + 1)]
+    for disk in disks:
+        disk.path.write_bytes(bytes(4096))
+    if notes == [require()]:
+        notes = [*notes, manifest(*((BLOCK, OPTIONAL, disk.name) for disk in disks))]
+    image = write_guest(tmp_path / "guest", b"", notes=notes)
+    with Machine(MachineConfig(image, disks=tuple(disks[:most]), transport="mmio")):
+        pass
+    with pytest.raises(HostLimit, match="fewer"), Machine(MachineConfig(image, disks=tuple(disks), transport="mmio")):
+        pass
+
+
+def test_open_files_are_used_up(tmp_path: Path) -> None:
+    """Wherever it happens: it is said, and nothing is left behind."""
+    devices = manifest((CONSOLE, 0, "console"), (ENTROPY, 0, "entropy"))
+    image = write_guest(tmp_path / "guest", b"", notes=[require(), devices])
+    first = os.dup(0)
+    os.close(first)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    made = 0
+    try:
+        for more in range(20):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first + more, hard))
+            try:
+                with Machine(MachineConfig(image, vcpus=2, trace=tmp_path / "trace")):
+                    made += 1
+            except ParavirtError as error:
+                assert re.search("open files", str(error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 0 < made < 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -227,3 +228,16 @@ def test_sink_that_raises(guest: FakeGuest, caplog: pytest.LogCaptureFixture) ->
     send(drivers[OUTPUT], b"more")
     time.sleep(0.01)
     assert drivers[OUTPUT].collect() == {}
+
+
+def test_no_room_does_not_end_the_input_and_any_descriptor_will_do() -> None:
+    read_end, write_end = os.pipe()
+    high = fcntl.fcntl(read_end, fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        console = Console(None, high)
+        os.write(write_end, b"input")
+        assert console.read(0) == b""
+        assert console.read(10) == b"input"
+    finally:
+        for fd in (read_end, write_end, high):
+            os.close(fd)
