@@ -245,6 +245,7 @@ def statuses(reader: Path, *cases: bytes) -> list[int]:
 
 
 def test_boot_information(reader: Path) -> None:
+    """Rule BOOT-7."""
     assert feed(reader, "boot", [info(*NEEDED, *OTHERS, END), info(*OTHERS, *NEEDED, END)]) == [FULL_LINE] * 2
     longer = [boot_record(BOOT_RECORD.ABI, ABI + bytes(8)), *NEEDED[1:]]  # a later minor version's
     assert statuses(reader, info(*NEEDED, END), info(*longer, END)) == [STATUS.OK] * 2
@@ -260,6 +261,7 @@ def test_unknown_boot_records(reader: Path) -> None:
 
 
 def test_bad_boot_information(reader: Path) -> None:
+    """Rule BOOT-8, and what is damaged."""
     good = info(*NEEDED, END)
     missing = [info(*NEEDED[:i], *NEEDED[i + 1 :], END) for i in range(len(NEEDED))]
     assert statuses(reader, *missing) == [STATUS.NOT_SUPPORTED] * len(NEEDED)

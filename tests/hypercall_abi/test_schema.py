@@ -181,7 +181,7 @@ def test_parse_wants_the_whole_record() -> None:
 
 
 def test_no_type_for_guest_virtual_addresses() -> None:
-    """The one kind of address in the vocabulary is guest-physical."""
+    """CALL-13: the one kind of address in the vocabulary is guest-physical."""
     scalars = {name: value for name, value in vars(schema).items() if isinstance(value, Scalar)}
     assert set(scalars) == {"U8", "U16", "U32", "U64", "I64", "GPA"}
     assert [name for name, scalar in scalars.items() if scalar.gpa] == ["GPA"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercall_abi import LIMITS, SERVICES, STATUS, VERSION
-from hypercall_abi.conventions import COMPLETION, ROAD, SUBMISSION
+from hypercall_abi.conventions import COMPLETION, ROAD, SUBMISSION, answers
 from hypercall_abi.schema import Arg, Buffer, Call, Service
 from hypercall_abi.services.base import SERVICE_INFO
 from paravirt._native import ffi, lib
@@ -94,7 +94,7 @@ def test_declared_checks_come_first_and_in_order(made: tuple[Service, Call, int,
         assert after[:page] == before[:page], "a refused call touched memory"
         assert after[page + calls_word + 8 :] == before[page + calls_word + 8 :]
     else:
-        assert status in {v.number for v in STATUS}
+        assert STATUS.name_of(status) in (*answers(call), "OK"), "a status that its table does not list"
 
 
 @pytest.mark.parametrize("pair", CALLS, ids=identify)
@@ -163,6 +163,19 @@ def test_services_lists_whole_records() -> None:
     assert machine.call("base.services", RAM_GPA, 0) == (STATUS.OK, 0)
 
 
+def test_a_service_that_is_not_offered_is_nowhere() -> None:
+    """BASE-5, CALL-2: neither listed nor to be agreed on, as one that was never declared."""
+    time, undeclared = SERVICES["time"].number, max(s.number for s in SERVICES.values()) + 1
+    machine = FakeMachine(deny=1 << time)
+    _, written = machine.call("base.services", RAM_GPA, 4096)
+    listed = machine.read(RAM_GPA, written)
+    numbers = {SERVICE_INFO.parse(listed[at:]).service for at in range(0, written, SERVICE_INFO.size)}
+    assert time not in numbers
+    for features in (0, 1, U64):
+        for number in (time, undeclared, time | 1 << 16, time | 1 << 32, U64):
+            assert machine.call("base.accept", number, features) == (STATUS.NOT_FOUND, 0)
+
+
 def test_features_are_offered_accepted_confirmed() -> None:
     """BASE-2, BASE-3."""
     machine = FakeMachine()
@@ -177,9 +190,10 @@ def test_features_are_offered_accepted_confirmed() -> None:
 
 
 def test_limits_are_the_declared_ones() -> None:
+    """BASE-6, to the number."""
     machine = FakeMachine()
-    answers = [machine.call("base.limit", n) for n in range(len(LIMITS))]
-    assert answers == [(STATUS.OK, limit.number) for limit in LIMITS.values()]
+    given_by_host = [machine.call("base.limit", n) for n in range(len(LIMITS))]
+    assert given_by_host == [(STATUS.OK, limit.number) for limit in LIMITS.values()]
     assert machine.call("base.limit", len(LIMITS))[0] == STATUS.NOT_FOUND
 
 

@@ -251,6 +251,7 @@ def test_segments_fit_the_memory() -> None:
 
 @pytest.mark.parametrize(("version", "good"), [((1, 0), True), ((1, 1), False), ((2, 0), False), ((0, 0), False)])
 def test_the_version_is_offered(version: tuple[int, int], good: bool) -> None:
+    """NOTE-7."""
     image = parse(Elf(notes=[require(version=version)]))
     if good:
         check_against_host(image, {})

@@ -118,7 +118,7 @@ def service(number: int, flags: int = 0) -> bytes:
     ],
 )
 def test_malformed(note: Note, text: str) -> None:
-    """NOTE-1."""
+    """NOTE-1, NOTE-6."""
     with pytest.raises(BadNote, match=text) as caught:
         parse(note)
     assert caught.value.rule == "NOTE-1"

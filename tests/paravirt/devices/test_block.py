@@ -67,6 +67,7 @@ def test_flush(disk: BlockDriver) -> None:
 
 
 def test_get_id(disk: BlockDriver) -> None:
+    """BLK-11."""
     answer = disk.request(BLOCK_REQUEST.GET_ID, room_bytes=20)
     assert answer.data == b"disk" + bytes(16)
     assert (answer.status, answer.used_bytes) == (OK, 21)
@@ -232,7 +233,7 @@ def test_features_that_were_not_accepted(path: Path, contents: bytes, engine: An
 
 
 def test_durable_without_flush(path: Path, engine: Any) -> None:
-    """A driver without FLUSH has its writes, and its zeros, on stable storage at once."""
+    """BLK-9: a driver without FLUSH has its writes, and its zeros, on stable storage at once."""
     with block_guest(path, engine=engine, without=BLOCK_FEATURE.FLUSH) as disk:
         assert disk.write(5, b"\x11" * SECTOR).status == OK
         assert disk.ranges(WRITE_ZEROES, (6, 2, 0), (9, 1, UNMAP)).status == OK

@@ -110,7 +110,7 @@ def test_empty_accesses(calls: Calls) -> None:
 
 
 def test_setup_record_is_checked(calls: Calls) -> None:
-    """Reserved bytes are zero; vCPU and channel exist (DEV-10); refused, nothing is kept (CALL-10)."""
+    """CALL-14: reserved bytes are zero; vCPU and channel exist (DEV-10); refused, nothing is kept (CALL-10)."""
     before = bytes(ffi.buffer(ffi.addressof(calls.device.native, "state").queues))
     good = 0, 8, Areas.of(0)
     calls.accept(0, OFFERED[0])
@@ -130,7 +130,7 @@ def pending(machine: FakeMachine, vcpu: int) -> list[int]:
 
 
 def test_bindings(machine: FakeMachine, calls: Calls) -> None:
-    """A queue raises its channel, where it is bound last; none without; a reset forgets it."""
+    """A queue raises its channel, where it is bound last; none without; a reset forgets it (DEV-15, DEV-16)."""
     native = calls.device.native
     start(calls, vcpu=1, channel=200)
     lib.pv_device_interrupt(native, 0)

@@ -196,7 +196,7 @@ def go(calls: Calls) -> None:
 
 
 def test_queue_reset(calls: Calls) -> None:
-    """With RING_RESET a queue is taken back and set up again while the others run (DEV-5)."""
+    """With RING_RESET a queue is taken back and set up again while the others run (DEV-5, DEV-17)."""
     start(calls)
     go(calls)
     assert calls.call("queue_reset", 1)[0] == STATUS.OK
@@ -245,7 +245,7 @@ def test_features_agree(calls: Calls, wanted: tuple[int, int], agreed: bool) -> 
 
 
 def test_queue_reset_not_agreed(calls: Calls) -> None:
-    """Without RING_RESET there is no way back but the device's reset."""
+    """DEV-17: without RING_RESET there is no way back but the device's reset."""
     start(calls, OFFERED[0])
     assert calls.call("queue_reset", 0)[0] == STATUS.BAD_STATE
     go(calls)
