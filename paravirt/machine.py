@@ -148,6 +148,11 @@ class Machine:
 
     # ---- running it ----
 
+    @property
+    def ending(self) -> bool:
+        """Whether the guest's life is over, or about to be: its threads may still be at work."""
+        return bool(self.native.ending)
+
     def start(self) -> None:
         """Lets the guest run; returns at once.  Raises HostCallFailed; then :meth:`stop`."""
         with Held(), self._life:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -61,20 +62,34 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
 
 
+STALL_MS = 500  # a pipe that poll() finds ready takes PIPE_BUF bytes without waiting
+
+
 class ConsoleFile:
-    """Where console bytes go.  A failed write is kept for the end: it must not end a vCPU's thread."""
+    """Where console bytes go.  A failed write is kept for the end: it must not end a vCPU's thread.
+
+    A reader may stall for ever (a pager, a terminal on hold); a machine that is to end then waits for it
+    no longer than STALL_MS.  Set `ending` before the machine runs.
+    """
 
     def __init__(self, fd: int, name: str) -> None:
+        self.ending: Callable[[], bool] = lambda: False
+        """Whether the machine is to end."""
         self._fd = fd
         self._name = name
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
         self._error: OSError | None = None
 
     def write(self, data: bytes) -> None:
-        """Writes all of `data`, or nothing more after an error."""
+        """Writes all of `data`, or nothing more after an error or when nobody reads any more."""
         view = memoryview(data)
         while view and self._error is None:
             try:
-                view = view[os.write(self._fd, view) :]
+                if self._poll.poll(STALL_MS):
+                    view = view[os.write(self._fd, view[: select.PIPE_BUF]) :]
+                elif self.ending():
+                    return
             except OSError as error:
                 self._error = error
 
@@ -138,7 +153,7 @@ def _sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _boot(config: MachineConfig, answer: dict[str, Any]) -> Outcome:
+def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -> Outcome:
     """Runs the machine; what it did is in `answer` however it ended."""
     began_ns = time.monotonic_ns()
     try:
@@ -147,6 +162,7 @@ def _boot(config: MachineConfig, answer: dict[str, Any]) -> Outcome:
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with _sigterm(), Machine(config) as machine:
+        console.ending = lambda: machine.ending
         created_ns = time.monotonic_ns()
         try:
             return machine.run()
@@ -172,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
     answer: dict[str, Any] = {"outcome": None, "error": None, "statistics": None, "durations": None}
     try:
         with _console(args) as console:
-            outcome = _boot(_configuration(args, console), answer)
+            outcome = _boot(_configuration(args, console), console, answer)
             answer["outcome"] = {"kind": outcome.kind, "reason": outcome.reason, "status": outcome.status}
             console.check()
             _judge(outcome)

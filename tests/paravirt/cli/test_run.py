@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -204,6 +205,18 @@ def test_nobody_reads_the_console(tmp_path: Path) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait(20) == 141
+
+
+def test_a_reader_that_stalls_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The time-out is kept although a vCPU waits in console.write for a pipe that is full."""
+    write = say("x" * 4096)
+    loop = write + b"\xe9" + struct.pack("<i", -len(write) - 5)
+    image = write_guest(tmp_path / "flood.elf", loop, b"x" * 4096)
+    with process("run", str(image), "--timeout", "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            assert running.wait(15) == errors.GuestTimeout.exit_status
+        finally:
+            running.kill()
 
 
 def test_a_full_standard_output(hello: Path) -> None:
