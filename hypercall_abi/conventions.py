@@ -162,4 +162,5 @@ RULES = (
         "call: a write is lost, a read gives all ones.",
     ),
     Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED."),
+    Rule("ERR-2", "No status of zero or above is added within a major version."),
 )

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "d0cea68505a9c24313b55fa4b36adc2c0237f3636325d84f18c0420a5ef88e7e"
+#define PV_ABI_DIGEST "0c85a0ad407c6305b03eff631bba2c21d59910084a7013688afcd6ff2d531b4b"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -324,7 +324,7 @@
 #define PV_LIMIT_ID_BOOT_INFO_BYTES 5
 #define PV_LIMIT_CONSOLE_BYTES 0x1000 /* bytes. One console write or read. */
 #define PV_LIMIT_ID_CONSOLE_BYTES 6
-#define PV_LIMIT_CHANNELS 256 /* channels. Event channels of a vCPU. */
+#define PV_LIMIT_CHANNELS 256 /* channels. Event channels of a vCPU; its page has room for no more. */
 #define PV_LIMIT_ID_CHANNELS 7
 #define PV_LIMIT_MEMORY_RANGES 256 /* ranges. Ranges of one memory call. */
 #define PV_LIMIT_ID_MEMORY_RANGES 8

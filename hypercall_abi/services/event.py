@@ -2,7 +2,7 @@
 
 from ..schema import U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
 
-CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU.")
+CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU; its page has room for no more.")
 
 CHANNEL = Constants(
     "channel",

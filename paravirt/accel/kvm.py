@@ -62,6 +62,7 @@ class Kvm:
         entry.gdt_gpa, entry.gdt_bytes = layout.gdt_gpa, layout.gdt_bytes
         entry.idt_gpa = layout.idt_gpa
         entry.tss_gpa, entry.tss_bytes = layout.tss_gpa, layout.tss_bytes
+        entry.xcr0 = layout.xcr0
         self.native.boot_info_gpa = layout.boot_info_gpa
 
     def add_vcpu(self, vcpu: Any) -> None:

@@ -41,7 +41,10 @@ FIRST_MMIO_LINE = 5
 BOOT_INFO_MOST = 65536
 SEED_BYTES = 32
 
+X87, SSE, AVX, AVX512 = 1 << 0, 1 << 1, 1 << 2, 7 << 5  # bits of XCR0
+
 BOOT_FLAG = Constants("BOOT_FLAG")
+CPU_LEVEL = Constants("CPU_LEVEL")
 MEMORY_KIND = Constants("MEMORY_KIND")
 PRIVILEGE = Constants("PRIVILEGE")
 TRAP_KIND = Constants("TRAP_KIND")
@@ -63,6 +66,7 @@ class Layout(NamedTuple):
     tss_gpa: int = 0
     page_table_gpa: int = 0
     host_end_gpa: int = 0
+    xcr0: int = 0
     boot_info: bytes = b""
 
 
@@ -84,7 +88,7 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
     line = config.command_line + mmio_command_line(windows)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)
-    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)))
+    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image))
     layout = _place(config, image, layout, line, tables.page_count)
     check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]))
     _map_host(tables, layout)
@@ -106,6 +110,14 @@ def _mode(config: MachineConfig, image: Image) -> int:
         return int(lib.PV_MODE_PVH)
     user = entry_privilege(image, config.privilege) == "user"
     return int(lib.PV_MODE_USER if user else lib.PV_MODE_SUPERVISOR)
+
+
+def _xcr0(image: Image) -> int:
+    """State components of the CPU level that the image asks for (BOOT-10); what boots by itself brings its own."""
+    level = image.notes.cpu_level
+    if image.is_pvh or level < CPU_LEVEL.V3:
+        return 0
+    return X87 | SSE | AVX | (AVX512 if level >= CPU_LEVEL.V4 else 0)
 
 
 def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table_pages: int) -> Layout:

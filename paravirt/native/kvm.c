@@ -210,6 +210,14 @@ static int enable_apic(struct pv_kvm *kvm, int fd)
 	return ioctl(fd, KVM_SET_LAPIC, &apic) < 0 ? pv_kvm_failed(kvm, "KVM_SET_LAPIC") : 0;
 }
 
+/* The state components of the CPU level asked for (BOOT-10); a guest without privilege cannot do it. */
+static int enable_vectors(struct pv_kvm *kvm, int fd)
+{
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = kvm->entry.xcr0 } } };
+
+	return kvm->entry.xcr0 && ioctl(fd, KVM_SET_XCRS, &xcrs) < 0 ? pv_kvm_failed(kvm, "KVM_SET_XCRS") : 0;
+}
+
 static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
 {
 	int size = ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -231,6 +239,8 @@ static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
 		return pv_kvm_failed(kvm, "KVM_SET_MP_STATE");
 	align_counter(own->fd);
 	result = pv_kvm_set_cpuid(kvm, own->fd, index);
+	if (!result)
+		result = enable_vectors(kvm, own->fd); /* after the CPUID that says what there is */
 	return result ? result : enable_apic(kvm, own->fd);
 }
 

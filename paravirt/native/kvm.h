@@ -42,6 +42,7 @@ struct pv_entry {
 	uint64_t tss_gpa;
 	uint32_t gdt_bytes;
 	uint32_t tss_bytes;
+	uint64_t xcr0; /* state components in use (BOOT-10); 0: no XSAVE */
 };
 
 struct pv_kvm_vcpu;

@@ -21,6 +21,7 @@
 #define CR0_PROTECTED 0x00000033 /* PE MP ET NE */
 #define CR0_LONG 0x80010033 /* and WP PG */
 #define CR4_LONG 0x00000620 /* PAE OSFXSR OSXMMEXCPT */
+#define CR4_OSXSAVE 0x00040000
 #define EFER_LONG 0xd00 /* LME LMA NXE */
 
 static void ignore(int number)
@@ -105,7 +106,7 @@ static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry)
 	sregs->ss = segment(user ? 0x1b : 0x10, 0x3, dpl, true);
 	sregs->cr3 = entry->page_table_gpa;
 	sregs->cr0 = CR0_LONG;
-	sregs->cr4 = CR4_LONG;
+	sregs->cr4 = CR4_LONG | (entry->xcr0 ? CR4_OSXSAVE : 0);
 	sregs->efer = EFER_LONG;
 	sregs->gdt = (struct kvm_dtable){ .base = entry->gdt_gpa, .limit = (uint16_t)(entry->gdt_bytes - 1) };
 	sregs->idt = (struct kvm_dtable){ .base = entry->idt_gpa, .limit = 4095 };

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from paravirt import Machine, MachineConfig
+from paravirt.boot.cpu import host_cpu_level
+from tests.support.elf import Note, cpu, privilege, require
 from tests.support.guests import DATA_GPA, SHUTDOWN, TRAP_PORT, call, say, shutdown, write_guest
 
 pytestmark = [pytest.mark.kvm]
@@ -33,11 +35,11 @@ STORE_FLAGS = STACK + b"\x9c\x58" + store(0, DATA_GPA + 128)  # pushfq; pop rax
 STORE_FPU = b"\xd9\x3c" + at(DATA_GPA + 136) + b"\x0f\xae\x1c" + at(DATA_GPA + 140)  # fnstcw; stmxcsr
 
 
-def run(path: Path, code: bytes) -> tuple[bytes, int]:
+def run(path: Path, code: bytes, notes: list[Note] | None = None) -> tuple[bytes, int]:
     """What the guest left at DATA_GPA, and how many calls it made."""
     heard = bytearray()
     text = say("x" * RESULT_BYTES)
-    image = write_guest(path / "guest", code + text + shutdown(), bytes(4096))
+    image = write_guest(path / "guest", code + text + shutdown(), bytes(4096), notes)
     with Machine(MachineConfig(image, console=heard.extend, timeout_s=20)) as machine:
         outcome = machine.run()
     assert (outcome.reason, outcome.status) == ("POWEROFF", 0)
@@ -54,6 +56,18 @@ def test_registers_at_entry(tmp_path: Path) -> None:
     assert flags & 1 << 9, "interrupts are on"
     assert not flags & 1 << 10, "the direction flag is clear"
     assert (control_word, mxcsr) == (0x37F, 0x1F80)
+
+
+@pytest.mark.parametrize(("level", "mask"), [(3, 0b111), (4, 0b1110_0111)])
+def test_vectors_of_the_level_asked_for(tmp_path: Path, level: int, mask: int) -> None:
+    """BOOT-10: a guest without privilege can use what its CPU note asks for."""
+    if host_cpu_level() < level:
+        pytest.skip(f"this CPU is not x86-64-v{level}")
+    add = {3: b"\xc5\xf5\xef\xc9", 4: b"\x62\xf1\xf5\x48\xef\xc9"}[level]  # vpxor ymm1, vpxorq zmm1
+    xgetbv = b"\x31\xc9\x0f\x01\xd0" + store(0, DATA_GPA)  # of XCR0
+    notes = [require(), privilege(1), cpu(level)]
+    heard, _ = run(tmp_path, add + xgetbv, notes)
+    assert struct.unpack_from("<I", heard)[0] & mask == mask
 
 
 def test_only_the_traps_own_instruction_is_a_call(tmp_path: Path) -> None:
