@@ -87,9 +87,9 @@ class Budgets:
     """What a guest may cost its host; a guest that is over a budget harms only itself."""
 
     console_bytes: int = 16 * MIB
-    """Console output of the machine's life; beyond it console.write answers QUOTA."""
+    """Console output of the machine, resets included; beyond it console.write answers QUOTA."""
     trace_marks: int = 100_000
-    """Trace marks of the machine's life; beyond it the service trace answers QUOTA."""
+    """Trace marks of the machine, resets included; beyond it the service trace answers QUOTA."""
     doorbells_per_second: int = 200_000
     """Doorbells made as calls or exits, of the whole machine; 0: no bound."""
     poll_ns: int = 50_000

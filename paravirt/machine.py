@@ -200,11 +200,17 @@ class Machine:
                 self._end()
             if outcome.kind != "reset":
                 return outcome._replace(statistics=self.statistics())
-            with Held(), self._life:
-                self._resources.close()
-                self._outcome = None
-                self._build()
+            self._rebuild()
         raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
+
+    def _rebuild(self) -> None:
+        """The next life, after a reset.  Budgets are the machine's: what was used up stays so."""
+        with Held(), self._life:
+            used = self.native.state.console_bytes, self.native.state.trace_marks
+            self._resources.close()
+            self._outcome = None
+            self._build()
+            self.native.state.console_bytes, self.native.state.trace_marks = used
 
     def wait(self, timeout_s: float = float("inf")) -> Outcome:
         """Waits for the end of this life of the guest.  Raises as :meth:`run` does; after it, :meth:`stop`."""
@@ -226,7 +232,10 @@ class Machine:
         return self._outcome
 
     def stop(self) -> None:
-        """Stops the guest for good and waits for its threads.  Any thread but the machine's own."""
+        """Stops the guest for good and waits for its threads.  Any thread but the machine's own.
+
+        Those, in which ``MachineConfig.console`` is called, end it by ``finish("stopped")``, which does not wait.
+        """
         self._stopped = True
         self._end()
 

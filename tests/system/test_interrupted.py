@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from paravirt import Disk, Machine, MachineConfig
-from paravirt.errors import GuestTimeout, HostCallFailed
+from paravirt import Budgets, Disk, Machine, MachineConfig
+from paravirt.errors import GuestReset, GuestTimeout, HostCallFailed
 from paravirt.interrupts import Held
 from tests.support.elf import BLOCK, manifest, require
-from tests.support.guests import RESET, call, write_guest
+from tests.support.guests import RESET, call, say, write_guest
 
 pytestmark = [pytest.mark.kvm]
 
@@ -118,3 +118,12 @@ def test_wait_for_a_machine_without_a_time_out(tmp_path: Path) -> None:
         machine.start()
         with pytest.raises(GuestTimeout, match=r"within 0\.1 s"):
             machine.wait(0.1)
+
+
+def test_a_reset_does_not_renew_a_budget(tmp_path: Path) -> None:
+    said = bytearray()
+    image = write_guest(tmp_path / "again", say("x" * 1000) + call(RESET), b"x" * 1000)
+    config = MachineConfig(image, console=said.extend, budgets=Budgets(console_bytes=4500), timeout_s=60)
+    with Machine(config) as machine, pytest.raises(GuestReset):
+        machine.run()
+    assert len(said) == 4000
