@@ -60,21 +60,32 @@ void pv_trap_init(struct pv_gate *idt, uint32_t idt_bytes, uint16_t selector)
 		idt[PV_UPCALL_VECTOR] = gate_to(pv_upcall_entry, selector);
 }
 
-/* An ordinary interrupt ends with a store to the local APIC, which is mapped one to one (BOOT-2). */
+/* EVT-9; the local APIC is on and mapped (BOOT-11). */
 static void end_of_interrupt(void)
 {
 	*(volatile uint32_t *)(uintptr_t)APIC_EOI = 0;
 }
 
-/* Where nobody takes a crash report: the console has to do. */
-_Noreturn static void crash(struct pv_crash_report *report)
+/* The one report. Claimed before it is filled in: vCPUs may crash together, and one that writes it, too. */
+static struct pv_crash_report *claim_report(uint32_t vcpu)
 {
-	static uint32_t crashed;
+	static struct pv_crash_report report;
+	static uint32_t owner;
+	uint32_t nobody = 0;
 
-	/* A crash while crashing, or of another vCPU meanwhile, has nothing to add. */
-	if (__atomic_exchange_n(&crashed, 1, __ATOMIC_SEQ_CST))
-		for (;;)
+	if (!__atomic_compare_exchange_n(&owner, &nobody, vcpu + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		if (nobody == vcpu + 1)
+			pv_exit(127);
+		for (;;) /* the machine is about to end */
 			pv_relax();
+	}
+	report.vcpu = vcpu;
+	return &report;
+}
+
+/* Where nobody takes a crash report: the console has to do. */
+_Noreturn static void crash(const struct pv_crash_report *report)
+{
 	if (pv_guest.paravirt)
 		pv_system_crash(report);
 	pv_print("crash: vCPU %u: %s, error code %lx, rip %lx, rsp %lx\n", report->vcpu, report->text,
@@ -96,7 +107,6 @@ static void report_frame(struct pv_crash_report *report, const struct pv_frame *
 
 void pv_trap(struct pv_frame *frame)
 {
-	static struct pv_crash_report report;
 	struct pv_cpu *cpu = pv_this_cpu();
 
 	if (frame->vector == PV_UPCALL_VECTOR)
@@ -105,31 +115,30 @@ void pv_trap(struct pv_frame *frame)
 		pv_event_upcall(cpu->page);
 		return;
 	}
-	report.vcpu = cpu->index;
-	report.vector = (uint32_t)frame->vector;
-	report.error_code = frame->error_code;
-	report_frame(&report, frame);
+	struct pv_crash_report *report = claim_report(cpu->index);
+	report->vector = (uint32_t)frame->vector;
+	report->error_code = frame->error_code;
+	report_frame(report, frame);
 	if (frame->vector == PAGE_FAULT && pv_guest.paravirt) {
 		struct pv_answer answer = pv_vcpu_fault_address();
 
-		report.fault_address = answer.status < 0 ? 0 : answer.value;
+		report->fault_address = answer.status < 0 ? 0 : answer.value;
 	}
 	const char *name = names[frame->vector % EXCEPTIONS];
-	pv_format(report.text, sizeof(report.text), "%s", name ? name : "exception");
-	crash(&report);
+	pv_format(report->text, sizeof(report->text), "%s", name ? name : "exception");
+	crash(report);
 }
 
 void pv_panic(const char *format, ...)
 {
-	static struct pv_crash_report report;
+	struct pv_crash_report *report = claim_report(pv_this_cpu()->index);
 	va_list args;
 
-	report.vcpu = pv_this_cpu()->index;
-	report.vector = NO_VECTOR;
-	report.rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
-	report.registers[7] = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+	report->vector = NO_VECTOR;
+	report->rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
+	report->registers[7] = (uint64_t)(uintptr_t)__builtin_frame_address(0);
 	va_start(args, format);
-	pv_vformat(report.text, sizeof(report.text), format, args);
+	pv_vformat(report->text, sizeof(report->text), format, args);
 	va_end(args);
-	crash(&report);
+	crash(report);
 }
