@@ -135,7 +135,7 @@ RULES = (
     Rule(
         "BOOT-10",
         "The units x87 and SSE can be used and are as after a reset of the CPU (FCW 0x37f, MXCSR 0x1f80). "
-        "Without a CPU note of V3 or above XSAVE is off; with V3 XCR0 enables AVX, with V4 AVX-512 too.",
+        "Without a CPU note of V3 or above XSAVE is off; with V3 XCR0 enables AVX, with V4 AVX512 too.",
     ),
     Rule(
         "BOOT-11",

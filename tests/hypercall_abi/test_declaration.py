@@ -74,6 +74,7 @@ def test_services_are_below_the_vendors() -> None:
 
 
 def test_function_numbers_have_no_gaps() -> None:
+    """BASE-7 holds as long as there are no gaps; the schema refuses a number above it."""
     for service in SERVICES.values():
         assert [c.number for c in service.calls] == list(range(len(service.calls)))
 

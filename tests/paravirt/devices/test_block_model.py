@@ -133,6 +133,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ["uring", "threads"])
 @given(stream=batches, read_only=st.sampled_from([False, False, False, True]), indirect=st.booleans())
 def test_stream(engine: str, file: Path, stream: list[list[Step]], read_only: bool, indirect: bool) -> None:
+    """BLK-1 to BLK-7 and BLK-10: whatever the pieces, the answers are the model's."""
     model = Model(read_only)
     file.write_bytes(model.data)
     with block_guest(file, engine=engine, read_only=read_only, indirect=indirect) as disk:
