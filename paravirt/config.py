@@ -90,6 +90,8 @@ class Budgets:
     """Console output of the machine, resets included; beyond it console.write answers QUOTA."""
     trace_marks: int = 100_000
     """Trace marks of the machine, resets included; beyond it the service trace answers QUOTA."""
+    trace_events: int = 2_000_000
+    """Events that are written to a trace (some 300 bytes each); those beyond are counted as lost."""
     doorbells_per_second: int = 200_000
     """Doorbells made as calls or exits, of the whole machine; 0: no bound."""
     poll_ns: int = 50_000

@@ -92,10 +92,16 @@ def compare(what: str, got: Listing, wanted: Listing) -> None:
         raise DemoFailed(f"{what} has {sorted(extra)[0]}, which was not packed")
 
 
-def run_demo(config: MachineConfig, trees: Iterable[Path], work: Path, said: Callable[[str], None]) -> Verified:
+def run_demo(
+    config: MachineConfig,
+    trees: Iterable[Path],
+    work: Path,
+    said: Callable[[str], None],
+    made: Callable[[Machine], object] = lambda _: None,
+) -> Verified:
     """Runs the demo with `config` (its disks and console are set here), files in `work`.
 
-    `said` is told of each step.  Raises DemoFailed and whatever Machine raises.
+    `said` is told of each step, `made` is given the machine.  Raises DemoFailed and whatever Machine raises.
     """
     files = collect(trees)
     tar, report = work / "input.tar", work / "report.img"
@@ -113,6 +119,7 @@ def run_demo(config: MachineConfig, trees: Iterable[Path], work: Path, said: Cal
 
     disks = (Disk("input", tar, read_only=True), Disk("report", report))
     with Machine(replace(config, disks=disks, console=tee)) as machine:
+        made(machine)
         said(f"the guest starts: {config.vcpus} vCPUs, {machine.config.memory_bytes >> 20} MiB")
         outcome = machine.run()
     if outcome.status or outcome.reason != "POWEROFF":

@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._native import ffi, lib
 from .abi import SERVICES, STATUS
@@ -32,6 +32,9 @@ from .services.console import Console
 from .services.system import CrashReport
 from .vcpu import Vcpu, exit_error
 from .virtio import VirtioDevices
+
+if TYPE_CHECKING:
+    from .trace import Tracer
 
 OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  # features, by service
 RESETS_MOST = 100
@@ -61,6 +64,7 @@ class Machine:
         self._error: BaseException | None = None
         self._started_ns = 0
         self._resources = ExitStack()
+        self.tracer: Tracer | None = None
         self._threads: list[threading.Thread] = []
         self.vcpus: list[Vcpu] = []
 
@@ -72,10 +76,11 @@ class Machine:
     def __enter__(self) -> Self:
         try:
             with Held():
+                self._trace()
                 self._build()
         except BaseException as error:
             with Held():
-                self._resources.close()
+                self._give_back()
             if isinstance(error, OSError):
                 raise HostCallFailed(f"cannot make the machine: {error.strerror}; see ulimit -a") from error
             raise
@@ -84,9 +89,23 @@ class Machine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with Held(), self._life:
             self.stop()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        try:
             self._resources.close()
+        finally:
+            if self.tracer:
+                self.tracer.close()
 
     # ---- making it ----
+
+    def _trace(self) -> None:
+        """One trace for all lives."""
+        if self.config.trace:
+            from .trace import Tracer  # only for those who look
+
+            self.tracer = Tracer(self.config.trace, self.config.budgets.trace_events)
 
     def _build(self) -> None:
         """Everything of one life of the machine; what it takes is given back by ``_resources``."""
@@ -106,12 +125,7 @@ class Machine:
         self._offer()
         self.kvm.set_entry(self.layout)
         self._add_vcpus(self.layout)
-        self.tracer = None
-        if config.trace:
-            from .trace import Tracer  # only for those who look
-
-            self.tracer = Tracer(config.trace)
-            give_back(self.tracer.close)
+        if self.tracer:
             for vcpu in self.vcpus:
                 vcpu.native.trace = self.tracer.track(f"vCPU {vcpu.index}")
         self.devices = VirtioDevices(self, windows > 0)
@@ -162,6 +176,8 @@ class Machine:
                 self._begin()
 
     def _begin(self) -> None:
+        if self._threads:
+            raise RuntimeError("the machine was started already")
         argument = self.layout.start_info_gpa if self.image.is_pvh else self.layout.boot_info_gpa
         self.vcpus[0].set_start(self.image.entry_gpa, argument)
         self.native.running = 1

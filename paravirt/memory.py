@@ -64,14 +64,17 @@ class GuestMemory:
         ffi.memmove(self.hva(gpa, len(data)), data, len(data))
 
     def discard(self, gpa: int, size_bytes: int) -> None:
-        """Gives whole pages back; they read as zeros afterwards (MEM-3).  Raises ValueError, OSError."""
-        at = int(ffi.cast("uintptr_t", self.hva(gpa, size_bytes))) - int(ffi.cast("uintptr_t", self._view))
-        self._map.madvise(mmap.MADV_REMOVE, at, size_bytes)
+        """Gives whole pages back; they read as zeros afterwards (MEM-3).  Raises OSError."""
+        self._check(lib.pv_memory_discard(self.native, gpa, size_bytes))
 
     def populate(self, gpa: int, size_bytes: int) -> None:
-        """Has the kernel back whole pages now.  Raises ValueError, OSError."""
-        at = int(ffi.cast("uintptr_t", self.hva(gpa, size_bytes))) - int(ffi.cast("uintptr_t", self._view))
-        self._map.madvise(getattr(mmap, "MADV_POPULATE_WRITE", 23), at, size_bytes)
+        """Has the kernel back whole pages now.  Raises OSError."""
+        self._check(lib.pv_memory_populate(self.native, gpa, size_bytes))
+
+    @staticmethod
+    def _check(result: int) -> None:
+        if result:
+            raise OSError(-result, os.strerror(-result))
 
     def close(self) -> None:
         """Unmaps it.  Nothing may use it any more."""

@@ -23,16 +23,22 @@ EXIT_REASONS = {2: "io", 5: "hlt", 6: "mmio", 8: "shutdown", 10: "interrupted", 
 
 
 class Tracer:
-    """Writes the trace to `path`, which is made at once.  Raises OutputError if it cannot be."""
+    """Writes the trace to `path`, which is made at once.  Raises OutputError if it cannot be.
 
-    def __init__(self, path: Path) -> None:
+    After `events_most` events the others are counted as lost: the guest decides how many there are.
+    """
+
+    def __init__(self, path: Path, events_most: int) -> None:
         try:
             self._file = path.open("w")
         except OSError as error:
             raise _refused(path, error) from error
         self._path = path
         self._error: OSError | None = None  # kept for the end: the machine goes on without a trace
-        self._tracks: list[tuple[Any, Any]] = []
+        self._left = events_most
+        self._dropped = 0
+        self._tracks: dict[str, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()  # of the file and the tracks
         self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
         self._statuses = STATUS.names()
         self._requests = Constants("BLOCK_REQUEST").names()
@@ -43,19 +49,24 @@ class Tracer:
         self._thread.start()
 
     def track(self, name: str) -> Any:
-        """A new track, as the C core's ``struct pv_trace *``."""
+        """The track `name`, made when first asked for, as the C core's ``struct pv_trace *``."""
+        with self._lock:
+            if name not in self._tracks:
+                self._tracks[name] = self._new_track(name)
+            return self._tracks[name][0]
+
+    def _new_track(self, name: str) -> tuple[Any, Any]:
         events = ffi.new("struct pv_trace_event[]", RING_EVENTS)
         native = ffi.new("struct pv_trace *", {"events": events, "size": RING_EVENTS})
         number = len(self._tracks)
-        self._tracks.append((native, events))
         self._write({"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": number, "args": {"name": name}})
-        return native
+        return native, events
 
     def close(self) -> None:
         """Writes what is left.  The machine's threads have ended.  Raises OutputError if not all could be written."""
         self._closing.set()
         self._thread.join()
-        lost = sum(native.lost for native, _ in self._tracks)
+        lost = self._dropped + sum(native.lost for native, _ in self._tracks.values())
         self._put(f'\n],"displayTimeUnit":"ns","otherData":{{"lost":{lost}}}}}\n')
         try:
             self._file.close()
@@ -77,11 +88,17 @@ class Tracer:
         self._drain()
 
     def _drain(self) -> None:
-        for number in range(len(self._tracks)):
-            native = self._tracks[number][0]
-            while count := lib.pv_trace_take(native, self._took, TAKE_EVENTS):
-                for i in range(count):
-                    self._write(self._event(number, self._took[i]))
+        with self._lock:
+            for number, (native, _) in enumerate(self._tracks.values()):
+                while count := lib.pv_trace_take(native, self._took, TAKE_EVENTS):
+                    self._keep(number, count)
+
+    def _keep(self, track: int, count: int) -> None:
+        kept = min(count, self._left)
+        self._left -= kept
+        self._dropped += count - kept
+        for i in range(kept):
+            self._write(self._event(track, self._took[i]))
 
     def _write(self, event: dict[str, Any]) -> None:
         self._put(("" if self._first else ",\n") + json.dumps(event))

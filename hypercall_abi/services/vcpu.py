@@ -68,7 +68,11 @@ RULES = (
     ),
     Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
     Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
-    Rule("VCPU-5", "A vCPU that is started again keeps its shared page, its upcall vector and its deadline."),
+    Rule(
+        "VCPU-5",
+        "A vCPU that is started again keeps its shared page, its upcall vector and its deadline; an interrupt that "
+        "it had not ended stays in service, so it is ended before vcpu.stop.",
+    ),
     Rule(
         "VCPU-6",
         "A vCPU is started in the mode of the vCPU that starts it: its privilege, control registers, segments and "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
 from .common import add_command, print_json
+from .console import ConsoleFile
 
 SOURCE = Path(__file__).resolve().parents[2]
 DEFAULT_TREES = ("docs", "hypercall_abi")
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from ..outcome import plain
 
     stream = sys.stderr if args.json else sys.stdout
-    fd = stream.fileno()
+    console = ConsoleFile(stream.fileno(), "standard error" if args.json else "standard output")
 
     def said(text: str) -> None:
         if not args.quiet:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         image=find_image(args.guest),
         memory_bytes=parse_size(args.memory),
         vcpus=args.vcpus,
-        console=None if args.quiet else lambda data: os.write(fd, data),
+        console=None if args.quiet else console.write,
         privilege=args.privilege,
         transport=args.transport,
         poison=args.poison,
@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     for turn in range(args.repeat):
         with tempfile.TemporaryDirectory(prefix="paravirt-demo-") as work:
-            done = run_demo(config, trees, Path(work), said)
+            done = run_demo(config, trees, Path(work), said, console.watch)
+            console.check()
         if args.repeat > 1:
             _progress(turn + 1, args.repeat, stream.isatty())
     seconds = time.monotonic() - began

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +18,7 @@ from ..config import MachineConfig, parse_disk, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError
 from . import Terminated
 from .common import add_command, print_json
+from .console import ConsoleFile
 
 if TYPE_CHECKING:
     from ..outcome import Outcome
@@ -60,45 +60,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
     add("--kvm-device", type=Path, default=Path("/dev/kvm"), metavar="PATH", help="the KVM device (/dev/kvm)")
     add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
-
-
-STALL_MS = 500  # a pipe that poll() finds ready takes PIPE_BUF bytes without waiting
-
-
-class ConsoleFile:
-    """Where console bytes go.  A failed write is kept for the end: it must not end a vCPU's thread.
-
-    A reader may stall for ever (a pager, a terminal on hold); a machine that is to end then waits for it
-    no longer than STALL_MS.  Set `ending` before the machine runs.
-    """
-
-    def __init__(self, fd: int, name: str) -> None:
-        self.ending: Callable[[], bool] = lambda: False
-        """Whether the machine is to end."""
-        self._fd = fd
-        self._name = name
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._error: OSError | None = None
-
-    def write(self, data: bytes) -> None:
-        """Writes all of `data`, or nothing more after an error or when nobody reads any more."""
-        view = memoryview(data)
-        while view and self._error is None:
-            try:
-                if self._poll.poll(STALL_MS):
-                    view = view[os.write(self._fd, view[: select.PIPE_BUF]) :]
-                elif self.ending():
-                    return
-            except OSError as error:
-                self._error = error
-
-    def check(self) -> None:
-        """Raises what went wrong: BrokenPipeError if nobody reads any more, else OutputError."""
-        if isinstance(self._error, BrokenPipeError):
-            raise self._error
-        if self._error is not None:
-            raise OutputError(f"cannot write the console to {self._name}: {self._error.strerror}; make room for it")
 
 
 @contextmanager
@@ -162,7 +123,7 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with _sigterm(), Machine(config) as machine:
-        console.ending = lambda: machine.ending
+        console.watch(machine)
         created_ns = time.monotonic_ns()
         try:
             return machine.run()

@@ -141,7 +141,7 @@ PV_HANDLER(base_batch)
 		batch_entry(vcpu, from + *value * sizeof(struct pv_submission),
 			    to + *value * sizeof(struct pv_completion));
 		++*value;
-		if (*value < count && (pv_clock_ns() >= end_ns || vcpu->stop))
+		if (*value < count && (pv_clock_ns() >= end_ns || __atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED)))
 			return PV_STATUS_CONTINUE;
 	}
 	return PV_STATUS_OK;

@@ -109,7 +109,8 @@ static const struct declaration *find(const struct pv_machine *machine, uint32_t
 	const struct declaration *d = &declarations[service][function];
 	if (!d->name || !(machine->services >> service & 1) || (machine->denied[service] >> function & 1))
 		return NULL;
-	if (d->feature >= 0 && !(machine->state.accepted[service] >> d->feature & 1))
+	uint64_t accepted = __atomic_load_n(&machine->state.accepted[service], __ATOMIC_RELAXED);
+	if (d->feature >= 0 && !(accepted >> d->feature & 1))
 		return NULL;
 	return d;
 }

@@ -44,6 +44,9 @@ int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, v
 /* Host address of a range that lies wholly inside one region, else NULL. Length 0: any address inside or at an end. */
 void *pv_memory_at(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 bool pv_memory_read(const struct pv_memory *memory, uint64_t gpa, void *to, uint64_t size_bytes);
+/* Has the host back whole pages now, or take them back (they read as zeros). 0 or -errno. */
+int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
+int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 bool pv_memory_write(const struct pv_memory *memory, uint64_t gpa, const void *from, uint64_t size_bytes);
 
 /* ---- ring.c: the device side of a split virtqueue ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * What kvm.c, kvm_cpuid.c and run.c share.
+ * What kvm.c, kvm_cpuid.c, kvm_entry.c and run.c share.
  */
 #ifndef PARAVIRT_KVM_VCPU_H
 #define PARAVIRT_KVM_VCPU_H
@@ -28,6 +28,8 @@ struct pv_kvm_vcpu {
 void pv_kvm_ops(struct pv_machine *machine);
 /* Remembers the step; -errno. */
 int pv_kvm_failed(struct pv_kvm *kvm, const char *step);
+/* Sets the registers of a vCPU that is to begin; 0 or -errno. In its own thread. */
+int pv_kvm_enter(struct pv_vcpu *vcpu);
 int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index);
 int64_t pv_kvm_upcall_vector(struct pv_vcpu *vcpu, uint32_t vector);
 

@@ -5,7 +5,9 @@
  * Regions are added before vCPUs run and never change afterwards, so looking one up takes no lock.
  * What the guest writes while it is copied may come out torn; it is the copy that callers check.
  */
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "host.h"
 
@@ -58,4 +60,27 @@ bool pv_memory_write(const struct pv_memory *memory, uint64_t gpa, const void *f
 		return false;
 	memcpy(to, from, size_bytes);
 	return true;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older C libraries do not name it */
+#endif
+
+static int advise(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, int advice)
+{
+	void *hva = pv_memory_at(memory, gpa, size_bytes);
+
+	if (!hva)
+		return -EFAULT;
+	return madvise(hva, size_bytes, advice) < 0 ? -errno : 0;
+}
+
+int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
+{
+	return advise(memory, gpa, size_bytes, MADV_POPULATE_WRITE);
+}
+
+int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
+{
+	return advise(memory, gpa, size_bytes, MADV_REMOVE);
 }

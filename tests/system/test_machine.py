@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paravirt import Disk, Machine, MachineConfig
+from paravirt import Budgets, Disk, Machine, MachineConfig
 from paravirt.errors import (
     GuestCrashed,
     GuestReset,
@@ -77,6 +78,7 @@ def test_timeout(tmp_path: Path) -> None:
 
 
 def test_reset_starts_again_from_the_image(tmp_path: Path) -> None:
+    """SYS-3."""
     said: list[bytes] = []
     image = write_guest(tmp_path / "again", say("again\n") + call(RESET), b"again\n")
     with Machine(MachineConfig(image, console=said.append, timeout_s=60)) as machine, pytest.raises(GuestReset):
@@ -92,6 +94,7 @@ def test_watchdog(tmp_path: Path) -> None:
 
 
 def test_a_watchdog_that_is_fed_does_not_bite(tmp_path: Path) -> None:
+    """SYS-4."""
     image = write_guest(tmp_path / "fed", call(WATCHDOG, 10_000_000_000) + call(WATCHDOG, 0) + shutdown())
     with Machine(MachineConfig(image, timeout_s=10)) as machine:
         assert machine.run().kind == "shutdown"
@@ -187,3 +190,31 @@ def test_open_files_are_used_up(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert 0 < made < 20
+
+
+def test_one_trace_holds_all_lives_of_a_machine(tmp_path: Path) -> None:
+    image = write_guest(tmp_path / "again", call(RESET))
+    trace = tmp_path / "trace.json"
+    config = MachineConfig(image, timeout_s=60, trace=trace)
+    with Machine(config) as machine, pytest.raises(GuestReset):
+        machine.run()
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert [e["args"]["name"] for e in events if e["ph"] == "M"] == ["vCPU 0"]
+    assert sum(e["name"] == "system.reset" for e in events if e["ph"] == "X") > 2
+
+
+def test_a_trace_ends_at_its_budget(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    config = MachineConfig(GUESTS / "calls.elf", timeout_s=60, trace=trace, budgets=Budgets(trace_events=10))
+    with Machine(config) as machine:
+        machine.run()
+    written = json.loads(trace.read_text())
+    assert sum(e["ph"] != "M" for e in written["traceEvents"]) == 10
+    assert written["otherData"]["lost"] > 0
+
+
+def test_a_machine_is_started_once() -> None:
+    with Machine(MachineConfig(GUESTS / "spin.elf")) as machine:
+        machine.start()
+        with pytest.raises(RuntimeError, match="already"):
+            machine.start()

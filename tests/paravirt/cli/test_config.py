@@ -122,7 +122,7 @@ def test_wrong_values(wrong: dict[str, Any]) -> None:
 def test_wrong_budgets(wrong: dict[str, int]) -> None:
     with pytest.raises(errors.ConfigError, match=next(iter(wrong))):
         Budgets(**wrong)
-    assert Budgets(0, 0, 0, 0).poll_ns == 0
+    assert Budgets(poll_ns=0).poll_ns == 0
 
 
 def test_the_host_has_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     args = build_parser(["run"]).parse_args(argv)
     (tmp_path / "a.elf").touch()
     with contextlib.chdir(tmp_path):
-        from paravirt.cli.run import ConsoleFile
+        from paravirt.cli.console import ConsoleFile
 
         config = _configuration(args, ConsoleFile(1, "here"))
     assert config.image == Path("a.elf")

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The state in which a vCPU begins, over KVM: as the machine's entry says, or in its starter's mode.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "kvm_vcpu.h"
+
+#define USER_FLAGS 0x3202 /* IOPL 3, IF, and the bit that is always set */
+#define CR0_PROTECTED 0x00000033 /* PE MP ET NE */
+#define CR0_LONG 0x80010033 /* and WP PG */
+#define CR4_LONG 0x00000620 /* PAE OSFXSR OSXMMEXCPT */
+#define CR4_OSXSAVE 0x00040000
+#define EFER_LONG 0xd00 /* LME LMA NXE */
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, bool wide)
+{
+	bool code = type & 8;
+
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.dpl = dpl,
+		.s = 1,
+		.g = 1,
+		.db = !(code && wide),
+		.l = code && wide,
+	};
+}
+
+static void enter_long(struct kvm_sregs *sregs, const struct pv_entry *entry)
+{
+	bool user = entry->mode == PV_MODE_USER;
+	uint8_t dpl = user ? 3 : 0;
+
+	sregs->cs = segment(user ? 0x23 : 0x08, 0xb, dpl, true);
+	sregs->ss = segment(user ? 0x1b : 0x10, 0x3, dpl, true);
+	sregs->cr3 = entry->page_table_gpa;
+	sregs->cr0 = CR0_LONG;
+	sregs->cr4 = CR4_LONG | (entry->xcr0 ? CR4_OSXSAVE : 0);
+	sregs->efer = EFER_LONG;
+	sregs->gdt = (struct kvm_dtable){ .base = entry->gdt_gpa, .limit = (uint16_t)(entry->gdt_bytes - 1) };
+	sregs->idt = (struct kvm_dtable){ .base = entry->idt_gpa, .limit = 4095 };
+	sregs->tr = (struct kvm_segment){
+		.base = entry->tss_gpa,
+		.limit = entry->tss_bytes - 1,
+		.selector = 0x28,
+		.type = 11,
+		.present = 1,
+	};
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
+}
+
+static void enter_pvh(struct kvm_sregs *sregs)
+{
+	sregs->cs = segment(0x08, 0xb, 0, false);
+	sregs->ss = segment(0x10, 0x3, 0, false);
+	sregs->cr0 = CR0_PROTECTED & ~0x22u; /* PE and ET alone */
+	sregs->cr4 = 0;
+	sregs->efer = 0;
+	sregs->tr = (struct kvm_segment){ .limit = 0x67, .type = 11, .present = 1 };
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
+}
+
+/* All but what belongs to the vCPU itself, such as its local APIC's base. */
+static void enter_mode(struct kvm_sregs *sregs, const struct kvm_sregs *mode)
+{
+	uint64_t apic_base = sregs->apic_base;
+
+	*sregs = *mode;
+	sregs->apic_base = apic_base;
+	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
+}
+
+/* The vCPU may have stopped in a handler; NMIs would be held back until an IRET that never comes. */
+static int leave_handlers(struct pv_kvm_vcpu *own)
+{
+	struct kvm_vcpu_events events;
+
+	if (ioctl(own->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return -errno;
+	events.nmi.masked = 0;
+	events.interrupt.shadow = 0;
+	return ioctl(own->fd, KVM_SET_VCPU_EVENTS, &events) < 0 ? -errno : 0;
+}
+
+/* Registers as vcpu->start says; for PVH the argument is the start info's address. */
+int pv_kvm_enter(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	const struct pv_entry *entry = &own->kvm->entry;
+	struct kvm_regs regs = { .rip = vcpu->start.entry_gpa, .rsp = vcpu->start.stack_gpa };
+	struct kvm_sregs sregs;
+
+	if (ioctl(own->fd, KVM_GET_SREGS, &sregs) < 0)
+		return -errno;
+	if (own->mode_given) {
+		enter_mode(&sregs, &own->mode);
+		regs.rdi = vcpu->start.argument;
+		regs.rflags = USER_FLAGS;
+	} else if (entry->mode == PV_MODE_PVH) {
+		enter_pvh(&sregs);
+		regs.rbx = vcpu->start.argument;
+		regs.rflags = 2;
+	} else {
+		enter_long(&sregs, entry);
+		regs.rdi = vcpu->start.argument;
+		regs.rflags = USER_FLAGS;
+	}
+	if (ioctl(own->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(own->fd, KVM_SET_REGS, &regs) < 0)
+		return -errno;
+	return leave_handlers(own);
+}
