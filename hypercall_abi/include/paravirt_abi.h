@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "0c85a0ad407c6305b03eff631bba2c21d59910084a7013688afcd6ff2d531b4b"
+#define PV_ABI_DIGEST "54af9b603f4b13edca7c7fb6e2e2e39189d39cafb85a451fba46b16394a628e9"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -359,6 +359,7 @@
 #define PV_CALL_BASE_BOOT_INFO 0x00010004 /* (info_gpa, info_bytes) -> bytes written. Copies the boot information, or its beginning. */
 #define PV_CALL_BASE_BATCH 0x00010005 /* (submissions_gpa, submissions_count, completions_gpa, completions_count) -> calls completed. Makes several calls. Stops after a time bound with CONTINUE; the value then says how many were completed. A call refused has its status in its completion. */
 #define PV_CALL_BASE_RING 0x00010006 /* (setup_gpa) -> zero. Sets up the calling vCPU's ring. */
+#define PV_CALL_BASE_RENEGOTIATE 0x00010007 /* () -> zero. Forgets the features accepted of every service; each may be accepted anew. For a kernel that firmware or another kernel started. */
 
 /* Service console: The early console. A machine's output is bounded by a budget of the host's. */
 #define PV_SERVICE_CONSOLE 2

@@ -91,6 +91,13 @@ SERVICE = Service(
             roads=TRAP,
             feature="RING",
         ),
+        Call(
+            7,
+            "renegotiate",
+            "Forgets the features accepted of every service; each may be accepted anew. For a kernel that "
+            "firmware or another kernel started.",
+            roads=TRAP,
+        ),
     ),
     FEATURE,
     optional=False,
@@ -104,6 +111,7 @@ RULES = (
     Rule("BASE-5", "A service that is not offered is not listed, and base.accept answers NOT_FOUND for it."),
     Rule("BASE-6", "A host's own limit is at least the standard's for a size or count, at most for a time."),
     Rule("BASE-7", "Function numbers are below 32, so that a service's calls fit the mask in service_info."),
+    Rule("BASE-8", "After base.renegotiate no service has accepted features; calls under way are not touched."),
     Rule("BATCH-1", "Both counts of base.batch are equal, or it answers INVALID."),
     Rule("BATCH-2", "Entries are carried out in order; each has a completion, also when refused."),
     Rule("BATCH-3", "A submission with nonzero flags completes with INVALID."),

@@ -86,6 +86,19 @@ PV_HANDLER(base_accept)
 	return agreed ? PV_STATUS_OK : PV_STATUS_BAD_STATE;
 }
 
+PV_HANDLER(base_renegotiate) /* BASE-8 */
+{
+	struct pv_machine_state *state = &vcpu->machine->state;
+
+	(void)args, (void)value;
+	pthread_mutex_lock(&negotiation);
+	state->confirmed = 0;
+	for (uint32_t s = 0; s < COUNT(state->accepted); s++)
+		__atomic_store_n(&state->accepted[s], 0, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&negotiation);
+	return PV_STATUS_OK;
+}
+
 PV_HANDLER(base_limit)
 {
 	(void)vcpu;

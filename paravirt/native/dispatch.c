@@ -60,6 +60,7 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_BASE_LIMIT, pv_call_base_limit),
 	HANDLER(PV_CALL_BASE_BOOT_INFO, pv_call_base_boot_info),
 	HANDLER(PV_CALL_BASE_BATCH, pv_call_base_batch),
+	HANDLER(PV_CALL_BASE_RENEGOTIATE, pv_call_base_renegotiate),
 	HANDLER(PV_CALL_EVENT_SEND, pv_call_event_send),
 	HANDLER(PV_CALL_EVENT_UPCALL, pv_call_event_upcall),
 	HANDLER(PV_CALL_TIME_DEADLINE, pv_call_time_deadline),

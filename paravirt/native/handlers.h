@@ -18,6 +18,7 @@ PV_HANDLER(base_accept);
 PV_HANDLER(base_limit);
 PV_HANDLER(base_boot_info);
 PV_HANDLER(base_batch);
+PV_HANDLER(base_renegotiate);
 PV_HANDLER(event_send);
 PV_HANDLER(event_upcall);
 PV_HANDLER(time_deadline);

@@ -189,6 +189,19 @@ def test_features_are_offered_accepted_confirmed() -> None:
     assert machine.call("memory.target")[0] == STATUS.OK
 
 
+def test_renegotiation_begins_anew() -> None:
+    """BASE-8."""
+    machine = FakeMachine()
+    number = SERVICES["memory"].number
+    machine.native.offered[number] = 3
+    assert machine.call("base.accept", number, 1) == (STATUS.OK, 1)
+    assert machine.call("base.renegotiate") == (STATUS.OK, 0)
+    assert machine.call("memory.target")[0] == STATUS.NOT_SUPPORTED
+    assert machine.call("base.accept", number, 2) == (STATUS.OK, 2)
+    assert machine.call("memory.target")[0] == STATUS.NOT_SUPPORTED
+    assert machine.call("memory.report", 0, 0)[0] == STATUS.OK
+
+
 def test_limits_are_the_declared_ones() -> None:
     """BASE-6, to the number."""
     machine = FakeMachine()
