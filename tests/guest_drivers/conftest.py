@@ -37,11 +37,18 @@ def _build(cc: str, out: Path) -> Build:
 
 
 @pytest.fixture(scope="session", params=["gcc", "clang"])
-def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def cc(request: pytest.FixtureRequest) -> str:
+    """Each compiler."""
+    name: str = request.param
+    if not shutil.which(name):
+        pytest.fail(f"{name} is not installed")
+    return name
+
+
+@pytest.fixture(scope="session")
+def build(cc: str, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The guests as each compiler makes them."""
-    if not shutil.which(request.param):
-        pytest.fail(f"{request.param} is not installed")
-    return _build(request.param, tmp_path_factory.mktemp(request.param))
+    return _build(cc, tmp_path_factory.mktemp(cc))
 
 
 @pytest.fixture(scope="session")

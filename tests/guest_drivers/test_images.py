@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -53,6 +54,18 @@ def paravirt_notes(elf: ELFFile) -> dict[int, bytes]:
 def test_every_source_is_built_silently(build: Build) -> None:
     assert build.said == ""
     assert {path.stem for path in build.images} == {path.stem for path in (ROOT / "guest_drivers/guests").glob("*.c")}
+
+
+def test_a_frame_larger_than_a_stack_is_refused(cc: str, tmp_path: Path) -> None:
+    source = "void fill(char *);\nint pv_main(void);\nint pv_main(void)\n{\n\tchar on_stack[%d];\n\n"
+    source += "\tfill(on_stack);\n\treturn on_stack[0];\n}\n"
+    for size, fits in ((4096, True), (16384, False)):
+        (tmp_path / "large.c").write_text(source % size)
+        at = ["-C", ROOT / "guest_drivers", f"CC={cc}", f"GUEST={tmp_path / 'large.c'}", f"OUT={tmp_path}"]
+        compiled = tmp_path / ".objects/guests/large.c.o"
+        done = subprocess.run(["make", "-s", *at, compiled], capture_output=True, text=True)
+        assert (done.returncode == 0, "frame" in done.stderr) == (fits, not fits), done.stderr
+        compiled.unlink(missing_ok=True)
 
 
 def test_segments(build: Build) -> None:
