@@ -98,7 +98,8 @@ static const char *parse(const char *format, struct spec *spec, va_list *args)
 	return *format ? format + 1 : format;
 }
 
-static void convert(struct output *out, const struct spec *spec, va_list *args)
+/* False, with no argument taken, if there is no such conversion. */
+static bool convert(struct output *out, const struct spec *spec, va_list *args)
 {
 	const char *text;
 	int64_t number;
@@ -128,11 +129,13 @@ static void convert(struct output *out, const struct spec *spec, va_list *args)
 		text = text ? text : "(null)";
 		put_padded(out, spec, "", text, strnlen(text, (size_t)spec->precision));
 		break;
-	default:
+	case '%':
 		put(out, '%');
-		if (spec->conversion && spec->conversion != '%')
-			put(out, spec->conversion);
+		break;
+	default:
+		return false;
 	}
+	return true;
 }
 
 size_t pv_vformat(char *to, size_t room, const char *format, va_list args)
@@ -143,13 +146,18 @@ size_t pv_vformat(char *to, size_t room, const char *format, va_list args)
 	va_copy(rest, args);
 	while (*format) {
 		struct spec spec;
+		const char *start = format;
 
 		if (*format != '%') {
 			put(&out, *format++);
 			continue;
 		}
 		format = parse(format + 1, &spec, &rest);
-		convert(&out, &spec, &rest);
+		if (convert(&out, &spec, &rest))
+			continue;
+		/* Which argument it wanted is not known, so that all others would be read as what they are not. */
+		for (format = start; *format; format++)
+			put(&out, *format);
 	}
 	va_end(rest);
 	if (room)

@@ -114,6 +114,15 @@ static void check_format(void)
 	const char *volatile odd = "100% %q %", *volatile none = NULL; /* what the compiler would not let pass */
 	CHECK(pv_format(text, sizeof(text), "%s", odd) == 9 && !strcmp(text, odd));
 	CHECK(pv_format(text, sizeof(text), "%s", none) == 6 && !strcmp(text, "(null)"));
+	static const char *const unknown[] = { "%q", "%f %s", "%", "%5.1f|%s", "%hd %s", "%+d %s" };
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+		char format[16], expected[16];
+		snprintf(format, sizeof(format), "%%d,%s", unknown[i]);
+		snprintf(expected, sizeof(expected), "7,%s", unknown[i]);
+		const char *volatile hidden = format;
+		/* the last argument is no address: it must not be taken for a string */
+		CHECK(pv_format(text, sizeof(text), hidden, 7, 1, 2) == strlen(expected) && !strcmp(text, expected));
+	}
 }
 
 int main(void)

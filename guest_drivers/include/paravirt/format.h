@@ -3,7 +3,8 @@
  * Formatting of text: the useful part of printf, without allocation.
  *
  * Conversions: %d %i %u %x %X %p %c %s %%, with the flags `-` and `0`, a width and (for %s) a
- * precision as digits or `*`, and the sizes `l`, `ll`, `z`.  Anything else is copied as it stands.
+ * precision as digits or `*`, and the sizes `l`, `ll`, `z`.  There is no %f.  From anything else on, the
+ * format is copied as it stands, and no argument is taken any more.
  */
 #ifndef PARAVIRT_FORMAT_H
 #define PARAVIRT_FORMAT_H

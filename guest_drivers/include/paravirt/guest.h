@@ -43,7 +43,10 @@ static inline struct pv_cpu *pv_this_cpu(void)
 	return pv_at(rsp & ~(uint64_t)(PV_STACK_BYTES - 1));
 }
 
-/* One write of at most 511 bytes, so that lines of several vCPUs do not mix. */
+/*
+ * One write of at most 511 bytes, so that lines of several vCPUs do not mix.  Conversions (format.h): %d %i %u
+ * %x %X %p %c %s %%, `-`, `0`, width and precision, `l`, `ll`, `z`.  No %f.
+ */
 void pv_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void pv_write(const char *text, uint64_t size_bytes);
 
