@@ -1,6 +1,8 @@
 """A machine's timeline as a file for chrome://tracing or Perfetto: one track per vCPU and device.
 
-The C core puts events into rings; a thread here takes them out and writes JSON as it goes.
+The C core puts events into rings; a thread here takes them out and writes JSON as it goes.  Times are
+counted from the start of the trace.  This module is only loaded where there is a trace to write, so it
+can afford the declaration of the ABI, for the names of a call's arguments.
 """
 
 from __future__ import annotations
@@ -8,8 +10,12 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from hypercall_abi import SERVICES
 
 from ._native import ffi, lib
 from .abi import STATUS, Constants, call_name
@@ -19,6 +25,7 @@ RING_EVENTS = 1 << 14
 TAKE_EVENTS = 1024
 PERIOD_S = 0.02
 
+ARGUMENTS = {service.id(call): call.registers for service in SERVICES.values() for call in service.calls}
 EXIT_REASONS = {2: "io", 5: "hlt", 6: "mmio", 8: "shutdown", 10: "interrupted", 17: "internal error"}
 
 
@@ -34,6 +41,8 @@ class Tracer:
         except OSError as error:
             raise _refused(path, error) from error
         self._path = path
+        self._began_ns = time.monotonic_ns()  # the clock of the C core
+        self._pid = os.getpid()
         self._error: OSError | None = None  # kept for the end: the machine goes on without a trace
         self._left = events_most
         self._dropped = 0
@@ -42,8 +51,10 @@ class Tracer:
         self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
         self._statuses = STATUS.names()
         self._requests = Constants("BLOCK_REQUEST").names()
+        self._served = 0
         self._first = True
         self._put('{"traceEvents":[\n')
+        self._name("process_name", 0, "paravirt")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="trace", daemon=True)
         self._thread.start()
@@ -59,8 +70,11 @@ class Tracer:
         events = ffi.new("struct pv_trace_event[]", RING_EVENTS)
         native = ffi.new("struct pv_trace *", {"events": events, "size": RING_EVENTS})
         number = len(self._tracks)
-        self._write({"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": number, "args": {"name": name}})
+        self._name("thread_name", number, name)
         return native, events
+
+    def _name(self, what: str, track: int, name: str) -> None:
+        self._write({"ph": "M", "name": what, "pid": self._pid, "tid": track, "args": {"name": name}})
 
     def close(self) -> None:
         """Writes what is left.  The machine's threads have ended.  Raises OutputError if not all could be written."""
@@ -89,23 +103,40 @@ class Tracer:
 
     def _drain(self) -> None:
         with self._lock:
-            for number, (native, _) in enumerate(self._tracks.values()):
+            for number, (name, (native, _)) in enumerate(self._tracks.items()):
                 while count := lib.pv_trace_take(native, self._took, TAKE_EVENTS):
-                    self._keep(number, count)
+                    self._keep(number, name, count)
 
-    def _keep(self, track: int, count: int) -> None:
+    def _keep(self, track: int, name: str, count: int) -> None:
         kept = min(count, self._left)
         self._left -= kept
         self._dropped += count - kept
         for i in range(kept):
-            self._write(self._event(track, self._took[i]))
+            event = self._took[i]
+            if event.kind == lib.PV_TRACE_REQUEST:
+                for half in self._request(track, name, event):
+                    self._write(half)
+            else:
+                self._write(self._event(track, event))
 
     def _write(self, event: dict[str, Any]) -> None:
         self._put(("" if self._first else ",\n") + json.dumps(event))
         self._first = False
 
+    def _at(self, track: int, time_ns: int) -> dict[str, Any]:
+        return {"pid": self._pid, "tid": track, "ts": (time_ns - self._began_ns) / 1000}
+
+    def _request(self, track: int, device: str, e: Any) -> Iterator[dict[str, Any]]:
+        """A pair of events: requests of one disk overlap, which complete events of one track must not."""
+        self._served += 1
+        name = self._requests.get(e.id, f"request {e.id}").lower()
+        args = {"device": device, "sector": e.args[0], "bytes": e.value, "status": e.status}
+        event = {"name": name, "cat": "request", "id": self._served, "args": args}
+        yield self._at(track, e.begin_ns) | event | {"ph": "b"}
+        yield self._at(track, e.end_ns) | event | {"ph": "e"}
+
     def _event(self, track: int, e: Any) -> dict[str, Any]:
-        event: dict[str, Any] = {"pid": os.getpid(), "tid": track, "ts": e.begin_ns / 1000}
+        event = self._at(track, e.begin_ns)
         text = bytes(ffi.buffer(e.text))[: e.id].decode("utf-8", "replace") if e.kind in _GUEST else ""
         if e.kind == lib.PV_TRACE_MARK:
             return event | {"ph": "i", "s": "t", "name": text or "mark", "args": {"value": e.value}}
@@ -115,13 +146,13 @@ class Tracer:
             return event | {"ph": "E"}
         event |= {"ph": "X", "dur": (e.end_ns - e.begin_ns) / 1000}
         if e.kind == lib.PV_TRACE_CALL:
-            args = {f"arg{i}": hex(e.args[i]) for i in range(6)} | {"value": hex(e.value)}
-            args["status"] = self._statuses.get(e.status, str(e.status))
-            return event | {"name": call_name(e.id), "cat": "call", "args": args}
-        if e.kind == lib.PV_TRACE_REQUEST:
-            name = self._requests.get(e.id, f"request {e.id}").lower()
-            return event | {"name": name, "cat": "request", "args": {"status": e.status, "bytes": e.value}}
+            return event | {"name": call_name(e.id), "cat": "call", "args": self._call(e)}
         return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}
+
+    def _call(self, e: Any) -> dict[str, Any]:
+        """What was given, by its declared names, apart from the answer: `status` and `value` may be names of both."""
+        given = {name: hex(e.args[i]) for i, name in enumerate(ARGUMENTS.get(e.id, ()))}
+        return {"given": given, "status": self._statuses.get(e.status, str(e.status)), "value": hex(e.value)}
 
 
 def _refused(path: Path, error: OSError) -> OutputError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypercall_abi import SERVICES
 from paravirt import MachineConfig
 from paravirt.cli import main
 from paravirt.demo import DemoFailed, Verified, compare, parse_list, run_demo
@@ -93,7 +94,8 @@ def test_the_trace_has_a_track_per_vcpu_and_disk(tree: Path, tmp_path: Path) -> 
     done = demo(tree, tmp_path / "work", vcpus=2, trace=trace)
     written = json.loads(trace.read_text())
     events = written["traceEvents"]
-    tracks = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert [e["args"]["name"] for e in events if e.get("name") == "process_name"] == ["paravirt"]
+    tracks = {e["tid"]: e["args"]["name"] for e in events if e.get("name") == "thread_name"}
     assert sorted(tracks.values()) == ["disk input", "disk report", "vCPU 0", "vCPU 1"]
     calls = [e for e in events if e.get("cat") == "call"]
     assert len(calls) == sum(v.calls for v in done.outcome.statistics.vcpus)
@@ -101,11 +103,27 @@ def test_the_trace_has_a_track_per_vcpu_and_disk(tree: Path, tmp_path: Path) -> 
     assert all(e["args"]["status"] in ("OK", "CONTINUE") for e in calls)
     exits = [e for e in events if e.get("cat") == "exit"]
     assert len(exits) == sum(v.exits for v in done.outcome.statistics.vcpus)
-    requests = {tracks[e["tid"]] for e in events if e.get("cat") == "request"}
-    assert requests == {"disk input", "disk report"}
+    assert {e["args"]["device"] for e in events if e.get("cat") == "request"} == {"disk input", "disk report"}
     assert sum(e["ph"] == "B" for e in events) == sum(e["ph"] == "E" for e in events) > 0
     assert all(e.get("dur", 0) >= 0 for e in events)
+    assert all(0 <= e["ts"] < 100e6 for e in events if e["ph"] != "M"), "not since the start"
     assert written["otherData"]["lost"] == 0
+
+
+def test_the_trace_names_arguments_and_pairs_requests(tree: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    demo(tree, tmp_path / "work", trace=trace)
+    events = json.loads(trace.read_text())["traceEvents"]
+    for call in (e for e in events if e.get("cat") == "call"):
+        service, _, name = call["name"].partition(".")
+        assert tuple(call["args"]["given"]) == SERVICES[service][name].registers
+    requests = [e for e in events if e.get("cat") == "request"]
+    pairs = list(zip(requests[::2], requests[1::2], strict=True))
+    assert len({begin["id"] for begin, _ in pairs}) == len(pairs) > 0
+    for begin, end in pairs:
+        assert (begin["ph"], end["ph"]) == ("b", "e")
+        assert begin["ts"] <= end["ts"]
+        assert [begin[k] for k in ("id", "name", "tid", "args")] == [end[k] for k in ("id", "name", "tid", "args")]
 
 
 def test_a_wrong_digest_is_found(tree: Path) -> None:

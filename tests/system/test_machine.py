@@ -199,7 +199,7 @@ def test_one_trace_holds_all_lives_of_a_machine(tmp_path: Path) -> None:
     with Machine(config) as machine, pytest.raises(GuestReset):
         machine.run()
     events = json.loads(trace.read_text())["traceEvents"]
-    assert [e["args"]["name"] for e in events if e["ph"] == "M"] == ["vCPU 0"]
+    assert [e["args"]["name"] for e in events if e.get("name") == "thread_name"] == ["vCPU 0"]
     assert sum(e["name"] == "system.reset" for e in events if e["ph"] == "X") > 2
 
 
