@@ -67,9 +67,13 @@ static void end(void)
 		pv_trace_end();
 }
 
-_Noreturn static void fail(int status, const char *what, int64_t code)
+/* The detail is a status if it is negative, and a number that says where or how much if not. */
+_Noreturn static void fail(int status, const char *what, int64_t detail)
 {
-	pv_print("demo: %s (%ld)\n", what, code);
+	if (detail < 0)
+		pv_print("demo: %s (%s)\n", what, pv_status_name(detail));
+	else
+		pv_print("demo: %s (%ld)\n", what, detail);
 	pv_exit(status);
 }
 
@@ -124,7 +128,7 @@ static void open_disk(struct disk *disk, const char *name)
 		status = pv_block_init(&disk->block, &disk->device, QUEUE_SIZE, disk->queue);
 	}
 	if (status < 0) {
-		pv_print("demo: there is no disk %s that works (%ld)\n", name, status);
+		pv_print("demo: there is no disk %s that works (%s)\n", name, pv_status_name(status));
 		pv_exit(NO_DISK);
 	}
 	pv_print("demo: disk %s, %lu sectors, queue of %u%s\n", name, disk->block.capacity_sectors,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * Feeds cases from standard input, each a 32-bit length and that many bytes, to what reads untrusted or
- * host-made bytes in the guest library: `sha256`, `tar`, `boot`.  Prints what was found, a line a finding.
+ * host-made bytes in the guest library: `sha256`, `tar`, `boot`, `status`.  Prints what was found, a line a finding.
  * Each case has an allocation of exactly its size, so that the sanitizers see one byte too many.
  */
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "check.h"
 #include "paravirt/boot.h"
 #include "paravirt/sha256.h"
+#include "paravirt/status.h"
 #include "paravirt/tar.h"
 
 static void sha256_case(const uint8_t *data, uint32_t size_bytes)
@@ -70,6 +71,15 @@ static void boot_case(const uint8_t *data, uint32_t size_bytes)
 	       boot.command_line ? boot.command_line : "");
 }
 
+static void status_case(const uint8_t *data, uint32_t size_bytes)
+{
+	int64_t status;
+
+	CHECK(size_bytes == sizeof(status));
+	memcpy(&status, data, sizeof(status));
+	printf("%s\n", pv_status_name(status));
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t size_bytes;
@@ -83,6 +93,8 @@ int main(int argc, char **argv)
 			sha256_case(data, size_bytes);
 		else if (!strcmp(argv[1], "tar"))
 			tar_case(data, size_bytes);
+		else if (!strcmp(argv[1], "status"))
+			status_case(data, size_bytes);
 		else
 			boot_case(data, size_bytes);
 		free(data);

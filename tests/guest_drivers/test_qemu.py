@@ -77,7 +77,7 @@ def test_devices(build: Build, tmp_path: Path) -> None:
 
 
 def test_no_disk(build: Build) -> None:
-    assert "demo: there is no disk input that works (-9)" in run(build["demo"], status=2)
+    assert "demo: there is no disk input that works (NOT_FOUND)" in run(build["demo"], status=2)
 
 
 def test_crash(build: Build) -> None:

@@ -11,6 +11,7 @@
 
 #include "paravirt/boot.h"
 #include "paravirt/event.h"
+#include "paravirt/status.h"
 #include "paravirt/virtio.h"
 
 /* The program. What it returns is the machine's exit status. */
