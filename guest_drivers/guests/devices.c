@@ -35,9 +35,9 @@ static void fill(uint8_t *at, uint32_t seed)
 }
 
 /* Half of the devices wait for events, the others poll. */
-static struct pv_virtio *with_channel(struct pv_virtio *device)
+static struct pv_virtio *polled(struct pv_virtio *device)
 {
-	device->channel = PV_CHANNEL_FIRST_FREE;
+	device->channel = PV_NO_CHANNEL;
 	return device;
 }
 
@@ -135,7 +135,7 @@ static void read_only(void)
 		tap_skip("BLK-2 a read-only disk", "not attached");
 		return;
 	}
-	tap_is(pv_block_init(&block, &device, QUEUE_SIZE, queue_memory), PV_STATUS_OK, "fixed: init");
+	tap_is(pv_block_init(&block, polled(&device), QUEUE_SIZE, queue_memory), PV_STATUS_OK, "fixed: init");
 	tap_ok(block.read_only, "fixed: says so", 0);
 	tap_is(pv_block_read(&block, 0, copy, 512), PV_STATUS_OK, "fixed: read");
 	tap_is(pv_block_write(&block, 0, copy, 512), PV_STATUS_INVALID, "fixed: the driver refuses to write");
@@ -152,7 +152,7 @@ static void console_and_entropy(void)
 	struct pv_virtio device;
 
 	if (pv_device(&device, PV_DEVICE_TYPE_CONSOLE, NULL) >= 0) {
-		tap_is(pv_virtio_console_init(&console, &device), PV_STATUS_OK, "console: init");
+		tap_is(pv_virtio_console_init(&console, polled(&device)), PV_STATUS_OK, "console: init");
 		tap_is(pv_virtio_console_write(&console, line, sizeof(line) - 1), PV_STATUS_OK, "console: write");
 		int64_t got = pv_virtio_console_read(&console, copy, 4);
 		tap_ok(got >= 0 && got <= 4, "console: read does not wait", got);
@@ -160,7 +160,7 @@ static void console_and_entropy(void)
 	}
 	if (pv_device(&device, PV_DEVICE_TYPE_ENTROPY, NULL) >= 0) {
 		memset(copy, 0, BYTES);
-		tap_is(pv_virtio_entropy_init(&entropy, with_channel(&device)), PV_STATUS_OK, "entropy: init");
+		tap_is(pv_virtio_entropy_init(&entropy, &device), PV_STATUS_OK, "entropy: init");
 		tap_is(pv_virtio_entropy_fill(&entropy, copy, 8192), PV_STATUS_OK, "entropy: fill");
 		tap_ok(!all_zero(copy, 32) && !all_zero(copy + 8160, 32), "entropy: to the end", 0);
 		tap_ok(all_zero(copy + 8192, 64), "entropy: and not beyond", 0);
@@ -265,8 +265,7 @@ int pv_main(void)
 	struct pv_virtio device;
 
 	if (!tap_is(pv_device(&device, PV_DEVICE_TYPE_BLOCK, "scratch"), PV_STATUS_OK, "scratch: found") ||
-	    !tap_is(pv_block_init(&block, with_channel(&device), QUEUE_SIZE, queue_memory), PV_STATUS_OK,
-		    "scratch: init"))
+	    !tap_is(pv_block_init(&block, &device, QUEUE_SIZE, queue_memory), PV_STATUS_OK, "scratch: init"))
 		return tap_done();
 	whole_requests();
 	deep();

@@ -87,6 +87,9 @@ void pv_release(void);
 /*
  * A device by type and logical name; NULL: the first of its type. Where names are not known (virtio-mmio)
  * a block device is known by its serial number, and other types are found with a NULL name only.
+ *
+ * By calls it raises a channel of the calling vCPU, the last but its index, and the driver waits on that vCPU.
+ * Before the driver's init another vcpu and channel can be set; with PV_NO_CHANNEL the driver polls, on any vCPU.
  */
 int64_t pv_device(struct pv_virtio *device, uint32_t type, const char *name);
 

@@ -83,5 +83,7 @@ int64_t pv_device(struct pv_virtio *device, uint32_t type, const char *name)
 	if (status < 0)
 		return find_window(device, type, name);
 	device->waiter = &waiter;
+	device->vcpu = pv_this_cpu()->index;
+	device->channel = PV_LIMIT_CHANNELS - 1 - device->index; /* far from what programs count up from FIRST_FREE */
 	return status;
 }
