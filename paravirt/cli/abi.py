@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,8 @@ examples:
   paravirt abi time.deadline     a call: registers, statuses, limits
   paravirt abi time_page         a record or a set of constants
   paravirt abi VQ-3              the rule that a message named
+  paravirt abi BAD_ADDRESS       a status by its name or its value (-4)
+  paravirt abi 0x20000           a call by its id
   paravirt abi device --json
 """
 
@@ -29,7 +33,7 @@ WIDTH = 100
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
     parser = add_command(subparsers, "abi", "show the hypercall ABI: services, calls, records, rules", EPILOG)
-    parser.add_argument("name", metavar="SERVICE[.CALL]", nargs="?", help="or a record, constants, a rule's id")
+    parser.add_argument("name", metavar="SERVICE[.CALL]", nargs="?", help="or a record, constants, status, rule")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -48,20 +52,42 @@ def find(abi: dict[str, Any], name: str | None) -> tuple[str, dict[str, Any]]:
     """What kind of thing `name` is in `abi`, and the thing; without a name, all of it."""
     if name is None:
         return "abi", abi
-    tables = {
+    tables = _tables(abi)
+    for key in _spellings(name):
+        for kind, things in tables.items():
+            if found := things.get(key):
+                return kind, found
+    raise ConfigError(f"the ABI has nothing called {name!r}; {_advice(name, tables)}")
+
+
+def _tables(abi: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Kind → what may be asked for, in lower case → the thing."""
+    calls = [c for s in abi["services"] for c in s["calls"]]
+    statuses = next(c for c in abi["constants"] if c["name"] == "status")["values"]
+    return {
         "service": {s["name"]: s for s in abi["services"]},
-        "call": {c["name"]: c for s in abi["services"] for c in s["calls"]},
+        "call": {c["name"]: c for c in calls} | {str(c["id"]): c for c in calls},
         "record": {r["name"]: r for r in abi["records"]},
         "constants": {c["name"]: c for c in abi["constants"]},
+        "status": {v["name"].lower(): v for v in statuses} | {str(v["number"]): v for v in statuses},
         "rule": {r["id"].lower(): r for r in abi["rules"]},
     }
-    for kind, things in tables.items():
-        if found := things.get(name.lower()):
-            return kind, found
-    raise ConfigError(f"the ABI has nothing called {name!r}; {_advice(name)}")
 
 
-def _advice(name: str) -> str:
+def _spellings(name: str) -> Iterator[str]:
+    """`name` as it is, a number in decimal, and what a C name is made from."""
+    name = name.strip().lower()
+    yield name
+    with contextlib.suppress(ValueError):
+        yield str(int(name, 0))
+    if name.startswith("pv_call_"):
+        yield name.removeprefix("pv_call_").replace("_", ".", 1)
+    elif name.startswith("pv_"):
+        plain = name.removeprefix("pv_")
+        yield from (plain, plain.replace("_", ".", 1), plain.removeprefix("status_"))
+
+
+def _advice(name: str, tables: dict[str, dict[str, dict[str, Any]]]) -> str:
     service = SERVICES.get(name.partition(".")[0].lower())
     if service and "." in name:
         return f"{service.name} has the calls {', '.join(c.name for c in service.calls)}"
@@ -69,7 +95,15 @@ def _advice(name: str) -> str:
     rules = [rule for rule in RULES if rule.partition("-")[0] == prefix]
     if rules:
         return f"the rules are {rules[0]} to {rules[-1]}"
-    return f"the services are {', '.join(SERVICES)}"
+    *_, wanted = _spellings(name)
+    close = difflib.get_close_matches(wanted, [key for things in tables.values() for key in things], 1, 0.7)
+    meant = f"did you mean {_as_declared(close[0], tables)}? " if close else ""
+    return f"{meant}the services are {', '.join(SERVICES)}"
+
+
+def _as_declared(key: str, tables: dict[str, dict[str, dict[str, Any]]]) -> str:
+    thing = next(things[key] for things in tables.values() if key in things)
+    return str(thing.get("name") or thing["id"])
 
 
 def _wrap(text: str, indent: str = "") -> str:
@@ -155,6 +189,13 @@ def _show_constants(_: dict[str, Any], constants: dict[str, Any]) -> Iterator[st
     yield f"{head}\n{_columns(['bit' if constants['bits'] else 'value', 'name', 'meaning'], rows)}"
 
 
+def _show_status(abi: dict[str, Any], status: dict[str, Any]) -> Iterator[str]:
+    yield f"status {status['name']} ({status['number']})\n{_wrap(status['doc'])}"
+    calls = [c["name"] for s in abi["services"] for c in s["calls"] if status["name"] in c["statuses"]]
+    if calls:
+        yield _wrap(f"Answered by {', '.join(calls)}.")
+
+
 def _show_rule(_: dict[str, Any], rule: dict[str, Any]) -> Iterator[str]:
     yield f"{_rule(rule)}\n(page {rule['page']} of the specification)"
 
@@ -173,5 +214,6 @@ SHOW = {
     "call": _show_call,
     "record": _show_record,
     "constants": _show_constants,
+    "status": _show_status,
     "rule": _show_rule,
 }

@@ -92,6 +92,28 @@ def test_rule_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert " ".join(_show(capsys, "VQ-3").split()).startswith(f"VQ-3 {RULES['VQ-3'].text}")
 
 
+@pytest.mark.parametrize("name", ["-4", "BAD_ADDRESS", "bad_address", "PV_STATUS_BAD_ADDRESS"])
+def test_status(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    text = _show(capsys, name)
+    assert text.startswith("status BAD_ADDRESS (-4)\n")
+    assert "console.write" in text.partition("Answered by")[2]
+    assert "system.shutdown" not in text
+
+
+def test_other_spellings(capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers as a debugger shows them, names as C source has them."""
+    for name, plain in {
+        "0x20000": "console.write",
+        "131072": "console.write",
+        "PV_CALL_CONSOLE_WRITE": "console.write",
+        "pv_console_write": "console.write",
+        "pv_vcpu_page": "vcpu_page",
+        "PV_STATUS": "status",
+        "0": "OK",
+    }.items():
+        assert _show(capsys, name) == _show(capsys, plain)
+
+
 def test_lines_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("", *SERVICES, *CALLS, *RECORDS):
         for line in _show(capsys, *([name] if name else [])).splitlines():
@@ -126,7 +148,13 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("tme", f"the ABI has nothing called 'tme'; the services are {', '.join(SERVICES)}"),
+        ("fun", f"the ABI has nothing called 'fun'; the services are {', '.join(SERVICES)}"),
+        ("tme", f"the ABI has nothing called 'tme'; did you mean time? the services are {', '.join(SERVICES)}"),
+        (
+            "PV_STATUS_BAD_ADRESS",
+            "the ABI has nothing called 'PV_STATUS_BAD_ADRESS'; did you mean BAD_ADDRESS? "
+            f"the services are {', '.join(SERVICES)}",
+        ),
         ("time.line", "the ABI has nothing called 'time.line'; time has the calls deadline"),
         ("CON-x", "the ABI has nothing called 'CON-x'; the rules are CON-1 to CON-3"),
     ],
