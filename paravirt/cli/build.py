@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,17 @@ from .common import add_command
 
 DRIVERS = Path(__file__).resolve().parents[2] / "guest_drivers"
 PLAIN = re.compile(r"[\w./+~-]+", re.ASCII)  # what make takes for one word
+
+# What the compiler or the linker says → what that means for one who is used to programs with a libc.
+HINTS = (
+    (r"undefined reference to `pv_main'", "a guest begins at int pv_main(void)"),
+    (r"SSE register|SSE disabled|`__\w+[sdx]f\d?'", "guests have no floating point; use integers"),
+    (
+        r"(undefined reference to|declar\w+ (library )?(of )?function) [`'‘](?!pv_)",
+        "a guest has no libc; see paravirt/guest.h: pv_print, pv_take",
+    ),
+    (r"relocation truncated", "the image is too large; take large memory at run time by pv_take"),
+)
 
 EPILOG = """\
 examples:
@@ -28,7 +40,7 @@ examples:
 
 
 class BuildFailed(ParavirtError):
-    """The guest does not compile; the compiler has said why."""
+    """The guest does not compile; the compiler's words were shown."""
 
     exit_status = 61
 
@@ -42,22 +54,45 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ConfigError, BuildFailed, OutputError."""
-    source = args.source.resolve()
-    if not source.is_file() or source.suffix != ".c":
-        raise ConfigError(f"{args.source} is not a C file; give one whose name ends in .c")
-    if not PLAIN.fullmatch(str(source)):
-        raise ConfigError(f"make cannot take {source}; use a path of letters, digits and . _ - + ~ only")
-    if not shutil.which("make"):
-        raise ConfigError("there is no make; install make and gcc (or clang, with CC=clang)")
+    source = _source(args.source)
+    compiler = os.environ.get("CC", "")
+    for tool in ("make", compiler.partition(" ")[0] or "gcc"):
+        if not shutil.which(tool):
+            raise ConfigError(f"there is no {tool}; install make and gcc (or clang, with CC=clang)")
     with tempfile.TemporaryDirectory(prefix="paravirt-build-") as work:
-        compiler = [f"CC={os.environ['CC']}"] if os.environ.get("CC") else []
-        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", str(DRIVERS), f"GUEST={source}", f"OUT={work}", *compiler]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL)
+        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", str(DRIVERS), f"GUEST={source}", f"OUT={work}"]
+        command += [f"CC={compiler}"] if compiler else []
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        words = "".join(_words(done.stderr.decode(errors="replace")))
+        sys.stderr.write(words)
         if done.returncode:
-            raise BuildFailed(f"{args.source} was not built; the compiler's words are above")
+            hint = explain(words)
+            raise BuildFailed(f"{args.source} was not built; the compiler's words are above{hint and f': {hint}'}")
         image = args.out or Path(f"{source.stem}.elf")
         try:
             shutil.copyfile(Path(work, f"{source.stem}.elf"), image)
         except OSError as error:
             raise OutputError(f"cannot write {image}: {error.strerror}; give another --out") from error
     return 0
+
+
+def _source(given: Path) -> Path:
+    """The C file `given`, as make can take it.  Raises ConfigError."""
+    source = given.resolve()
+    if not source.exists():
+        raise ConfigError(f"there is no file {given}; give a C file")
+    if not source.is_file() or source.suffix != ".c":
+        raise ConfigError(f"{given} is not a C file; give one whose name ends in .c")
+    if not PLAIN.fullmatch(str(source)):
+        raise ConfigError(f"make cannot take {source}; use a path of letters, digits and . _ - + ~ only")
+    return source
+
+
+def _words(said: str) -> list[str]:
+    """The lines of `said` that are the compiler's and the linker's, not make's own."""
+    return [line for line in said.splitlines(keepends=True) if not line.startswith("make")]
+
+
+def explain(words: str) -> str:
+    """What the first of the HINTS that `words` calls for says, or nothing."""
+    return next((hint for pattern, hint in HINTS if re.search(pattern, words)), "")

@@ -51,6 +51,40 @@ def test_the_compiler_is_ones_own_choice(source: Path, monkeypatch: pytest.Monke
     assert load_image(Path("other.elf")).segments
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("int main(void) { return 0; }", "a guest begins at int pv_main(void)"),
+        ('int pv_main(void) { printf("x"); return 0; }', "a guest has no libc; see paravirt/guest.h"),
+        ("void *malloc(unsigned long); int pv_main(void) { return !malloc(9); }", "a guest has no libc"),
+        ("double x; int pv_main(void) { x = x / 3; return 0; }", "guests have no floating point"),
+        (
+            "static volatile char big[5ul << 30]; int pv_main(void) { *big = 1; return 0; }",
+            "the image is too large",
+        ),
+        ("int pv_main(void) { return pv_prnt; }", ""),
+        ("int pv_prnt(void); int pv_main(void) { return pv_prnt(); }", ""),
+    ],
+)
+def test_hints(
+    source: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    compiler: str,
+    code: str,
+    hint: str,
+) -> None:
+    """What a newcomer does wrong is said in terms of guests; what is plain enough gets no hint."""
+    monkeypatch.setenv("CC", compiler)
+    source.write_text(code + "\n")
+    assert main(["build", str(source)]) == BuildFailed.exit_status
+    *said, last = capfd.readouterr().err.splitlines()
+    assert said and not any(line.startswith("make") for line in said)
+    assert last.partition("words are above")[2].startswith(f": {hint}" if hint else "")
+    assert bool(hint) == (last != f"paravirt: {source} was not built; the compiler's words are above")
+
+
 def test_what_does_not_compile(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("src/beside.h").write_text("#define WORDS nonsense\n")
     assert main(["build", str(source)]) == BuildFailed.exit_status
@@ -63,7 +97,8 @@ def test_what_does_not_compile(source: Path, capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("argv", "error", "words"),
     [
-        (["none.c"], ConfigError, "none.c is not a C file; give one whose name ends in .c"),
+        (["none.c"], ConfigError, "there is no file none.c"),
+        (["mine.s"], ConfigError, "mine.s is not a C file; give one whose name ends in .c"),
         (["src"], ConfigError, "src is not a C file; give one whose name ends in .c"),
         (["two words.c"], ConfigError, "use a path of letters, digits and . _ - + ~ only"),
         (
@@ -77,10 +112,17 @@ def test_bad_input(
     source: Path, capfd: pytest.CaptureFixture[str], argv: list[str], error: type[ConfigError], words: str
 ) -> None:
     Path("two words.c").write_text(SOURCE)
+    Path("mine.s").touch()
     assert main(["build", *argv]) == error.exit_status
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("paravirt: ")
     assert words in line
+
+
+def test_without_the_compiler(source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "nonesuch-cc -m64")
+    assert main(["build", str(source)]) == ConfigError.exit_status
+    assert capfd.readouterr().err.startswith("paravirt: there is no nonesuch-cc; install")
 
 
 def test_without_make(source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
