@@ -30,11 +30,13 @@ static inline uint64_t pv_counter(void)
 	return (uint64_t)high << 32 | low;
 }
 
-/* Not before earlier loads have their values: what TIME-1 needs between vCPUs. */
+/* Not before earlier loads have their values (what TIME-1 needs between vCPUs), nor after later ones. */
 static inline uint64_t pv_counter_ordered(void)
 {
 	__asm__ volatile("lfence" : : : "memory");
-	return pv_counter();
+	uint64_t counter = pv_counter();
+	__asm__ volatile("lfence" : : : "memory");
+	return counter;
 }
 
 #endif
