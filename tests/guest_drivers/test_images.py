@@ -61,9 +61,9 @@ def test_a_frame_larger_than_a_stack_is_refused(cc: str, tmp_path: Path) -> None
     source += "\tfill(on_stack);\n\treturn on_stack[0];\n}\n"
     for size, fits in ((4096, True), (16384, False)):
         (tmp_path / "large.c").write_text(source % size)
-        at = ["-C", ROOT / "guest_drivers", f"CC={cc}", f"GUEST={tmp_path / 'large.c'}", f"OUT={tmp_path}"]
+        at = ["-C", str(ROOT / "guest_drivers"), f"CC={cc}", f"GUEST={tmp_path / 'large.c'}", f"OUT={tmp_path}"]
         compiled = tmp_path / ".objects/guests/large.c.o"
-        done = subprocess.run(["make", "-s", *at, compiled], capture_output=True, text=True)
+        done = subprocess.run(["make", "-s", *at, str(compiled)], capture_output=True, text=True)
         assert (done.returncode == 0, "frame" in done.stderr) == (fits, not fits), done.stderr
         compiled.unlink(missing_ok=True)
 
