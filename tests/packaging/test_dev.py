@@ -50,9 +50,21 @@ def test_help_lists_every_command(machine: Path) -> None:
         assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE), command
 
 
-def test_an_unknown_command_is_refused(machine: Path) -> None:
-    done = dev(machine, "dance")
-    assert done.returncode == 1 and "no such command: dance" in done.stderr
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["dance"], "no such command: dance; ./dev help lists them"),
+        (["exec"], "exec takes a command to run"),
+        (["fuzz", "abc"], "fuzz takes a number of minutes, not 'abc'"),
+        (["fuzz", ""], "fuzz takes a number of minutes, not ''"),
+    ],
+)
+def test_a_mistake_is_said_first_of_all(machine: Path, args: list[str], words: str) -> None:
+    done = dev(machine, *args)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"dev: {words}")
+    assert not (machine / "tree" / "build").exists()
 
 
 def test_without_a_packager_it_names_the_packages(machine: Path) -> None:
