@@ -75,6 +75,8 @@ class Disk:
 def parse_disk(text: str) -> Disk:
     """A disk written ``NAME=PATH`` or ``NAME=PATH,ro``.  Raises ConfigError."""
     name, equals, path = text.partition("=")
+    if path.endswith(",rw"):
+        raise ConfigError(f"{text!r}: only ,ro is known; without it a disk is read and written")
     read_only = path.endswith(",ro")
     path = path.removesuffix(",ro")
     if not equals or not path:
@@ -206,11 +208,15 @@ class MachineConfig:
 
     def _check_size(self) -> None:
         if not MEMORY_LEAST_BYTES <= self.memory_bytes <= MEMORY_MOST_BYTES:
-            raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be from 4M to 1T")
+            raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be from 4M to 1T{self._meant()}")
         if self.memory_bytes % MEMORY_STEP_BYTES:
             raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be a multiple of 2M")
         if not 1 <= self.vcpus <= VCPUS_MOST:
             raise ConfigError(f"{self.vcpus} vCPUs: a machine has from 1 to {VCPUS_MOST}")
+
+    def _meant(self) -> str:
+        n = self.memory_bytes
+        return f"; {n} is bytes, did you mean {n}M?" if 4 <= n < 1 << 16 else ""
 
     def _check_disks(self) -> None:
         names = [disk.name for disk in self.disks]

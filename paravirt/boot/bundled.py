@@ -16,11 +16,20 @@ def bundled_guests() -> list[str]:
 
 def find_image(text: str) -> Path:
     """The image meant by `text`: a file, or else the name of a bundled guest.  Raises ImageUnreadable."""
+    if not text:
+        raise ImageUnreadable("the image has no name; give an ELF file or the name of a bundled guest")
     path = Path(text)
     if "/" in text or path.exists():
         return path
     bundled = GUESTS / f"{text}.elf"
     if text in bundled_guests():
         return bundled
-    guests = ", ".join(bundled_guests()) or "none built"
-    raise ImageUnreadable(f"there is no image {text!r}, neither a file nor a bundled guest (bundled: {guests})")
+    from difflib import get_close_matches  # only for those who mistype
+
+    guests = bundled_guests()
+    close = get_close_matches(text.removesuffix(".elf"), guests, 1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    raise ImageUnreadable(
+        f"there is no image {text!r}, neither a file nor a bundled guest{meant} "
+        f"(bundled: {', '.join(guests) or 'none built'})"
+    )

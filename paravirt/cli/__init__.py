@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import INTERRUPTED, ConfigError, OutputError, ParavirtError, one_line
 
@@ -61,6 +61,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError instead of printing usage and leaving."""
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what is unknown to a command is that command's error, not the whole line's."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
+        return known, unknown
+
+    def _meant(self, unknown: Sequence[str]) -> str:
+        from difflib import get_close_matches  # only for those who mistype
+
+        wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        close = get_close_matches(wrong, self._option_string_actions, 1, 0.7)
+        return f" (did you mean {close[0]}?)" if close else ""
 
 
 class _Version(argparse.Action):

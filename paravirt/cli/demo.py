@@ -34,10 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="append",
         type=Path,
         metavar="DIR",
-        help="what is packed; may be repeated (docs and hypercall_abi)",
+        help="what is packed; may be repeated (docs and hypercall_abi of the source tree; "
+        "installed by pip, where docs are not: the package hypercall_abi)",
     )
     add("--guest", default="demo", metavar="IMAGE", help="another build of the guest (demo)")
-    add("--memory", default="128M", metavar="SIZE", help="guest memory (128M)")
+    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
     add("--vcpus", type=int, default=2, metavar="N", help="virtual CPUs (2)")
     add("--privilege", choices=("user", "supervisor"), default="user", help="CPL 3 or CPL 0 (user)")
     add("--transport", choices=("calls", "mmio"), default="calls", help="how the guest reaches its disks (calls)")

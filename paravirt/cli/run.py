@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("image", metavar="IMAGE", help="an ELF file, or the name of a bundled guest")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="attach a raw file as the disk NAME, read-only with ,ro; may be repeated")  # fmt: skip
-    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M (128M)")
+    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
     add("--console", default="-", metavar="FILE",
@@ -69,8 +69,9 @@ def _console(args: argparse.Namespace) -> Iterator[ConsoleFile]:
         return
     try:
         fd = os.open(args.console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write the console to {args.console}: {error}; give another --console") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"cannot write the console to {args.console}: {why}; give another --console") from error
     try:
         yield ConsoleFile(fd, args.console)
     finally:

@@ -60,10 +60,16 @@ def _check_kind(mode: int, disk: Disk) -> None:
 def _refused(disk: Disk, error: OSError) -> Exception:
     what = f"disk {disk.name!r}: {disk.path}"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return DiskNotFound(f"{what} does not exist; make it, for example with truncate -s 64M")
+        return DiskNotFound(f"{what} does not exist; make it, for example by: {_truncate(disk, '64M')}")
     if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
         return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
     return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")
+
+
+def _truncate(disk: Disk, size: str) -> str:
+    from shlex import quote  # only for an error
+
+    return f"truncate -s {size} {quote(str(disk.path))}"
 
 
 def _lock(fd: int, disk: Disk) -> None:
@@ -80,11 +86,13 @@ def _lock(fd: int, disk: Disk) -> None:
 def _size(fd: int, disk: Disk) -> int:
     size = os.lseek(fd, 0, os.SEEK_END)
     if size == 0:
-        raise DiskEmpty(f"disk {disk.name!r}: {disk.path} is empty; give it a size, for example with truncate -s 64M")
+        raise DiskEmpty(
+            f"disk {disk.name!r}: {disk.path} is empty; give it a size, for example by: {_truncate(disk, '64M')}"
+        )
     if size % SECTOR_BYTES:
         raise DiskOddSize(
             f"disk {disk.name!r}: {disk.path} has {size} bytes, not a multiple of {SECTOR_BYTES}; "
-            f"make it {size + -size % SECTOR_BYTES} with truncate"
+            f"fill it up by: {_truncate(disk, str(size + -size % SECTOR_BYTES))}"
         )
     return size
 

@@ -75,11 +75,16 @@ IMAGES: list[Case] = [
 DISKS: list[Case] = [
     (errors.DiskMissing, DISK, [], "needs a disk 'disk'; attach it with --disk disk=PATH"),
     (errors.DiskNotInManifest, GOOD, ["--disk", "disk=good"], "has no disk 'disk'"),
-    (errors.DiskNotFound, DISK, ["--disk", "disk=none"], "none"),
+    (errors.DiskNotFound, DISK, ["--disk", "disk=none"], "by: truncate -s 64M none"),
     (errors.DiskUnreadable, DISK, ["--disk", "disk=."], "."),
     (errors.DiskNotWritable, DISK, ["--disk", f"disk={NEVER_WRITABLE}"], NEVER_WRITABLE),
-    (errors.DiskEmpty, DISK, ["--disk", "disk=empty"], "empty"),
-    (errors.DiskOddSize, DISK, ["--disk", "disk=odd"], "513"),
+    (errors.DiskEmpty, DISK, ["--disk", "disk=empty"], "by: truncate -s 64M empty"),
+    (
+        errors.DiskOddSize,
+        DISK,
+        ["--disk", "disk=odd"],
+        "has 513 bytes, not a multiple of 512; fill it up by: truncate -s 1024 odd",
+    ),
 ]
 
 HOST: list[Case] = [
@@ -87,7 +92,12 @@ HOST: list[Case] = [
     (errors.KvmMissing, GOOD, ["--kvm-device", "/dev/null"], "/dev/null is not KVM"),
     (errors.KvmForbidden, GOOD, ["--kvm-device", NEVER_WRITABLE], "permission"),
     (errors.HostMemory, GOOD, ["--memory", "1T"], "more than this machine's"),
-    (errors.OutputError, GOOD, ["--console", "/nonexistent/console"], "give another --console"),
+    (
+        errors.OutputError,
+        GOOD,
+        ["--console", "/nonexistent/c"],
+        "/nonexistent/c: No such file or directory; give another",
+    ),
 ]
 
 # A report lies at DATA_GPA; the guest jumps to where there is no memory, in the 32-bit mode of PVH.
@@ -111,10 +121,15 @@ USAGE = [
     (["run"], "required: IMAGE"),
     ([], "required: COMMAND"),
     (["walk"], "invalid choice: 'walk'"),
-    (["run", "guest.elf", "--mem", "4M"], "unrecognized arguments: --mem"),
+    (["run", "guest.elf", "--mem", "4M"], "arguments: --mem 4M (did you mean --memory?); see paravirt run --help"),
+    (["run", "--vcpu=2", "guest.elf"], "did you mean --vcpus?"),
+    (["run", "guest.elf", "--zzz"], "unrecognized arguments: --zzz; see paravirt run --help"),
+    (["doctor", "now"], "unrecognized arguments: now; see paravirt doctor --help"),
     (["run", "guest.elf", "--memory", "12Q"], "'12Q' is not a size"),
     (["run", "guest.elf", "--memory", "3M"], "from 4M to 1T"),
     (["run", "guest.elf", "--memory", "5M"], "multiple of 2M"),
+    (["run", "guest.elf", "--memory", "128"], "from 4M to 1T; 128 is bytes, did you mean 128M?"),
+    (["run", "guest.elf", "--disk", "disk=good,rw"], "only ,ro is known"),
     (["run", "guest.elf", "--memory", "99999999999999999999T"], "from 4M to 1T"),
     (["run", "guest.elf", "--vcpus", "0"], "0 vCPUs: a machine has from 1 to 64"),
     (["run", "guest.elf", "--vcpus", "65"], "65 vCPUs"),
@@ -210,6 +225,15 @@ def test_a_missing_image(complaint: Complaint, command: str, name: str) -> None:
     status, line = complaint([command, name])
     assert status == 10
     assert name.strip("./") in line
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("", "the image has no name"), ("helo", "did you mean hello? (bundled: ")]
+)
+def test_an_image_that_is_named_wrongly(complaint: Complaint, name: str, advice: str) -> None:
+    status, line = complaint(["run", name])
+    assert status == 10
+    assert advice in line
 
 
 def test_a_cpu_that_is_too_old(complaint: Complaint, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

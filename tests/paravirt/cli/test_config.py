@@ -45,7 +45,9 @@ def test_a_size_that_is_shown_reads_back(size: int) -> None:
 def test_disks() -> None:
     assert parse_disk("a=b") == Disk("a", Path("b"))
     assert parse_disk("a=b,ro") == Disk("a", Path("b"), True)
-    assert parse_disk("a=b=c,rw") == Disk("a", Path("b=c,rw"))
+    assert parse_disk("a=b=c,x") == Disk("a", Path("b=c,x"))
+    with pytest.raises(errors.ConfigError, match="only ,ro is known"):
+        parse_disk("a=b,rw")
     for text in ("", "a", "a=", "a=,ro", "=b", "a\n=b"):
         with pytest.raises(errors.ConfigError):
             parse_disk(text)

@@ -77,7 +77,7 @@ def test_empty(path: Path) -> None:
 @pytest.mark.parametrize(("size", "larger"), [(1, 512), (511, 512), (513, 1024), (1025, 1536)])
 def test_odd_size(path: Path, size: int, larger: int) -> None:
     path.write_bytes(bytes(size))
-    refused(Disk("data", path), DiskOddSize, f"has {size} bytes, not a multiple of 512; make it {larger} with")
+    refused(Disk("data", path), DiskOddSize, f"not a multiple of 512; fill it up by: truncate -s {larger} ")
 
 
 def test_directory(tmp_path: Path) -> None:
