@@ -55,7 +55,8 @@ void pv_trap(struct pv_frame *frame);
 /* memory.c */
 void pv_take_from(uint64_t gpa, uint64_t size_bytes);
 
-extern char pv_boot_stack[], pv_boot_stack_end[], pv_image_start[], pv_image_end[], pv_trap_entries[], pv_upcall_entry[];
+extern char pv_boot_stack[], pv_boot_stack_end[], pv_image_start[], pv_image_end[], pv_trap_entries[],
+	pv_upcall_entry[];
 void pv_cpu_entry(void);
 
 #endif
