@@ -141,4 +141,9 @@ RULES = (
         "BOOT-11",
         "Each vCPU's local APIC is switched on, and its page at 0xfee00000 is mapped among the device windows.",
     ),
+    Rule(
+        "BOOT-12",
+        "Ranges of the memory map are whole pages, in order, and do not overlap; page zero is in none. RAM is mapped "
+        "writable and reads as zero at first.",
+    ),
 )

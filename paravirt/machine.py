@@ -193,8 +193,20 @@ class Machine:
             raise HostCallFailed(f"cannot start the machine's threads: {error}; see ulimit -u") from error
 
     def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
-        if error := exit_error(vcpu.index, result, self._place):
+        try:
+            error: BaseException | None = exit_error(vcpu.index, result, self._place, self._hint(result))
+        except Exception as ours:  # a bug of ours: it ends the machine, too
+            error = ours
+        if error:
             self.fail(error)
+
+    def _hint(self, result: Any) -> str:
+        if result.kind != lib.PV_EXIT_TRIPLE_FAULT:
+            return ""
+        from .hints import triple_fault
+
+        user = self.layout.mode == lib.PV_MODE_USER
+        return triple_fault(self.image, self.layout, self.memory, user, result)
 
     def _place(self, gpa: int) -> str:
         from .boot.symbols import place  # only when something went wrong

@@ -55,15 +55,18 @@ class Vcpu:
         return VcpuStatistics(self.native.calls, self.native.exits, self.native.upcalls)
 
 
-def exit_error(index: int, result: Any, place: Callable[[int], str] = hex) -> ParavirtError | None:
-    """What a ``struct pv_exit`` means, as an error; None if the vCPU was stopped.  `place` names an address."""
+def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint: str = "") -> ParavirtError | None:
+    """What a ``struct pv_exit`` means, as an error; None if the vCPU was stopped.
+
+    `place` names an address, `hint` says what a triple fault was probably about.
+    """
     if result.kind == lib.PV_EXIT_STOPPED:
         return None
     where = f"vCPU {index} at rip {place(result.rip)}"
     errors: dict[int, tuple[type[GuestError], str]] = {
         lib.PV_EXIT_TRIPLE_FAULT: (
             TripleFault,
-            f"triple fault on {where}: an exception with no gate that could take it; look there with objdump -d",
+            f"triple fault on {where}: an exception with no gate that could take it; {hint}",
         ),
         lib.PV_EXIT_UNKNOWN: (
             UnknownExit,

@@ -99,7 +99,7 @@ class VirtioDevices:
         """Counts so far."""
         listed = []
         for device, native in self.devices:
-            fault = ffi.string(native.fault).decode() if native.fault != ffi.NULL else None
+            fault = ffi.string(native.last_fault).decode() if native.last_fault != ffi.NULL else None
             more = device.statistics()
             listed.append(DeviceStatistics(device.name, native.type, native.interrupts, native.doorbells, fault, more))
         return tuple(listed)

@@ -257,12 +257,16 @@ def _check_neighbours(segments: list[Segment], notes: Notes, path: Path) -> None
         raise BadSegments(f"{segments[0]} of the image {path} lies in page zero; link it higher", rule="BOOT-2")
 
 
-def check_memory(image: Image, ram: Sequence[tuple[int, int]]) -> None:
-    """Raises ImageTooLarge unless each segment lies wholly in one of `ram`, ranges of (gpa, size_bytes)."""
+def check_memory(image: Image, ram: Sequence[tuple[int, int]], kept_bytes: int = 0) -> None:
+    """Raises ImageTooLarge unless each segment lies wholly in one of `ram`, ranges of (gpa, size_bytes).
+
+    `kept_bytes` is what the host takes of the memory besides.
+    """
     for segment in image.segments:
         if any(gpa <= segment.gpa and segment.end_gpa <= gpa + size for gpa, size in ram):
             continue
-        needed = segment.end_gpa + -segment.end_gpa % LARGE_PAGE_BYTES
+        needed = segment.end_gpa + kept_bytes
+        needed += -needed % LARGE_PAGE_BYTES
         if segment.end_gpa > max((gpa + size for gpa, size in ram), default=0):
             advice = f"give at least {show_size(needed)} with --memory"
         else:

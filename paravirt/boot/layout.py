@@ -90,7 +90,8 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
     tables = _map_guest(image, memory.ranges, windows)
     layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image))
     layout = _place(config, image, layout, line, tables.page_count)
-    check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]))
+    kept_bytes = layout.host_end_gpa - layout.host_gpa
+    check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]), kept_bytes)
     _map_host(tables, layout)
     layout = layout._replace(boot_info=_boot_info(config, image, layout, line))
     for s in image.segments:
@@ -167,19 +168,21 @@ def _map_host(tables: PageTables, layout: Layout) -> None:
 
 
 def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], host_gpa: int) -> list[tuple[int, int, int]]:
-    """(gpa, size, kind) in order, without gaps inside a range."""
-    low_end = ranges[0][1]
-    listed, at = [], 0
-    fixed = [(s.gpa, s.end_gpa, MEMORY_KIND.IMAGE) for s in image.segments if s.end_gpa <= low_end]
-    for start, end, kind in (*fixed, (host_gpa, low_end, MEMORY_KIND.HOST)):
-        listed += [(at, start - at, MEMORY_KIND.RAM), (start, end - start, kind)]
-        at = end
-    for gpa, size in ranges[1:]:
-        at = gpa
-        for s in image.segments:
-            if gpa <= s.gpa < gpa + size:
-                listed += [(at, s.gpa - at, MEMORY_KIND.RAM), (s.gpa, s.memory_bytes, MEMORY_KIND.IMAGE)]
-                at = s.end_gpa
+    """(gpa, size, kind) of whole pages in order; page zero is not in it (BOOT-12)."""
+    taken: list[tuple[int, int, int]] = []
+    for s in image.segments:
+        start, end = s.gpa // PAGE * PAGE, _pages(s.end_gpa)
+        if taken and start <= taken[-1][1]:
+            taken[-1] = (taken[-1][0], max(end, taken[-1][1]), MEMORY_KIND.IMAGE)
+        else:
+            taken.append((start, end, MEMORY_KIND.IMAGE))
+    taken.append((host_gpa, ranges[0][1], MEMORY_KIND.HOST))
+    listed = []
+    for gpa, size in ranges:
+        at = gpa or PAGE
+        for start, end, kind in sorted(t for t in taken if gpa <= t[0] < gpa + size):
+            listed += [(at, start - at, MEMORY_KIND.RAM), (start, end - start, kind)]
+            at = end
         listed.append((at, gpa + size - at, MEMORY_KIND.RAM))
     return [entry for entry in listed if entry[1] > 0]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from .common import add_command, print_json
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
-    from ..outcome import Outcome
+    from ..outcome import DeviceStatistics, Outcome
 
 EPILOG = """\
 The exit status is 0 if the guest shut down with success, 1 if it shut down with a failure; every
@@ -130,7 +131,22 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
             return machine.run()
         finally:
             answer["durations"] = {"create_ns": created_ns - began_ns, "run_ns": time.monotonic_ns() - created_ns}
-            answer["statistics"] = plain(machine.statistics())
+            statistics = machine.statistics()
+            answer["statistics"] = plain(statistics)
+            _tell_faults(statistics.devices)
+
+
+def _tell_faults(devices: Iterable[DeviceStatistics]) -> None:
+    """A device that stopped for its driver's mistake looks like a guest that hangs; so it is said."""
+    for device in devices:
+        if device.fault is None:
+            continue
+        from hypercall_abi import RULES  # only when something went wrong
+
+        rule = RULES.get(device.fault)
+        said = f"its driver broke {rule.id}: {rule.text}" if rule else "the host's side of it failed"
+        with suppress(OSError):  # nobody may be left to tell
+            print(f"paravirt: the device {device.name!r} was stopped: {said}", file=sys.stderr)
 
 
 def _judge(outcome: Outcome) -> None:

@@ -128,6 +128,7 @@ struct pv_device {
 	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
 	uint32_t active; /* activate was called, reset not yet */
 	const char *fault; /* id of the rule that the driver broke since the last reset, or NULL */
+	const char *last_fault; /* the same, whatever was reset since */
 	uint64_t interrupts; /* statistics */
 	uint64_t doorbells; /* that came as calls or exits */
 	pthread_mutex_t lock;

@@ -30,6 +30,8 @@ struct pv_exit {
 	uint32_t kind;
 	uint32_t reason;
 	uint64_t rip;
+	uint64_t rsp;
+	uint64_t cr2;
 	uint64_t detail;
 };
 

@@ -53,8 +53,10 @@ void pv_device_fault(struct pv_device *device, const char *rule)
 	const char *none = NULL;
 
 	/* Who sees NEEDS_RESET finds the rule; the first one stays. */
-	if (running(device))
+	if (running(device)) {
 		__atomic_compare_exchange_n(&device->fault, &none, rule, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&device->last_fault, rule, __ATOMIC_SEQ_CST);
+	}
 	/* Only a driver that is running can break a rule; one report is enough. */
 	do {
 		if ((status & (DRIVER_OK | NEEDS_RESET)) != DRIVER_OK)

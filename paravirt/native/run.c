@@ -216,6 +216,8 @@ static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out
 		break;
 	}
 	out->rip = run->s.regs.regs.rip;
+	out->rsp = run->s.regs.regs.rsp;
+	out->cr2 = fault_address(vcpu);
 	return false;
 }
 

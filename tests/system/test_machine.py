@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import struct
 import threading
 import time
 from pathlib import Path
@@ -218,3 +219,18 @@ def test_a_machine_is_started_once() -> None:
         machine.start()
         with pytest.raises(RuntimeError, match="already"):
             machine.start()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (b"\x31\xe4\x50", "stack overflowed or was never set"),  # xor %esp, %esp; push %rax
+        (b"\x48\xbc" + struct.pack("<Q", 0x400000) + b"\xf4", "wait by vcpu.block"),  # mov $0x400000, %rsp; hlt
+        (b"\x48\xbc" + struct.pack("<Q", 0x400000) + b"\xee", "take them from boot_abi"),  # out %al, (%dx)
+        (b"\x48\xbc" + struct.pack("<Q", 0x400000) + b"\xa2" + struct.pack("<Q", 8), "page fault was at 0x8"),
+    ],
+)
+def test_a_triple_fault_comes_with_a_hint(code: bytes, text: str, tmp_path: Path) -> None:
+    image = write_guest(tmp_path / "fault", code)
+    with Machine(MachineConfig(image, timeout_s=10)) as machine, pytest.raises(TripleFault, match=text):
+        machine.run()
