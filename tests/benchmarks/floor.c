@@ -18,6 +18,7 @@ void floor_run(struct pv_vcpu *vcpu, dispatcher dispatch)
 	struct kvm_run *run = own->run;
 	struct kvm_regs *regs = &run->s.regs.regs;
 
+	run->immediate_exit = 0; /* the kick may have come when the vCPU had stopped already */
 	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST)) {
 		if (ioctl(own->fd, KVM_RUN, 0) < 0) {
 			if (errno != EINTR)
