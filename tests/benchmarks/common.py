@@ -24,7 +24,7 @@ def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:
     path = shutil.which(QEMU)
     if path is None:
         return None
-    machine = "microvm,pic=off,pit=off,rtc=off,isa-serial=on"
+    machine = "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on"
     # This KVM refuses MSR_IA32_ARCH_CAPABILITIES, which `host` would set.
     cpu = "host,-arch-capabilities"
     plain = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
