@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from .errors import ConfigError, HostMemory
+from .values import Value
 
 MIB = 1 << 20
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
@@ -59,8 +59,7 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{what} {value!r} is not one of {', '.join(choices)}")
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(Value):
     """A raw file offered to the guest as the block device `name`."""
 
     name: str
@@ -69,7 +68,7 @@ class Disk:
 
     def __post_init__(self) -> None:
         _check_name("the disk name", self.name, DEVICE_NAME_BYTES)
-        object.__setattr__(self, "path", Path(self.path))
+        self.__dict__["path"] = Path(self.path)
 
 
 def parse_disk(text: str) -> Disk:
@@ -84,8 +83,7 @@ def parse_disk(text: str) -> Disk:
     return Disk(name, Path(path), read_only)
 
 
-@dataclass(frozen=True)
-class Budgets:
+class Budgets(Value):
     """What a guest may cost its host; a guest that is over a budget harms only itself."""
 
     console_bytes: int = 16 * MIB
@@ -153,8 +151,7 @@ def new_uuid() -> bytes:
     return bytes(value)
 
 
-@dataclass(frozen=True)
-class MachineConfig:
+class MachineConfig(Value):
     """A machine: what it boots, how large it is, what it is offered and how it is observed."""
 
     image: Path
@@ -179,18 +176,18 @@ class MachineConfig:
     transport: Transport = "calls"
     """How the guest reaches its virtio devices."""
     name: str = "paravirt"
-    uuid: bytes = field(default_factory=new_uuid)
-    """16 bytes, RFC 4122."""
+    uuid: bytes = b""
+    """16 bytes, RFC 4122; empty: a new one."""
     boot_records: tuple[tuple[int, int, bytes], ...] = ()
     """Further boot records (type, flags, payload), put before END; for vendors and tests."""
-    budgets: Budgets = field(default_factory=Budgets)
+    budgets: Budgets = Budgets()
     io_engine: IoEngine = "auto"
     kvm_device: Path = Path("/dev/kvm")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", Path(self.image))
-        object.__setattr__(self, "disks", tuple(self.disks))
-        object.__setattr__(self, "deny", frozenset(self.deny))
+        self.__dict__["image"] = Path(self.image)
+        self.__dict__["disks"] = tuple(self.disks)
+        self.__dict__["deny"] = frozenset(self.deny)
         self._check_size()
         self._check_disks()
         self._check_text()
@@ -202,6 +199,7 @@ class MachineConfig:
         for kind, flags, payload in self.boot_records:
             if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16 and isinstance(payload, bytes)):
                 raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits, the payload is bytes")
+        self.__dict__["uuid"] = self.uuid or new_uuid()
         if len(self.uuid) != 16:
             raise ConfigError(f"the machine's UUID must have 16 bytes, it has {len(self.uuid)}")
         parse_deny(self.deny)

@@ -12,7 +12,7 @@ import io
 import re
 import tarfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .config import Disk, MachineConfig
@@ -118,7 +118,7 @@ def run_demo(
             shown(data)
 
     disks = (Disk("input", tar, read_only=True), Disk("report", report))
-    with Machine(replace(config, disks=disks, console=tee)) as machine:
+    with Machine(config.replace(disks=disks, console=tee)) as machine:
         made(machine)
         said(f"the guest starts: {config.vcpus} vCPUs, {machine.config.memory_bytes >> 20} MiB")
         outcome = machine.run()

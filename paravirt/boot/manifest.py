@@ -7,7 +7,6 @@ making devices is for the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from ..abi import Constants
@@ -57,7 +56,7 @@ def _plan(image: Image, entry: DeviceEntry, disk: Disk | None) -> PlannedDevice 
     if entry.type in BUILT_IN:
         return PlannedDevice(entry.type, entry.name)
     if entry.type == DEVICE_TYPE.BLOCK and disk:
-        return PlannedDevice(entry.type, entry.name, replace(disk, read_only=disk.read_only or entry.read_only))
+        return PlannedDevice(entry.type, entry.name, disk.replace(read_only=disk.read_only or entry.read_only))
     if entry.optional:
         return None
     if entry.type == DEVICE_TYPE.BLOCK:

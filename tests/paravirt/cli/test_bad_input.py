@@ -9,7 +9,6 @@ import os
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,7 +247,7 @@ def test_a_disk_in_use(complaint: Complaint, place: Path) -> None:
     disk = Disk("disk", place / "good")
     with Machine(MachineConfig(DISK.write(place / "other.elf"), disks=(disk,))):
         check(complaint, place, (errors.DiskBusy, DISK, ["--disk", "disk=good"], "good"))
-    with Machine(MachineConfig(place / "other.elf", disks=(replace(disk, read_only=True),))):
+    with Machine(MachineConfig(place / "other.elf", disks=(disk.replace(read_only=True),))):
         assert main(["run", "guest.elf", "--disk", "disk=good,ro"]) == 0
 
 
