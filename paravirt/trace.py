@@ -145,6 +145,8 @@ class Tracer:
         if e.kind == lib.PV_TRACE_END:
             return event | {"ph": "E"}
         event |= {"ph": "X", "dur": (e.end_ns - e.begin_ns) / 1000}
+        if e.kind == lib.PV_TRACE_CHAIN:
+            return event | {"name": f"queue {e.id}", "cat": "chain", "args": {"bytes": e.value}}
         if e.kind == lib.PV_TRACE_CALL:
             return event | {"name": call_name(e.id), "cat": "call", "args": self._call(e)}
         return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}

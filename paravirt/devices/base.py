@@ -84,6 +84,8 @@ class PythonDevice(Device):
         super().__init__(name)
         self.service = service
         self.queues: tuple[Queue, ...] = ()
+        self.track: Any = None
+        """The device's track in a trace (``struct pv_trace *``), or None."""
         self._native: Any = None
         self._handle: Any = None
         self._watched: list[int] = []
@@ -140,10 +142,19 @@ class PythonDevice(Device):
             if chain is None:
                 more = queue.arm()
                 break
-            queue.push(chain, self.handle(queue.index, chain))
-            self._chains += 1
+            began_ns = lib.pv_clock_ns()
+            self.give_back(queue, chain, self.handle(queue.index, chain), began_ns)
         queue.tell()
         return more
+
+    def give_back(self, queue: Queue, chain: Chain, written_bytes: int, began_ns: int) -> None:
+        """The driver has `chain` again; on the track, if there is one, it stands from `began_ns` on."""
+        queue.push(chain, written_bytes)
+        self._chains += 1
+        if self.track is not None:
+            event = {"kind": lib.PV_TRACE_CHAIN, "id": queue.index, "value": written_bytes, "begin_ns": began_ns}
+            event["end_ns"] = lib.pv_clock_ns()
+            lib.pv_trace_put(self.track, ffi.new("struct pv_trace_event *", event))
 
     @abstractmethod
     def handle(self, queue: int, chain: Chain) -> int:

@@ -92,9 +92,9 @@ class ConsoleDevice(PythonDevice):
                 self._listen(not readable)
                 more = False
                 break
-            queue.push(self._room, self._room.write(0, data))
+            began_ns = lib.pv_clock_ns()
+            self.give_back(queue, self._room, self._room.write(0, data), began_ns)
             self._room, readable = None, False
-            self._chains += 1
         queue.tell()
         return more
 

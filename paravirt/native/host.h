@@ -222,7 +222,7 @@ struct pv_trace_event {
 #define PV_TRACE_BEGIN 4
 #define PV_TRACE_END 5
 #define PV_TRACE_REQUEST 6
-#define PV_TRACE_UPCALL 7
+#define PV_TRACE_CHAIN 7 /* a chain that a back end in Python served; id: the queue, value: bytes written */
 
 /* A track: one producer, one consumer, events lost are counted. */
 struct pv_trace {

@@ -234,3 +234,17 @@ def test_a_triple_fault_comes_with_a_hint(code: bytes, text: str, tmp_path: Path
     image = write_guest(tmp_path / "fault", code)
     with Machine(MachineConfig(image, timeout_s=10)) as machine, pytest.raises(TripleFault, match=text):
         machine.run()
+
+
+def test_every_device_has_a_track(tmp_path: Path) -> None:
+    (tmp_path / "scratch").write_bytes(bytes(1 << 20))
+    trace = tmp_path / "trace.json"
+    config = MachineConfig(
+        GUESTS / "devices.elf", disks=(Disk("scratch", tmp_path / "scratch"),), trace=trace, timeout_s=60
+    )
+    with Machine(config) as machine:
+        machine.run()
+    events = json.loads(trace.read_text())["traceEvents"]
+    tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert set(tracks.values()) == {"vCPU 0", "disk scratch", "device terminal", "device dice"}
+    assert {tracks[e["tid"]] for e in events if e.get("cat") == "chain"} == {"device terminal", "device dice"}
