@@ -88,7 +88,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _threads() -> dict[str, str]:
-    """Threads of the process, C's own included, but not the kernel's workers for io_uring."""
+    """Threads of the process, C's own included, but not the kernel's workers for io_uring.
+
+    A listing may miss a thread while another one ends, so it is repeated until two agree.
+    """
+    before, found = None, _listed_threads()
+    while before != found:
+        before, found = found, _listed_threads()
+    return found
+
+
+def _listed_threads() -> dict[str, str]:
     found = {}
     for task in Path("/proc/self/task").iterdir():
         try:
