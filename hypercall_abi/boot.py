@@ -108,20 +108,28 @@ RULES = (
         "BOOT-2",
         "The guest is entered in 64-bit mode; memory and device windows are mapped one to one, page zero not at all.",
     ),
-    Rule("BOOT-3", "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED."),
+    Rule(
+        "BOOT-3",
+        "An unknown record without MANDATORY is skipped; with it the guest shuts down with BOOT_REFUSED.",
+        "guest",
+    ),
     Rule("BOOT-4", "Segments are mapped readable, writable and executable as their program headers say."),
     Rule(
         "BOOT-5",
         "The guest gives gates in the IDT the code_selector of boot_tables, no interrupt stack (IST 0), and the type "
         "of a trap gate, so that interrupts stay on.",
+        "guest",
     ),
     Rule(
-        "BOOT-6", "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack."
+        "BOOT-6",
+        "Code that upcalls may interrupt is built without a red zone: an upcall pushes on the running stack.",
+        "guest",
     ),
     Rule(
         "BOOT-7",
         "A record may be longer than this version declares; the guest reads the part that it knows. The entries of "
         "an array keep their size.",
+        "guest",
     ),
     Rule(
         "BOOT-8",

@@ -114,7 +114,7 @@ RULES = (
     Rule("CALL-2", "A call that the host has switched off for this guest answers exactly as CALL-1 says."),
     Rule("CALL-3", "A call whose feature was not accepted answers exactly as CALL-1 says."),
     Rule("CALL-4", "A call over a road that it does not declare answers WRONG_ROAD."),
-    Rule("CALL-5", "An argument beyond those that the call declares is zero, or the call answers INVALID."),
+    Rule("CALL-5", "An argument beyond those that the call declares is zero, or the call answers INVALID.", "both"),
     Rule(
         "CALL-6",
         "The host checks in this order and answers with the first failure: existence, road, "
@@ -145,22 +145,25 @@ RULES = (
     Rule(
         "CALL-14",
         "Padding and meaningless flags of a record that the guest writes are zero, or the call answers INVALID.",
+        "both",
     ),
     Rule(
         "CALL-15",
         "A call is a full memory barrier on its vCPU: the host sees what the guest wrote before it, and after "
         "it the guest sees what the host wrote.",
+        "both",
     ),
     Rule(
         "CALL-16",
         "A guest closes the trap to its own programs by port permissions or page tables; a trap that it cannot close "
         "so (VMCALL, VMMCALL) answers NOT_SUPPORTED below the privilege at which the guest was entered.",
+        "guest",
     ),
     Rule(
         "CALL-17",
         "An access to the trap's port or address that is not the trap's instruction (a read, another width) is no "
         "call: a write is lost, a read gives all ones.",
     ),
-    Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED."),
-    Rule("ERR-2", "No status of zero or above is added within a major version."),
+    Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED.", "guest"),
+    Rule("ERR-2", "No status of zero or above is added within a major version.", "standard"),
 )

@@ -40,5 +40,5 @@ CPUID_BOOT = Record(
 
 RULES = (
     Rule("CPUID-1", "The leaves stand at the first free base from FIRST on in steps of STEP, beside KVM's own."),
-    Rule("CPUID-2", "A guest scans all bases for the signature; it does not stop at an unknown one."),
+    Rule("CPUID-2", "A guest scans all bases for the signature; it does not stop at an unknown one.", "guest"),
 )

@@ -115,7 +115,7 @@ CONSOLE_CONFIG = Record(
 RULES = (
     Rule("BLK-1", "A request beyond the capacity, or that wraps, fails with IO_ERROR and touches nothing."),
     Rule("BLK-2", "A request that changes a read-only disk fails with IO_ERROR."),
-    Rule("BLK-3", "A request without room for its status byte, or without a header, is a fault of the driver."),
+    Rule("BLK-3", "A request without room for its status byte, or without a header, is a fault of the driver.", "both"),
     Rule("BLK-4", "Data of reads and writes is a whole number of sectors, or the request fails with IO_ERROR."),
     Rule("BLK-5", "The length used counts the bytes written to guest memory, the status byte included."),
     Rule("BLK-6", "An unknown request type fails with UNSUPPORTED."),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from construct import Array, Bytes, Const, Construct, FormatField, PaddedString, Renamed, Struct
 
@@ -212,10 +212,17 @@ class Registers:
 
 @dataclass(frozen=True)
 class Rule:
-    """A normative sentence; tests and error messages cite its id."""
+    """A normative sentence; tests and error messages cite its id.
+
+    ``binds`` says whose conformance it is: the ``host``'s, the ``guest``'s, that of ``both``, or the
+    ``standard``'s own (kept by this package).  A rule that no conformance case can prove says why in
+    ``no_case``.
+    """
 
     id: str
     text: str
+    binds: Literal["host", "guest", "both", "standard"] = "host"
+    no_case: str = ""
 
 
 @dataclass(frozen=True)

@@ -131,17 +131,22 @@ MMIO = Constants(
 )
 
 RULES = (
-    Rule("VQ-1", "A descriptor index is below the size of its table."),
-    Rule("VQ-2", "A chain has at most as many buffers as its queue descriptors, those of an indirect table counted."),
-    Rule("VQ-3", "Every buffer lies wholly inside one range of guest memory and is not empty."),
-    Rule("VQ-4", "Device-readable descriptors come before device-writable ones."),
+    Rule("VQ-1", "A descriptor index is below the size of its table.", "both"),
+    Rule(
+        "VQ-2",
+        "A chain has at most as many buffers as its queue descriptors, those of an indirect table counted.",
+        "both",
+    ),
+    Rule("VQ-3", "Every buffer lies wholly inside one range of guest memory and is not empty.", "both"),
+    Rule("VQ-4", "Device-readable descriptors come before device-writable ones.", "both"),
     Rule(
         "VQ-5",
         "An indirect table is not empty, holds whole descriptors, at most as many as the queue, and no indirect one.",
+        "both",
     ),
-    Rule("VQ-6", "A descriptor does not have both INDIRECT and NEXT; INDIRECT only if it was agreed."),
-    Rule("VQ-7", "The available index is at most the queue's size ahead of what the device has seen."),
-    Rule("VQ-8", "The three areas are aligned and lie wholly inside guest memory."),
+    Rule("VQ-6", "A descriptor does not have both INDIRECT and NEXT; INDIRECT only if it was agreed.", "both"),
+    Rule("VQ-7", "The available index is at most the queue's size ahead of what the device has seen.", "both"),
+    Rule("VQ-8", "The three areas are aligned and lie wholly inside guest memory.", "both"),
     Rule("VQ-9", "WRITE is ignored in a descriptor with INDIRECT."),
     Rule("VQ-10", "After a fault the queue is silent until it is enabled again: nothing more is taken or used."),
 )

@@ -114,7 +114,7 @@ def _constants(constants: Constants) -> Iterator[str]:
 
 def _rules(rules: Iterable[Rule]) -> Iterator[str]:
     for rule in rules:
-        yield f"({rule.id.lower()})=\n**{rule.id}.** {prose(rule.text)}\n"
+        yield f"({rule.id.lower()})=\n**{rule.id}** ({rule.binds})**.** {prose(rule.text)}\n"
 
 
 def _registers(registers: Registers) -> tuple[str, ...]:

@@ -98,7 +98,10 @@ def rules() -> list[dict[str, str]]:
         module = next(m for m in MODULES if rule in getattr(m, "RULES", ()))
         return module.__name__.rpartition(".")[2]
 
-    return [{"id": rule.id, "page": page(rule), "text": rule.text} for rule in RULES.values()]
+    return [
+        {"id": r.id, "page": page(r), "binds": r.binds, "text": r.text} | ({"no_case": r.no_case} if r.no_case else {})
+        for r in RULES.values()
+    ]
 
 
 def describe() -> dict[str, Any]:

@@ -110,7 +110,9 @@ RULES = (
     Rule("BASE-4", "base.services writes whole records only, in the order of service numbers."),
     Rule("BASE-5", "A service that is not offered is not listed, and base.accept answers NOT_FOUND for it."),
     Rule("BASE-6", "A host's own limit is at least the standard's for a size or count, at most for a time."),
-    Rule("BASE-7", "Function numbers are below 32, so that a service's calls fit the mask in service_info."),
+    Rule(
+        "BASE-7", "Function numbers are below 32, so that a service's calls fit the mask in service_info.", "standard"
+    ),
     Rule("BASE-8", "After base.renegotiate no service has accepted features; calls under way are not touched."),
     Rule("BATCH-1", "Both counts of base.batch are equal, or it answers INVALID."),
     Rule("BATCH-2", "Entries are carried out in order; each has a completion, also when refused."),
@@ -120,5 +122,6 @@ RULES = (
         "BATCH-5",
         "base.batch answers CONTINUE between two entries once BATCH_NS have passed, or when the host wants the "
         "vCPU; at least one entry was completed, and the guest calls again with the rest.",
+        "both",
     ),
 )

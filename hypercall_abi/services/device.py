@@ -177,6 +177,7 @@ RULES = (
         "DEV-8",
         "The doorbell takes device << 16 | queue, 32 bits wide; one that names no enabled queue is ignored. A guest "
         "whose CPU may pass earlier stores by it puts a barrier before it.",
+        "both",
     ),
     Rule(
         "DEV-9",
@@ -205,6 +206,7 @@ RULES = (
         "DEV-16",
         "A binding holds until the next device.bind, device.queue_setup of that queue, or reset; afterwards the "
         "driver looks at the queue once, since what was used before may have been told the old way.",
+        "both",
     ),
     Rule(
         "DEV-17",

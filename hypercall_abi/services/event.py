@@ -72,19 +72,22 @@ RULES = (
         "The guest clears upcall_pending before it reads the pending words; after it clears "
         "upcall_mask it looks at upcall_pending again. A full barrier stands between the two steps, "
         "on the guest's side and, between setting a word and reading its mask, on the host's.",
+        "both",
     ),
-    Rule("EVT-4", "An upcall may find nothing pending; the guest returns from it."),
+    Rule("EVT-4", "An upcall may find nothing pending; the guest returns from it.", "guest"),
     Rule("EVT-5", "Masking keeps a pending bit; nothing is lost by it."),
     Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
     Rule(
         "EVT-7",
         "After the guest clears a channel's mask bit, or chooses a vector by event.upcall, it looks at the pending "
         "bits itself: what was raised before sends no upcall any more.",
+        "guest",
     ),
     Rule("EVT-8", "A channel of a stopped vCPU can be raised; the vCPU finds it pending when it is started."),
     Rule(
         "EVT-9",
         "After an upcall by an interrupt vector the guest writes the end-of-interrupt to its local APIC; until then "
         "no further one is delivered. NMI wants none.",
+        "both",
     ),
 )

@@ -91,5 +91,6 @@ RULES = (
         "MEM-6",
         "A call that stops between two ranges answers CONTINUE with the number done, at least one; the guest calls "
         "again with the rest.",
+        "both",
     ),
 )

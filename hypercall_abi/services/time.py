@@ -42,7 +42,7 @@ SERVICE = Service(
 )
 
 RULES = (
-    Rule("TIME-1", "Monotonic time never goes back, on one vCPU or between vCPUs that order their reads."),
+    Rule("TIME-1", "Monotonic time never goes back, on one vCPU or between vCPUs that order their reads.", "both"),
     Rule("TIME-2", "A deadline is never early; it raises DEADLINE once and is then disarmed."),
     Rule("TIME-3", "Arming a deadline replaces the one before."),
     Rule("TIME-4", "A counter below base_counter counts as base_counter: another CPU's may be a little behind."),

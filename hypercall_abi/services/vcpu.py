@@ -67,7 +67,7 @@ RULES = (
         "entry_gpa lies in guest memory, and so do the 16 bytes below stack_gpa, which is 16-byte aligned.",
     ),
     Rule("VCPU-3", "vcpu.block returns at once if upcall_pending is set, whatever upcall_mask says."),
-    Rule("VCPU-4", "vcpu.block may return early; the guest looks again."),
+    Rule("VCPU-4", "vcpu.block may return early; the guest looks again.", "guest"),
     Rule(
         "VCPU-5",
         "A vCPU that is started again keeps its shared page, its upcall vector and its deadline; an interrupt that "
