@@ -53,7 +53,7 @@ def test_everything_declared_is_in_the_tables() -> None:
     for limit in LIMITS.values():
         assert f"| {limit.id} | {limit.name} | {limit.number} | {limit.unit} |" in text
     for rule in RULES.values():
-        assert f"({rule.id.lower()})=\n**{rule.id}.** " in text
+        assert f"({rule.id.lower()})=\n**{rule.id}** ({rule.binds})**.** " in text
     for status in STATUS:
         assert f"| {status.number} | {status.name} |" in text
 
