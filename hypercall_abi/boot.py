@@ -154,4 +154,20 @@ RULES = (
         "Ranges of the memory map are whole pages, in order, and do not overlap; page zero is in none. RAM is mapped "
         "writable and reads as zero at first.",
     ),
+    Rule(
+        "BOOT-13",
+        "vCPU 0 is entered at the image's entry point, with flat segments of base zero and RDTSC allowed at its "
+        "privilege; the IDT is empty, upcalls are off, and the other vCPUs are STOPPED.",
+    ),
+    Rule(
+        "BOOT-14",
+        "The host refuses an image whose segments overlap, share a page with other flags, or do not lie in RAM above "
+        "page zero and below the host's area, and one whose entry point is not in an executable segment.",
+    ),
+    Rule("BOOT-15", "What a segment has beyond its bytes in the file is zero."),
+    Rule(
+        "BOOT-16",
+        "Each record of the boot information is a head, a payload and zeros up to the next multiple of 8, and lies "
+        "wholly inside the size that the information's head gives.",
+    ),
 )

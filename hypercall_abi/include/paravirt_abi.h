@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "54af9b603f4b13edca7c7fb6e2e2e39189d39cafb85a451fba46b16394a628e9"
+#define PV_ABI_DIGEST "2f7d22adaa8564d7d59a57b0e563bbbc8764ec57ca9b13faeabe83aa4b28196e"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -223,40 +223,6 @@
 /* Flag of the used ring without EVENT_IDX. */
 #define PV_USED_F_NO_NOTIFY 1 /* No doorbell wanted. */
 
-/* Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide. */
-#define PV_MMIO_MAGIC 0 /* 0x74726976. */
-#define PV_MMIO_VERSION 4 /* 2. */
-#define PV_MMIO_DEVICE_ID 8 /* Virtio device id, 0: nothing here. */
-#define PV_MMIO_VENDOR_ID 12 /* Vendor. */
-#define PV_MMIO_DEVICE_FEATURES 16 /* Offered bits of the selected block. */
-#define PV_MMIO_DEVICE_FEATURES_SEL 20 /* Selects 32 bits. */
-#define PV_MMIO_DRIVER_FEATURES 32 /* Accepted bits of the selected block. */
-#define PV_MMIO_DRIVER_FEATURES_SEL 36 /* Selects 32 bits. */
-#define PV_MMIO_QUEUE_SEL 48 /* Selects a queue. */
-#define PV_MMIO_QUEUE_SIZE_MAX 52 /* Largest size. */
-#define PV_MMIO_QUEUE_SIZE 56 /* Size. */
-#define PV_MMIO_QUEUE_READY 68 /* 1: enabled. */
-#define PV_MMIO_QUEUE_NOTIFY 80 /* Doorbell. */
-#define PV_MMIO_INTERRUPT_STATUS 96 /* 1: used buffers, 2: configuration. */
-#define PV_MMIO_INTERRUPT_ACK 100 /* Clears bits. */
-#define PV_MMIO_STATUS 112 /* Device status. */
-#define PV_MMIO_QUEUE_DESC_LOW 128 /* Descriptor area. */
-#define PV_MMIO_QUEUE_DESC_HIGH 132 /* Its upper half. */
-#define PV_MMIO_QUEUE_DRIVER_LOW 144 /* Driver area. */
-#define PV_MMIO_QUEUE_DRIVER_HIGH 148 /* Its upper half. */
-#define PV_MMIO_QUEUE_DEVICE_LOW 160 /* Device area. */
-#define PV_MMIO_QUEUE_DEVICE_HIGH 164 /* Its upper half. */
-#define PV_MMIO_SHM_SEL 172 /* Selects a shared memory region. */
-#define PV_MMIO_SHM_LENGTH_LOW 176 /* Its length; all ones: there is none. */
-#define PV_MMIO_SHM_LENGTH_HIGH 180 /* Its upper half. */
-#define PV_MMIO_SHM_BASE_LOW 184 /* Its address; all ones: there is none. */
-#define PV_MMIO_SHM_BASE_HIGH 188 /* Its upper half. */
-#define PV_MMIO_QUEUE_RESET 192 /* 1: takes the selected queue back, with RING_RESET. */
-#define PV_MMIO_CONFIG_GENERATION 252 /* Generation of the configuration space. */
-#define PV_MMIO_CONFIG 256 /* Configuration space. */
-#define PV_MMIO_WINDOW_BYTES 512 /* Size of a window. */
-#define PV_MMIO_MAGIC_VALUE 0x74726976 /* What MAGIC reads as. */
-
 /* Virtio device ids (virtio 5). */
 #define PV_DEVICE_TYPE_NET 1 /* Network. */
 #define PV_DEVICE_TYPE_BLOCK 2 /* Block. */
@@ -308,6 +274,40 @@
 #define PV_CONSOLE_F_MULTIPORT (1ull << 1)
 #define PV_CONSOLE_F_EMERGENCY_WRITE_BIT 2 /* emergency holds. */
 #define PV_CONSOLE_F_EMERGENCY_WRITE (1ull << 2)
+
+/* Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide. */
+#define PV_MMIO_MAGIC 0 /* 0x74726976. */
+#define PV_MMIO_VERSION 4 /* 2. */
+#define PV_MMIO_DEVICE_ID 8 /* Virtio device id, 0: nothing here. */
+#define PV_MMIO_VENDOR_ID 12 /* Vendor. */
+#define PV_MMIO_DEVICE_FEATURES 16 /* Offered bits of the selected block. */
+#define PV_MMIO_DEVICE_FEATURES_SEL 20 /* Selects 32 bits. */
+#define PV_MMIO_DRIVER_FEATURES 32 /* Accepted bits of the selected block. */
+#define PV_MMIO_DRIVER_FEATURES_SEL 36 /* Selects 32 bits. */
+#define PV_MMIO_QUEUE_SEL 48 /* Selects a queue. */
+#define PV_MMIO_QUEUE_SIZE_MAX 52 /* Largest size. */
+#define PV_MMIO_QUEUE_SIZE 56 /* Size. */
+#define PV_MMIO_QUEUE_READY 68 /* 1: enabled. */
+#define PV_MMIO_QUEUE_NOTIFY 80 /* Doorbell. */
+#define PV_MMIO_INTERRUPT_STATUS 96 /* 1: used buffers, 2: configuration. */
+#define PV_MMIO_INTERRUPT_ACK 100 /* Clears bits. */
+#define PV_MMIO_STATUS 112 /* Device status. */
+#define PV_MMIO_QUEUE_DESC_LOW 128 /* Descriptor area. */
+#define PV_MMIO_QUEUE_DESC_HIGH 132 /* Its upper half. */
+#define PV_MMIO_QUEUE_DRIVER_LOW 144 /* Driver area. */
+#define PV_MMIO_QUEUE_DRIVER_HIGH 148 /* Its upper half. */
+#define PV_MMIO_QUEUE_DEVICE_LOW 160 /* Device area. */
+#define PV_MMIO_QUEUE_DEVICE_HIGH 164 /* Its upper half. */
+#define PV_MMIO_SHM_SEL 172 /* Selects a shared memory region. */
+#define PV_MMIO_SHM_LENGTH_LOW 176 /* Its length; all ones: there is none. */
+#define PV_MMIO_SHM_LENGTH_HIGH 180 /* Its upper half. */
+#define PV_MMIO_SHM_BASE_LOW 184 /* Its address; all ones: there is none. */
+#define PV_MMIO_SHM_BASE_HIGH 188 /* Its upper half. */
+#define PV_MMIO_QUEUE_RESET 192 /* 1: takes the selected queue back, with RING_RESET. */
+#define PV_MMIO_CONFIG_GENERATION 252 /* Generation of the configuration space. */
+#define PV_MMIO_CONFIG 256 /* Configuration space. */
+#define PV_MMIO_WINDOW_BYTES 512 /* Size of a window. */
+#define PV_MMIO_MAGIC_VALUE 0x74726976 /* What MAGIC reads as. */
 
 /* Limits: a host's own are at least this for a size or count, at most this for a time. */
 #define PV_LIMIT_ARGUMENTS 6 /* arguments. Arguments of a call. */

@@ -213,4 +213,16 @@ RULES = (
         "device.queue_reset does to one queue what a reset does to all; it answers BAD_STATE for a queue that is not "
         "enabled and where RING_RESET was not agreed.",
     ),
+    Rule(
+        "DEV-18",
+        "A driver resets the device, sets ACKNOWLEDGE and DRIVER, accepts features, sets FEATURES_OK and sees that it "
+        "stayed, sets its queues up, then sets DRIVER_OK; before that it gives the device no buffers to use.",
+        "guest",
+    ),
+    Rule(
+        "DEV-19",
+        "device.generation differs after the host changed the configuration; a driver reads fields that belong "
+        "together between two equal answers of it.",
+        "both",
+    ),
 )

@@ -46,4 +46,18 @@ RULES = (
     Rule("TIME-2", "A deadline is never early; it raises DEADLINE once and is then disarmed."),
     Rule("TIME-3", "Arming a deadline replaces the one before."),
     Rule("TIME-4", "A counter below base_counter counts as base_counter: another CPU's may be a little behind."),
+    Rule(
+        "TIME-5", "The sequence of the time page is odd while the host writes it, and another even number afterwards."
+    ),
+    Rule(
+        "TIME-6",
+        "A guest reads the time page between two reads of its sequence that order theirs around them, and again if "
+        "the first was odd or the second is another.",
+        "guest",
+    ),
+    Rule(
+        "TIME-7",
+        "When time jumps all the same, generation changes with it.",
+        no_case="time jumps when a machine is stopped, copied or moved, which no guest can bring about",
+    ),
 )

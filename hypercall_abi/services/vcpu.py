@@ -79,4 +79,5 @@ RULES = (
         "descriptor tables; its general registers but RSP and RDI are zero, its flags as at boot. Other registers "
         "are its own: as after a reset of the CPU, or as it left them.",
     ),
+    Rule("VCPU-7", "The deadline of vcpu.block raises no channel and leaves the vCPU's own deadline as it is."),
 )

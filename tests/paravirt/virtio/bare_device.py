@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypercall_abi import STATUS
+from hypercall_abi.mmio import MMIO
 from hypercall_abi.services.device import QUEUE_SETUP
-from hypercall_abi.virtqueue import MMIO, VIRTIO_FEATURE
+from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt._native import ffi, lib
 from tests.support.fake_machine import RAM_GPA, FakeMachine
 

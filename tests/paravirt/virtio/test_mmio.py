@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypercall_abi.virtqueue import MMIO, VIRTIO_STATUS
+from hypercall_abi.mmio import MMIO
+from hypercall_abi.virtqueue import VIRTIO_STATUS
 from paravirt._native import lib
 from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, WRITABLE_FROM, Areas, BareDevice, Mmio
 from tests.paravirt.virtio.status_model import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, LADDER
