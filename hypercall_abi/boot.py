@@ -156,7 +156,7 @@ RULES = (
     ),
     Rule(
         "BOOT-13",
-        "vCPU 0 is entered at the image's entry point, with flat segments of base zero and RDTSC allowed at its "
+        "The guest is entered on vCPU 0, at the image's entry point, with flat segments of base zero and RDTSC allowed at its "
         "privilege; the IDT is empty, upcalls are off, and the other vCPUs are STOPPED.",
     ),
     Rule(
