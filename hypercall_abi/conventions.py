@@ -40,6 +40,13 @@ ROAD = Constants(
     bits=True,
 )
 
+SERVICE_RANGE = Constants(
+    "service_range",
+    "Numbers of services that are not the standard's own.",
+    ("VENDOR", 0x8000, "First of the services of registered vendors."),
+    ("EXPERIMENT", 0xC000, "First of the experiments, which are never released; up to 0xffff."),
+)
+
 TRAP_KIND = Constants(
     "trap_kind",
     "The instruction that enters the host, each with its own register binding.",

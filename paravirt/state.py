@@ -55,8 +55,8 @@ VCPU_STATE = Record(
 MACHINE_STATE = Record(
     "machine_state",
     "What the services keep of the machine.",
-    "accepted" / U64[16] * "Features accepted, by service number.",
-    "confirmed" / U32 * "Services that accepted, a bit each.",
+    "accepted" / U64[32] * "Features accepted: services of the standard by number, then extensions in order.",
+    "confirmed" / U32 * "Services that accepted, a bit each in the same order.",
     "trace_marks" / U32 * "Marks made, against the budget.",
     "console_bytes" / U64 * "Bytes written, against the budget.",
     "watchdog_ns" / U64 * "When the watchdog bites (monotonic), or all ones.",

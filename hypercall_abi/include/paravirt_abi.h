@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "2f7d22adaa8564d7d59a57b0e563bbbc8764ec57ca9b13faeabe83aa4b28196e"
+#define PV_ABI_DIGEST "650db00d0ce422b25c9189da7e0e6600d786f7b582aa11dca707bd735e4924e7"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -49,6 +49,10 @@
 #define PV_ROAD_BATCH (1ull << 1)
 #define PV_ROAD_RING_BIT 2 /* A shared-memory ring that belongs to one vCPU. */
 #define PV_ROAD_RING (1ull << 2)
+
+/* Numbers of services that are not the standard's own. */
+#define PV_SERVICE_RANGE_VENDOR 0x8000 /* First of the services of registered vendors. */
+#define PV_SERVICE_RANGE_EXPERIMENT 0xc000 /* First of the experiments, which are never released; up to 0xffff. */
 
 /* The instruction that enters the host, each with its own register binding. */
 #define PV_TRAP_KIND_PORT 1 /* x86-64: `out %eax, %dx` with the port from discovery in DX. */

@@ -45,23 +45,34 @@ PV_HANDLER(base_version)
 	return PV_STATUS_OK;
 }
 
+/* One record, if there is room for all of it (BASE-4). */
+static bool list_service(const struct pv_machine *machine, uint32_t slot, const uint64_t *args, uint64_t *value)
+{
+	bool standard = slot < PV_SERVICES;
+	uint32_t number = standard ? slot : machine->extensions[slot - PV_SERVICES]->service;
+	struct pv_service_info info = {
+		.service = number,
+		.calls = pv_call_mask(machine, number),
+		.offered = pv_service_offers(machine, slot),
+		.accepted = machine->state.accepted[slot],
+	};
+
+	if (args[1] - *value < sizeof(info))
+		return false;
+	pv_memory_write(&machine->memory, args[0] + *value, &info, sizeof(info));
+	*value += sizeof(info);
+	return true;
+}
+
 PV_HANDLER(base_services)
 {
 	const struct pv_machine *machine = vcpu->machine;
 
-	for (uint32_t s = 0; s < 16; s++) {
-		if (!(machine->services >> s & 1))
+	for (uint32_t slot = 0; slot < PV_SERVICES + machine->extension_count; slot++) {
+		if (slot < PV_SERVICES && !(machine->services >> slot & 1))
 			continue;
-		struct pv_service_info info = {
-			.service = s,
-			.calls = pv_call_mask(machine, s),
-			.offered = machine->offered[s],
-			.accepted = machine->state.accepted[s],
-		};
-		if (args[1] - *value < sizeof(info)) /* BASE-4 */
+		if (!list_service(machine, slot, args, value))
 			break;
-		pv_memory_write(&machine->memory, args[0] + *value, &info, sizeof(info));
-		*value += sizeof(info);
 	}
 	return PV_STATUS_OK;
 }
@@ -69,18 +80,19 @@ PV_HANDLER(base_services)
 PV_HANDLER(base_accept)
 {
 	struct pv_machine *machine = vcpu->machine;
-	uint64_t service = args[0], features = args[1];
+	int slot = pv_service_slot(machine, args[0]);
+	uint64_t features = args[1];
 
-	if (service >= 16 || !(machine->services >> service & 1))
+	if (slot < 0)
 		return PV_STATUS_NOT_FOUND;
-	if (features & ~machine->offered[service]) /* BASE-2 */
+	if (features & ~pv_service_offers(machine, (uint32_t)slot)) /* BASE-2 */
 		return PV_STATUS_INVALID;
 	pthread_mutex_lock(&negotiation);
-	bool first = !(machine->state.confirmed >> service & 1);
+	bool first = !(machine->state.confirmed >> slot & 1);
 	if (first)
-		__atomic_store_n(&machine->state.accepted[service], features, __ATOMIC_RELAXED);
-	machine->state.confirmed |= 1u << service;
-	bool agreed = machine->state.accepted[service] == features; /* BASE-3 */
+		__atomic_store_n(&machine->state.accepted[slot], features, __ATOMIC_RELAXED);
+	machine->state.confirmed |= 1u << slot;
+	bool agreed = machine->state.accepted[slot] == features; /* BASE-3 */
 	pthread_mutex_unlock(&negotiation);
 	*value = features;
 	return agreed ? PV_STATUS_OK : PV_STATUS_BAD_STATE;

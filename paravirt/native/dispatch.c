@@ -4,40 +4,20 @@
  *
  * What the declaration says of a call is checked here, before any handler sees it, in the order of
  * rule CALL-6; a handler checks only what is its own.  Calls without a handler in C go to the
- * surroundings (machine->ops.call).
+ * surroundings (machine->ops.call), those of vendors to their extension (extension.c).
  */
 #include <string.h>
 
 #include "handlers.h"
 #include "host.h"
 
-#define PV_SERVICES 16
 #define PV_FUNCTIONS 16
 
-enum { ARG_VALUE, ARG_READ, ARG_WRITE };
-
-struct argument {
-	uint8_t kind;
-	uint8_t fixed; /* one record: no length register */
-	uint16_t align;
-	uint32_t unit; /* bytes per unit of the length */
-	uint64_t limit; /* units */
-};
-
-struct declaration {
-	const char *name; /* service_call, or NULL: not declared */
-	uint8_t roads;
-	uint8_t registers;
-	int8_t feature; /* bit, or -1 */
-	struct argument arguments[PV_LIMIT_ARGUMENTS + 1]; /* +1: a trailing zero entry is never read */
-	uint8_t count;
-};
-
 #define PV_NONE
-#define PV_ARG { .kind = ARG_VALUE },
+#define PV_ARG { .kind = PV_ARGUMENT_VALUE },
 #define PV_BUFFER(access, maximum, alignment, bytes, one) \
-	{ .kind = ARG_##access, .limit = (maximum), .align = (alignment), .unit = (bytes), .fixed = (one) },
-#define PV_COUNT(...) (sizeof((const struct argument[]){ __VA_ARGS__ }) / sizeof(struct argument))
+	{ .kind = PV_ARGUMENT_##access, .limit = (maximum), .align = (alignment), .unit = (bytes), .fixed = (one) },
+#define PV_COUNT(...) (sizeof((const struct pv_argument[]){ __VA_ARGS__ }) / sizeof(struct pv_argument))
 #define PV_CALL(service, function, label, road, regs, feat, args) \
 	[service][function] = { .name = #label,                   \
 				.roads = (road),                  \
@@ -46,7 +26,7 @@ struct declaration {
 				.arguments = { args },            \
 				.count = PV_COUNT(args) },
 
-static const struct declaration declarations[PV_SERVICES][PV_FUNCTIONS] = {
+static const struct pv_declaration declarations[PV_SERVICES][PV_FUNCTIONS] = {
 #include "paravirt_abi_calls.h"
 };
 #undef PV_CALL
@@ -101,19 +81,18 @@ uint64_t pv_random(struct pv_machine *machine)
 	return x * 0x2545f4914f6cdd1dull;
 }
 
-static const struct declaration *find(const struct pv_machine *machine, uint32_t id)
+static const struct pv_declaration *find(const struct pv_machine *machine, uint32_t id)
 {
 	uint32_t service = id >> 16, function = id & 0xffff;
 
-	if (service >= PV_SERVICES || function >= PV_FUNCTIONS)
+	if (service >= PV_SERVICES)
+		return pv_extension_find(machine, id);
+	if (function >= PV_FUNCTIONS)
 		return NULL;
-	const struct declaration *d = &declarations[service][function];
+	const struct pv_declaration *d = &declarations[service][function];
 	if (!d->name || !(machine->services >> service & 1) || (machine->denied[service] >> function & 1))
 		return NULL;
-	uint64_t accepted = __atomic_load_n(&machine->state.accepted[service], __ATOMIC_RELAXED);
-	if (d->feature >= 0 && !(accepted >> d->feature & 1))
-		return NULL;
-	return d;
+	return pv_feature_accepted(machine, service, d->feature) ? d : NULL;
 }
 
 bool pv_call_exists(const struct pv_machine *machine, uint32_t id)
@@ -125,7 +104,7 @@ uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service)
 {
 	uint32_t mask = 0;
 
-	for (uint32_t f = 0; f < PV_FUNCTIONS; f++)
+	for (uint32_t f = 0; f < 32; f++) /* BASE-7 */
 		if (find(machine, service << 16 | f))
 			mask |= 1u << f;
 	return mask;
@@ -141,7 +120,7 @@ const char *pv_call_name(uint32_t id)
 bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers)
 {
 	for (uint32_t i = 0; i < PV_SERVICES * PV_FUNCTIONS; i++) {
-		const struct declaration *d = &declarations[i / PV_FUNCTIONS][i % PV_FUNCTIONS];
+		const struct pv_declaration *d = &declarations[i / PV_FUNCTIONS][i % PV_FUNCTIONS];
 
 		if (d->name && n-- == 0) {
 			*id = i / PV_FUNCTIONS << 16 | i % PV_FUNCTIONS;
@@ -154,7 +133,7 @@ bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *regis
 }
 
 /* CALL-6, for one buffer: length, alignment, range. */
-static int64_t check_buffer(const struct pv_memory *memory, const struct argument *a, uint64_t gpa, uint64_t length)
+static int64_t check_buffer(const struct pv_memory *memory, const struct pv_argument *a, uint64_t gpa, uint64_t length)
 {
 	if (length > a->limit)
 		return PV_STATUS_LIMIT;
@@ -165,7 +144,7 @@ static int64_t check_buffer(const struct pv_memory *memory, const struct argumen
 	return PV_STATUS_OK;
 }
 
-static int64_t check(const struct pv_vcpu *vcpu, const struct declaration *d, const struct pv_call *call)
+static int64_t check(const struct pv_vcpu *vcpu, const struct pv_declaration *d, const struct pv_call *call)
 {
 	if (!(d->roads & call->road))
 		return PV_STATUS_WRONG_ROAD;
@@ -173,9 +152,9 @@ static int64_t check(const struct pv_vcpu *vcpu, const struct declaration *d, co
 		if (call->args[i])
 			return PV_STATUS_INVALID;
 	for (uint32_t i = 0, r = 0; i < d->count; i++) {
-		const struct argument *a = &d->arguments[i];
+		const struct pv_argument *a = &d->arguments[i];
 
-		if (a->kind == ARG_VALUE) {
+		if (a->kind == PV_ARGUMENT_VALUE) {
 			r++;
 			continue;
 		}
@@ -189,23 +168,24 @@ static int64_t check(const struct pv_vcpu *vcpu, const struct declaration *d, co
 }
 
 /* CALL-11: output memory beyond the returned length is undefined, so it is made so. */
-static void poison_output(const struct pv_vcpu *vcpu, const struct declaration *d, const struct pv_call *call,
+static void poison_output(const struct pv_vcpu *vcpu, const struct pv_declaration *d, const struct pv_call *call,
 			  uint64_t value)
 {
 	struct pv_machine *machine = vcpu->machine;
 
 	for (uint32_t i = 0, r = 0; i < d->count; i++) {
-		const struct argument *a = &d->arguments[i];
-		uint64_t length = a->fixed ? 1 : call->args[(r + 1) % PV_LIMIT_ARGUMENTS];
+		const struct pv_argument *a = &d->arguments[i];
+		uint64_t length = call->args[(r + 1) % PV_LIMIT_ARGUMENTS];
 
-		if (a->kind == ARG_WRITE && value < length) {
+		/* a record is there as a whole, whatever the value is */
+		if (a->kind == PV_ARGUMENT_WRITE && !a->fixed && value < length) {
 			uint64_t size = (length - value) * a->unit;
 			uint8_t *hva = pv_memory_at(&machine->memory, call->args[r] + value * a->unit, size);
 
 			for (uint64_t b = 0; hva && b < size; b++)
 				hva[b] = (uint8_t)(pv_random(machine) >> 56);
 		}
-		r += a->kind == ARG_VALUE || a->fixed ? 1 : 2;
+		r += a->kind == PV_ARGUMENT_VALUE || a->fixed ? 1 : 2;
 	}
 }
 
@@ -225,22 +205,31 @@ static void trace_call(struct pv_vcpu *vcpu, const struct pv_call *call, const s
 	pv_trace_put(vcpu->trace, &event);
 }
 
+static int64_t carry_out(struct pv_vcpu *vcpu, const struct pv_call *call, uint64_t *value)
+{
+	uint32_t service = call->id >> 16, function = call->id & 0xffff;
+	int64_t status;
+
+	if (service < PV_SERVICES && handlers[service][function])
+		return handlers[service][function](vcpu, call->args, value);
+	if (service < PV_SERVICES)
+		status = vcpu->machine->ops.call(vcpu, call->id, call->args, value);
+	else
+		status = pv_extension_call(vcpu, call->id, call->args, value);
+	/* Not ours: the list of statuses is closed whoever answers (ERR-2). */
+	return status > PV_STATUS_CONTINUE || status < PV_STATUS_NO_MEMORY ? PV_STATUS_FAILED : status;
+}
+
 void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result)
 {
 	struct pv_machine *machine = vcpu->machine;
-	const struct declaration *d = find(machine, call->id);
+	const struct pv_declaration *d = find(machine, call->id);
 	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
 
 	result->value = 0;
 	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
-	if (result->status == PV_STATUS_OK) {
-		pv_handler handler = handlers[call->id >> 16][call->id & 0xffff];
-
-		if (handler)
-			result->status = handler(vcpu, call->args, &result->value);
-		else
-			result->status = machine->ops.call(vcpu, call->id, call->args, &result->value);
-	}
+	if (result->status == PV_STATUS_OK)
+		result->status = carry_out(vcpu, call, &result->value);
 	__atomic_store_n(&vcpu->page->calls, ++vcpu->calls, __ATOMIC_RELAXED);
 	if (result->status < 0)
 		result->value = machine->poison ? pv_random(machine) : 0; /* CALL-10 */

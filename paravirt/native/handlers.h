@@ -10,6 +10,17 @@
 
 typedef int64_t (*pv_handler)(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value);
 
+/* ---- extension.c, for dispatch ---- */
+
+/* As find() in dispatch.c, for a service beyond the standard's. */
+const struct pv_declaration *pv_extension_find(const struct pv_machine *machine, uint32_t id);
+int64_t pv_extension_call(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
+/* Whether the guest accepted a feature (a bit) of the service in a slot; -1: none is needed. */
+static inline bool pv_feature_accepted(const struct pv_machine *machine, uint32_t slot, int8_t feature)
+{
+	return feature < 0 || __atomic_load_n(&machine->state.accepted[slot], __ATOMIC_RELAXED) >> feature & 1;
+}
+
 #define PV_HANDLER(name) int64_t pv_call_##name(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value)
 
 PV_HANDLER(base_version);

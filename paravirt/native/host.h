@@ -24,6 +24,8 @@
 #define PV_MAX_DEVICES 32
 #define PV_MAX_QUEUES 8
 #define PV_MAX_QUEUE_SIZE 256
+#define PV_MAX_EXTENSIONS 16
+#define PV_SERVICES 16 /* slots of the standard; extensions follow */
 #define PV_NO_CHANNEL 0xffffffff
 
 /* ---- memory.c: guest-physical ranges and their host addresses ---- */
@@ -182,6 +184,50 @@ struct pv_result {
 	uint64_t value;
 };
 
+/* An argument of a call. A buffer takes two registers, address and length, or one if it is a single unit. */
+struct pv_argument {
+	uint8_t kind; /* PV_ARGUMENT_ */
+	uint8_t fixed; /* one unit: no length register */
+	uint16_t align; /* of the address, a power of two */
+	uint32_t unit; /* bytes per unit of the length */
+	uint64_t limit; /* units */
+};
+
+#define PV_ARGUMENT_VALUE 0
+#define PV_ARGUMENT_READ 1 /* buffer that the host reads */
+#define PV_ARGUMENT_WRITE 2 /* buffer that the host writes; the call's value is the number of units written */
+
+/* What is checked of a call before its handler sees it (CALL-6). */
+struct pv_declaration {
+	const char *name; /* service_call, or NULL: no such function */
+	uint8_t roads; /* PV_ROAD_ */
+	uint8_t registers; /* that its arguments take */
+	int8_t feature; /* bit of the service's features, or -1 */
+	uint8_t count; /* of its arguments */
+	struct pv_argument arguments[PV_LIMIT_ARGUMENTS];
+};
+
+/* ---- extension.c: services of vendors and experiments ---- */
+
+/* A service beyond the standard's own; the caller's, and there as long as the machine. */
+struct pv_extension {
+	uint32_t service; /* PV_SERVICE_RANGE_VENDOR to 0xffff */
+	uint32_t denied; /* functions that are switched off, a bit each */
+	uint64_t offered; /* features */
+	struct pv_declaration *calls; /* by function; pv_extension_add counts their registers */
+	uint32_t call_count; /* at most 32 (BASE-7) */
+	/* A call, already checked. Any thread that makes calls, several at once; statuses as in the standard. */
+	int64_t (*call)(struct pv_vcpu *vcpu, void *opaque, uint32_t function, const uint64_t *args, uint64_t *value);
+	void *opaque;
+};
+
+/* NULL, or what is wrong with the extension: it is then not offered. Before vCPUs run. */
+const char *pv_extension_add(struct pv_machine *machine, struct pv_extension *extension);
+/* Where the machine keeps a service that it offers: its number, or PV_SERVICES and up; -1: it offers no such. */
+int pv_service_slot(const struct pv_machine *machine, uint64_t service);
+/* Features offered, by slot. */
+uint64_t pv_service_offers(const struct pv_machine *machine, uint32_t slot);
+
 /* What the surroundings do for the library. */
 struct pv_machine_ops {
 	/* A call that has no handler in C, already checked against the declaration. */
@@ -263,6 +309,8 @@ struct pv_machine {
 	uint32_t services; /* offered, a bit per number; a masked service is not in it */
 	uint64_t denied[16]; /* denied functions of each service, a bit each */
 	uint64_t offered[16]; /* features, by service number */
+	struct pv_extension *extensions[PV_MAX_EXTENSIONS]; /* ascending; slots PV_SERVICES and up */
+	uint32_t extension_count;
 	uint32_t poison;
 	uint64_t poison_seed;
 	const uint8_t *boot_info; /* the host's copy */
@@ -290,7 +338,7 @@ bool pv_call_exists(const struct pv_machine *machine, uint32_t id);
 /* Bit mask of the functions of a service that exist now. */
 uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service);
 uint64_t pv_random(struct pv_machine *machine);
-/* service_call, as declared; NULL: no such call. */
+/* service_call, as the standard declares it; NULL: no such call. */
 const char *pv_call_name(uint32_t id);
 /* What the declaration says of the n-th call; false past the end. */
 bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers);

@@ -72,17 +72,17 @@ PV_STATIC_ASSERT(sizeof(struct pv_vcpu_saved) == 16, "vcpu_saved");
 
 /* What the services keep of the machine. */
 struct pv_machine_state {
-	uint64_t accepted[16]; /* Features accepted, by service number. */
-	uint32_t confirmed; /* Services that accepted, a bit each. */
+	uint64_t accepted[32]; /* Features accepted: services of the standard by number, then extensions in order. */
+	uint32_t confirmed; /* Services that accepted, a bit each in the same order. */
 	uint32_t trace_marks; /* Marks made, against the budget. */
 	uint64_t console_bytes; /* Bytes written, against the budget. */
 	uint64_t watchdog_ns; /* When the watchdog bites (monotonic), or all ones. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, accepted) == 0, "machine_state.accepted");
-PV_STATIC_ASSERT(offsetof(struct pv_machine_state, confirmed) == 128, "machine_state.confirmed");
-PV_STATIC_ASSERT(offsetof(struct pv_machine_state, trace_marks) == 132, "machine_state.trace_marks");
-PV_STATIC_ASSERT(offsetof(struct pv_machine_state, console_bytes) == 136, "machine_state.console_bytes");
-PV_STATIC_ASSERT(offsetof(struct pv_machine_state, watchdog_ns) == 144, "machine_state.watchdog_ns");
-PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 152, "machine_state");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, confirmed) == 256, "machine_state.confirmed");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, trace_marks) == 260, "machine_state.trace_marks");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, console_bytes) == 264, "machine_state.console_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, watchdog_ns) == 272, "machine_state.watchdog_ns");
+PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 280, "machine_state");
 
 #endif
