@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_extensions"))
 
 from hypercall_abi import VERSION
 
@@ -12,8 +13,8 @@ author = "The paravirt authors"
 copyright = "The paravirt authors"
 release = ".".join(map(str, VERSION))
 
-extensions = ["myst_parser"]
-exclude_patterns = ["abi/generated"]
+extensions = ["myst_parser", "diagrams"]
+exclude_patterns = ["abi/generated", "_extensions"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 highlight_language = "none"
