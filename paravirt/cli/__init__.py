@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "show what an image says of itself",
     "doctor": "check what this machine can do",
     "abi": "show the hypercall ABI",
+    "conform": "judge a host by the conformance images",
     "completion": "print a completion script for a shell",
 }
 

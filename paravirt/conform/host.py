@@ -1,0 +1,222 @@
+"""Which images are run in which way, and what came of it.
+
+A chapter is an image ``conformance_NAME.elf``; it is run once in each mode, that is level of privilege.
+The chapter ``refused`` is made of the images ``refused_RULE_what.elf``, which a host must not boot.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hypercall_abi import RULES
+
+from ..boot.bundled import GUESTS
+from ..errors import ConfigError
+from .launch import End, launch
+from .tap import Case, Reader
+
+Privilege = Literal["user", "supervisor"]
+
+PREFIX = "conformance_"
+REFUSED = "refused"
+ALL = "all"  # the image of every chapter, for hosts that are slow to start; not run beside them
+DISK = "scratch"
+DISK_BYTES = 1 << 20
+PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
+"""The rules that a case proves."""
+
+
+class Plan(NamedTuple):
+    """What `judge` runs."""
+
+    chapters: tuple[str, ...]
+    privileges: tuple[Privilege, ...] = ("user", "supervisor")
+    launcher: str | None = None
+    """A command with ``{image}`` in it; None: this package's host."""
+    vcpus: int = 2
+    memory: str = "64M"
+    poison: bool = True
+    accel: str | None = None
+    timeout_s: float = 120.0
+    environment: tuple[tuple[str, str], ...] = ()
+    """Put before this process's own."""
+
+
+class Run(NamedTuple):
+    """What one chapter came to in one mode."""
+
+    chapter: str
+    mode: str
+    cases: tuple[Case, ...]
+    problems: tuple[str, ...]
+    """What was wrong with the run itself; any is a failure."""
+    skipped: str = ""
+    """Why the chapter tried nothing."""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it holds."""
+        return not self.problems and all(case.passed for case in self.cases)
+
+    @property
+    def title(self) -> str:
+        """``chapter (mode)``."""
+        return f"{self.chapter} ({self.mode})" if self.mode else self.chapter
+
+
+Progress = Callable[[str, str, int], None]
+"""Told of chapter, mode and cases so far."""
+
+
+def chapters(guests: Path = GUESTS) -> dict[str, tuple[Path, ...]]:
+    """The images of each chapter."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(guests.glob(f"{PREFIX}*.elf")):
+        found[path.stem.removeprefix(PREFIX)] = (path,)
+    if refused := tuple(sorted(guests.glob(f"{REFUSED}_*.elf"))):
+        found[REFUSED] = refused
+    return found
+
+
+def choose(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The chapters named in `wanted`, each once; without any, all.  Raises ConfigError."""
+    there = chapters()
+    if not there:
+        raise ConfigError(f"there are no conformance images in {GUESTS}; build them with make -C guest_drivers")
+    for name in wanted:
+        if name not in there:
+            raise ConfigError(f"there is no chapter {name!r}; there are {', '.join(there)}")
+    return tuple(dict.fromkeys(wanted)) or tuple(name for name in there if name != ALL)
+
+
+def judge(plan: Plan, progress: Progress) -> Iterator[Run]:
+    """Runs what `plan` says, one after the other.  Raises ConfigError for a launcher that cannot be used."""
+    if plan.launcher is not None:
+        check_launcher(plan.launcher)
+    images = chapters()
+    for chapter in plan.chapters:
+        for mode in modes(plan):
+            with tempfile.TemporaryDirectory(prefix="paravirt-conform-") as place:
+                if chapter == REFUSED:
+                    yield _refused(plan, images[chapter], mode, Path(place), progress)
+                else:
+                    yield _chapter(plan, chapter, images[chapter][0], mode, Path(place), progress)
+
+
+def modes(plan: Plan) -> tuple[str, ...]:
+    """The levels to run at; a launcher that is not told the level decides it itself."""
+    return plan.privileges if plan.launcher is None or "{privilege}" in plan.launcher else ("",)
+
+
+def check_launcher(launcher: str) -> None:
+    """Raises ConfigError if `launcher` is no command with a place for the image."""
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise ConfigError(f"the launcher {launcher!r} cannot be read: {error}; check its quotes") from error
+    if not any("{image}" in word for word in words):
+        raise ConfigError(f"the launcher {launcher!r} has no {{image}}; write it where the ELF file's path belongs")
+
+
+def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, progress: Progress) -> Run:
+    reader = Reader(frozenset(RULES))
+
+    def line(text: str) -> None:
+        reader.line(text)
+        progress(chapter, mode, len(reader.cases))
+
+    progress(chapter, mode, 0)
+    end = launch(_command(plan, image, mode, place), _environment(plan), plan.timeout_s, line)
+    reader.end(end.left)
+    problems = [*_end_problems(end, all(case.passed for case in reader.cases)), *reader.problems]
+    return Run(chapter, mode, tuple(reader.cases), tuple(problems), reader.skipped, end.seconds)
+
+
+def _refused(plan: Plan, images: Sequence[Path], mode: str, place: Path, progress: Progress) -> Run:
+    cases: list[Case] = []
+    seconds = 0.0
+    for number, image in enumerate(images, 1):
+        console: list[str] = []
+        end = launch(_command(plan, image, mode, place), _environment(plan), plan.timeout_s, console.append)
+        booted = any(text.startswith(("ok ", "not ok ", "1..")) for text in console)
+        passed = not booted and end.status is not None and end.status > 0
+        group, number_of_rule, *words = image.stem.removeprefix(f"{REFUSED}_").split("_")
+        notes = () if passed else ("the image was booted" if booted else _manner(end), end.errors)
+        rule = f"{group.upper()}-{number_of_rule}"
+        cases.append(Case(number, passed, (rule,), f"refused: {' '.join(words)}", "", tuple(filter(None, notes))))
+        seconds += end.seconds
+        progress(REFUSED, mode, number)
+    return Run(REFUSED, mode, tuple(cases), (), "", seconds)
+
+
+def _manner(end: End) -> str:
+    if end.status is None:
+        return end.why
+    if end.status < 0:
+        return f"the host was ended by {signal.Signals(-end.status).name}"
+    return f"the host's exit status is {end.status}"
+
+
+def _end_problems(end: End, passed: bool) -> Iterator[str]:
+    """What is wrong with the host's end, `passed` being what the image says."""
+    if end.status is None or end.status < 0 or (end.status == 0) != passed:
+        verdict = "although every case passed" if passed else "although a case failed"
+        manner = f"{_manner(end)}, {verdict}" if end.status is not None and end.status >= 0 else _manner(end)
+        yield f"{manner}; it said: {end.errors}" if end.errors else manner
+
+
+def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
+    disk = place / DISK
+    if not disk.exists():
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+    if plan.launcher is None:
+        return _own_command(plan, image, mode, disk)
+    values = {
+        "{image}": str(image),
+        "{disk}": str(disk),
+        "{memory}": plan.memory,
+        "{vcpus}": str(plan.vcpus),
+        "{privilege}": mode,
+    }
+    words = shlex.split(plan.launcher)
+    for key, value in values.items():
+        words = [word.replace(key, value) for word in words]
+    return words
+
+
+def _own_command(plan: Plan, image: Path, mode: str, disk: Path) -> list[str]:
+    command = [sys.executable, "-m", "paravirt", "run", str(image), "--privilege", mode]
+    command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
+    if _wants_disk(image):
+        command += ["--disk", f"{DISK}={disk}"]
+    if plan.poison:
+        command.append("--poison")
+    if plan.accel:
+        command += ["--accel", plan.accel]
+    return command
+
+
+def _wants_disk(image: Path) -> bool:
+    from ..boot.image import load_image  # loads the C core, which a launcher needs not
+    from ..errors import ImageError
+
+    try:
+        return any(entry.name == DISK for entry in load_image(image).notes.manifest)
+    except ImageError:  # of those that are to be refused
+        return False
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """That of this process, in which ``python -m paravirt`` is this package wherever it lies."""
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **dict(plan.environment)}
