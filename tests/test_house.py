@@ -76,7 +76,7 @@ def test_host_library_knows_neither_python_nor_guest() -> None:
 
 
 def test_files_are_small() -> None:
-    sources = [p for p in tree("*.py", "*.c", "*.h", "*.S", "dev", ".ci/run") if not GENERATED.search(name(p))]
+    sources = [p for p in tree("*.py", "*.c", "*.h", "*.S", "*.rs", "dev", ".ci/run") if not GENERATED.search(name(p))]
     long = {name(path): lines for path in sources if (lines := path.read_text().count("\n")) >= LINES}
     assert not long, long
 
@@ -112,8 +112,8 @@ def test_files_say_what_they_are_for() -> None:
 
 
 def test_c_files_name_their_licence() -> None:
-    for path in tree("*.c", "*.h", "*.S"):
-        free = name(path).startswith("guest_drivers/") or "hypercall_abi/include/" in name(path)
+    for path in tree("*.c", "*.h", "*.S", "*.rs"):
+        free = re.match(r"guest_drivers/|hypercall_abi/(include|rust)/", name(path))
         licence = "0BSD" if free else "BSD-2-Clause"
         head = path.read_text()[:200]
         assert re.search(rf"SPDX-License-Identifier: {licence}\b", head), f"{name(path)} is not marked {licence}"
@@ -138,6 +138,6 @@ def test_nothing_names_a_machine() -> None:
 def test_nothing_is_left_undone() -> None:
     # Spelled so that this file does not find itself.
     mark = re.compile(r"\b(TO" r"DO|FIX" r"ME|X{3})\b")
-    for path in tree("*.py", "*.c", "*.h", "*.S", "*.md", "dev"):
+    for path in tree("*.py", "*.c", "*.h", "*.S", "*.rs", "*.md", "dev"):
         found = mark.search(path.read_text())
         assert not found, f"{name(path)}: {found[0]}" if found else ""

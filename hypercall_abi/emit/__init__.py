@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import c, calls, docs, json
+from . import c, calls, docs, json, rust, vectors
 
 # name: a function that gives {path below hypercall_abi/: text}
 OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
@@ -10,4 +10,6 @@ OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
     "calls": lambda: {"include/paravirt_abi_calls.h": calls.emit()},
     "docs": docs.emit,
     "json": lambda: {"json/abi.json": json.emit()},
+    "rust": lambda: {"rust/paravirt_abi.rs": rust.emit()},
+    "vectors": vectors.emit,
 }

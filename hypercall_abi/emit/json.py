@@ -7,6 +7,8 @@ from typing import Any
 
 from .. import CONSTANTS, LIMITS, MODULES, RECORDS, RULES, SERVICES, VERSION
 from ..conventions import REGISTERS, ROAD, answers
+from ..cpuid import SIGNATURE
+from ..notes import OWNER
 from ..schema import Arg, Buffer, Call, Constants, Field, Record, Rule, Service
 from .c import digest
 from .docs import arguments, home
@@ -109,6 +111,8 @@ def describe() -> dict[str, Any]:
     return {
         "version": list(VERSION),
         "digest": digest(),
+        "note_owner": OWNER,
+        "cpuid_signature": SIGNATURE[:-1].decode(),
         "services": [service(s) for s in SERVICES.values()],
         "records": [record(r) for r in RECORDS.values()],
         "constants": [constants(c) for c in CONSTANTS.values()],

@@ -1,8 +1,9 @@
 """Test vectors: for every record bytes typed by hand, field by field, with their values.
 
 They are data of the standard, for any implementation to check its own layout against; the files
-beside this one are meant to be read by people and by a few lines of any language.  This is the
-Python reader.  What a line may hold is said in ``docs/abi/vectors.md``.
+beside this one are meant to be read by people and by a few lines of any language, those below
+``generated/`` by programs.  This is the Python reader.  What a line may hold is said in
+``docs/abi/vectors.md``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_RECORD = re.compile(r"record (\w+): (.+)")
+_RECORD = re.compile(r"(record|refused) (\w+): (.+)")
 _LINE = re.compile(r"([0-9a-f]+) +((?:[0-9a-f]{2}(?:\*\d+)? )+) *(\w+)(?:\[(\d+)\])? += (.+)")
 
 
@@ -24,10 +25,14 @@ class VectorError(ValueError):
 
 @dataclass
 class Vector:
-    """One record in bytes and in values (by field name, arrays as lists; padding as its zero bytes)."""
+    """One record in bytes and in values (by field name, arrays as lists; padding as its bytes).
+
+    One that is `refused` has padding that is not zero (CALL-14).
+    """
 
     record: str
     title: str
+    refused: bool = False
     data: bytes = b""
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -54,7 +59,7 @@ def parse(text: str) -> Iterator[Vector]:
         if head := _RECORD.fullmatch(line):
             if vector:
                 yield vector
-            vector = Vector(head[1], head[2])
+            vector = Vector(head[2], head[3], head[1] == "refused")
             continue
         match = _LINE.fullmatch(line)
         if not match or not vector or int(match[1], 16) != len(vector.data):
@@ -70,7 +75,15 @@ def parse(text: str) -> Iterator[Vector]:
         yield vector
 
 
+def _load(folder: Path) -> list[Vector]:
+    return [vector for path in sorted(folder.glob("*.txt")) for vector in parse(path.read_text(encoding="utf-8"))]
+
+
 def load() -> list[Vector]:
-    """Every vector of the standard, file by file."""
-    files = sorted(Path(__file__).parent.glob("*.txt"))
-    return [vector for path in files for vector in parse(path.read_text(encoding="utf-8"))]
+    """Every vector that was typed by hand, file by file."""
+    return _load(Path(__file__).parent)
+
+
+def load_generated() -> list[Vector]:
+    """The generated boundary cases, file by file."""
+    return _load(Path(__file__).parent / "generated")
