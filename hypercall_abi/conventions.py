@@ -31,6 +31,9 @@ STATUS = Constants(
     ("NO_MEMORY", -12, "The host lacks the memory."),
 )
 
+# What the host's circumstances and budgets lead to, not the call: asked again, it may answer otherwise.
+CIRCUMSTANCES = ("FAILED", "QUOTA", "IO", "NO_MEMORY")
+
 ROAD = Constants(
     "road",
     "The ways by which a call can reach the host.",

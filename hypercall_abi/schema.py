@@ -67,6 +67,7 @@ class Field:
     count: int | None
     record: Record | None = None
     reserved: bool = False
+    gpa: bool = False
 
 
 def _c_type(subcon: Construct) -> tuple[str, int | None, Record | None]:
@@ -128,8 +129,8 @@ class Record(Struct):  # type: ignore[misc]
             if offset % alignment:
                 raise SchemaError(f"{name}.{sub.name}: offset {offset} is not aligned to {alignment}")
             c, count, record = _c_type(inner)
-            size = inner.sizeof()
-            self.fields.append(Field(sub.name, str(sub.docs), offset, size, c, count, record, reserved))
+            size, gpa = inner.sizeof(), isinstance(inner, Scalar) and inner.gpa
+            self.fields.append(Field(sub.name, str(sub.docs), offset, size, c, count, record, reserved, gpa))
             named.append(sub)
             offset += size
         if not offset:
@@ -227,10 +228,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Arg:
-    """One 64-bit argument passed by value."""
+    """One 64-bit argument passed by value.  With ``until`` the call waits for that time: a replay does not."""
 
     name: str
     doc: str
+    until: bool = False
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,11 @@ ALL_ROADS = TRAP | BATCH | RING
 
 @dataclass(frozen=True)
 class Call:
-    """One function of a service.  ``feature`` names the feature bit without which it does not exist."""
+    """One function of a service.  ``feature`` names the feature bit without which it does not exist.
+
+    ``varies`` says what of its answer (``value``, ``output``) may differ when a machine of the same make is asked
+    the same again: times, random bytes, a host's own choices.  A replay does not compare that.
+    """
 
     number: int
     name: str
@@ -285,6 +291,7 @@ class Call:
     feature: str | None = None
     statuses: tuple[str, ...] = ()
     no_return: bool = False
+    varies: tuple[Literal["value", "output"], ...] = ()
 
     @property
     def registers(self) -> tuple[str, ...]:

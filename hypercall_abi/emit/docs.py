@@ -80,6 +80,8 @@ def _call(service: Service, call: Call) -> Iterator[str]:
         ("Value", value),
         ("Statuses", ", ".join(answers(call))),
     ]
+    if call.varies:
+        rows.append(("May differ when asked again", ", ".join(call.varies)))
     if call.feature:
         rows.insert(2, ("Feature", call.feature))
     yield table(("", ""), rows)

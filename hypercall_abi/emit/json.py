@@ -20,7 +20,7 @@ def _page(item: object) -> str:
 
 def _argument(arg: Arg | Buffer) -> dict[str, Any]:
     if isinstance(arg, Arg):
-        return {"name": arg.name, "kind": "value", "doc": arg.doc}
+        return {"name": arg.name, "kind": "value", "until": arg.until, "doc": arg.doc}
     return {
         "name": arg.name,
         "kind": "buffer",
@@ -46,6 +46,7 @@ def call(service: Service, what: Call) -> dict[str, Any]:
         "arguments": [_argument(arg) for arg in what.args],
         "registers": [{"x86-64": register, "name": name, "doc": doc} for register, (name, doc) in registers],
         "value": what.value,
+        "varies": list(what.varies),
         "no_return": what.no_return,
         "statuses": list(answers(what)),
     }
@@ -71,6 +72,7 @@ def _field(field: Field) -> dict[str, Any]:
         "c": field.c,
         "count": field.count,
         "reserved": field.reserved,
+        "gpa": field.gpa,
         "doc": field.doc,
     }
 

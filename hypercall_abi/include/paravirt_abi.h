@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "650db00d0ce422b25c9189da7e0e6600d786f7b582aa11dca707bd735e4924e7"
+#define PV_ABI_DIGEST "6fec0fc9b4a5079836cd15325128739f0b98f959abcf1d31b1110ac11673f7fd"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -312,6 +312,42 @@
 #define PV_MMIO_CONFIG 256 /* Configuration space. */
 #define PV_MMIO_WINDOW_BYTES 512 /* Size of a window. */
 #define PV_MMIO_MAGIC_VALUE 0x74726976 /* What MAGIC reads as. */
+
+/* Numbers of a recording. */
+#define PV_RECORDING_LINK_TYPE 147 /* Link type of the file's one interface: USER0. */
+#define PV_RECORDING_FORMAT 1 /* Version of the format, in recorded_machine. */
+#define PV_RECORDING_MAGIC 0x59414c5045525650ull /* First word of replay_head, and of the place in an image that names it. */
+
+/* Kinds of packets; the first 16 bits of each. */
+#define PV_RECORDED_MACHINE 1 /* recorded_machine: a life of a machine begins. */
+#define PV_RECORDED_CALL 2 /* recorded_call: a call has ended. */
+#define PV_RECORDED_EVENT 3 /* recorded_moment: a channel was raised; its number. */
+#define PV_RECORDED_DOORBELL 4 /* recorded_moment: a doorbell that came as an exit; what was written. */
+#define PV_RECORDED_VCPU_START 5 /* recorded_moment: a vCPU begins; its first instruction. */
+#define PV_RECORDED_VCPU_STOP 6 /* recorded_moment: a vCPU has ended; zero. */
+
+/* Whose bytes a buffer's are. */
+#define PV_RECORDED_ACCESS_READ 1 /* Input: as the host found them before it carried the call out. */
+#define PV_RECORDED_ACCESS_WRITE 2 /* Output: those that the call defines. */
+
+/* Flags of recorded_machine. */
+#define PV_RECORDED_FLAG_POISON_BIT 0 /* The host scrambled what the ABI calls undefined. */
+#define PV_RECORDED_FLAG_POISON (1ull << 0)
+#define PV_RECORDED_FLAG_SUPERVISOR_BIT 1 /* The guest ran at CPL 0. */
+#define PV_RECORDED_FLAG_SUPERVISOR (1ull << 1)
+#define PV_RECORDED_FLAG_MMIO_BIT 2 /* Devices were reached by virtio-mmio. */
+#define PV_RECORDED_FLAG_MMIO (1ull << 2)
+
+/* What of a result is compared. */
+#define PV_REPLAY_COMPARE_STATUS_BIT 0 /* The status. */
+#define PV_REPLAY_COMPARE_STATUS (1ull << 0)
+#define PV_REPLAY_COMPARE_VALUE_BIT 1 /* The value. */
+#define PV_REPLAY_COMPARE_VALUE (1ull << 1)
+
+/* What a chunk is for. */
+#define PV_REPLAY_CHUNK_KIND_INPUT 1 /* Bytes to be put there before the call. */
+#define PV_REPLAY_CHUNK_KIND_RELOCATE 2 /* No bytes: the 64-bit word there is an offset into the arena, to become an address. */
+#define PV_REPLAY_CHUNK_KIND_OUTPUT 3 /* Bytes that are to be there after the call, and before it others. */
 
 /* Limits: a host's own are at least this for a size or count, at most this for a time. */
 #define PV_LIMIT_ARGUMENTS 6 /* arguments. Arguments of a call. */
@@ -945,5 +981,177 @@ PV_STATIC_ASSERT(offsetof(struct pv_console_config, rows) == 2, "console_config.
 PV_STATIC_ASSERT(offsetof(struct pv_console_config, max_ports) == 4, "console_config.max_ports");
 PV_STATIC_ASSERT(offsetof(struct pv_console_config, emergency) == 8, "console_config.emergency");
 PV_STATIC_ASSERT(sizeof(struct pv_console_config) == 12, "console_config");
+
+/* The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records. */
+struct pv_recorded_machine {
+	uint16_t kind; /* MACHINE. */
+	uint16_t format; /* FORMAT. */
+	uint32_t vcpus; /* vCPUs. */
+	uint16_t major; /* Major version of the ABI. */
+	uint16_t minor; /* Minor version. */
+	uint32_t flags; /* Constants `recorded_flag`. */
+	uint16_t services; /* Number of recorded_service records. */
+	uint16_t devices; /* Number of recorded_device records. */
+	uint8_t reserved0[4]; /* Zero. */
+	uint64_t memory_bytes; /* Guest memory. */
+	uint8_t digest[32]; /* Digest of the declaration that the host was built from. */
+	uint8_t image_sha256[32]; /* SHA-256 of the guest's image. */
+	char image[64]; /* Its file name, for people. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, kind) == 0, "recorded_machine.kind");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, format) == 2, "recorded_machine.format");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, vcpus) == 4, "recorded_machine.vcpus");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, major) == 8, "recorded_machine.major");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, minor) == 10, "recorded_machine.minor");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, flags) == 12, "recorded_machine.flags");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, services) == 16, "recorded_machine.services");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, devices) == 18, "recorded_machine.devices");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, reserved0) == 20, "recorded_machine.reserved0");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, memory_bytes) == 24, "recorded_machine.memory_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, digest) == 32, "recorded_machine.digest");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, image_sha256) == 64, "recorded_machine.image_sha256");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_machine, image) == 96, "recorded_machine.image");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_machine) == 160, "recorded_machine");
+
+/* A service that was offered. */
+struct pv_recorded_service {
+	uint32_t service; /* Its number. */
+	uint32_t denied; /* Functions switched off, as a bit mask by function number. */
+	uint64_t offered; /* Features offered. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_service, service) == 0, "recorded_service.service");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_service, denied) == 4, "recorded_service.denied");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_service, offered) == 8, "recorded_service.offered");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_service) == 16, "recorded_service");
+
+/* A device that was offered. */
+struct pv_recorded_device {
+	uint32_t type; /* Virtio device id. */
+	uint32_t read_only; /* 1: a disk that could only be read. */
+	uint64_t size_bytes; /* Of a disk. */
+	char name[32]; /* Logical name. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_device, type) == 0, "recorded_device.type");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_device, read_only) == 4, "recorded_device.read_only");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_device, size_bytes) == 8, "recorded_device.size_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_device, name) == 16, "recorded_device.name");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_device) == 48, "recorded_device");
+
+/* A call and its result. After it come recorded_buffer records, and then the bytes of each, without padding. */
+struct pv_recorded_call {
+	uint16_t kind; /* CALL. */
+	uint16_t road; /* Constants `road`. */
+	uint32_t vcpu; /* vCPU that made it. */
+	uint32_t call; /* Call id. */
+	uint32_t buffers; /* Number of recorded_buffer records. */
+	uint64_t args[6]; /* Arguments. */
+	int64_t status; /* Status. */
+	uint64_t value; /* Value; undefined when the status is negative. */
+	uint64_t begin_ns; /* When it reached the host, in monotonic time of the machine. */
+	uint64_t end_ns; /* When it was answered. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, kind) == 0, "recorded_call.kind");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, road) == 2, "recorded_call.road");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, vcpu) == 4, "recorded_call.vcpu");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, call) == 8, "recorded_call.call");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, buffers) == 12, "recorded_call.buffers");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, args) == 16, "recorded_call.args");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, status) == 64, "recorded_call.status");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, value) == 72, "recorded_call.value");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, begin_ns) == 80, "recorded_call.begin_ns");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, end_ns) == 88, "recorded_call.end_ns");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_call) == 96, "recorded_call");
+
+/* A buffer of a call that lay in guest memory and was not empty; others have none. */
+struct pv_recorded_buffer {
+	uint16_t argument; /* Index of the argument that holds its address. */
+	uint16_t access; /* Constants `recorded_access`. */
+	uint32_t bytes; /* Bytes in this packet. */
+	uint64_t length_bytes; /* Its length as the guest gave it. Input of which fewer bytes are here was too long to keep. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_buffer, argument) == 0, "recorded_buffer.argument");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_buffer, access) == 2, "recorded_buffer.access");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_buffer, bytes) == 4, "recorded_buffer.bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_buffer, length_bytes) == 8, "recorded_buffer.length_bytes");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_buffer) == 16, "recorded_buffer");
+
+/* Something besides calls that a guest can notice. */
+struct pv_recorded_moment {
+	uint16_t kind; /* Constants `recorded`. */
+	uint8_t reserved0[2]; /* Zero. */
+	uint32_t vcpu; /* vCPU that is told, that rings, begins or ends. */
+	uint64_t at_ns; /* When, in monotonic time of the machine. */
+	uint64_t number; /* What it is depends on the kind. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, kind) == 0, "recorded_moment.kind");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, reserved0) == 2, "recorded_moment.reserved0");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, vcpu) == 4, "recorded_moment.vcpu");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, at_ns) == 8, "recorded_moment.at_ns");
+PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, number) == 16, "recorded_moment.number");
+PV_STATIC_ASSERT(sizeof(struct pv_recorded_moment) == 24, "recorded_moment");
+
+/* Head of what a replaying guest is given; entries follow. Addresses in it are offsets into an arena, memory of the replaying guest's own. */
+struct pv_replay_head {
+	uint64_t magic; /* MAGIC. */
+	uint64_t size_bytes; /* Of everything, this head included. */
+	uint64_t arena_bytes; /* Memory needed. */
+	uint32_t entries; /* Number of entries. */
+	uint32_t vcpus; /* vCPUs that make the calls. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_replay_head, magic) == 0, "replay_head.magic");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_head, size_bytes) == 8, "replay_head.size_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_head, arena_bytes) == 16, "replay_head.arena_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_head, entries) == 24, "replay_head.entries");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_head, vcpus) == 28, "replay_head.vcpus");
+PV_STATIC_ASSERT(sizeof(struct pv_replay_head) == 32, "replay_head");
+
+/* One call to be made, by the vCPU named, after the one before was answered. Its chunks follow. */
+struct pv_replay_entry {
+	uint32_t number; /* Of the call in its recording, from 1. */
+	uint32_t vcpu; /* vCPU that makes it. */
+	uint32_t call; /* Call id. */
+	uint32_t compare; /* Constants `replay_compare`. */
+	uint64_t args[6]; /* Arguments. */
+	uint64_t steps[6]; /* Added to each argument, times the value, to go on after CONTINUE. */
+	uint32_t relocate; /* A bit per argument: it is an offset into the arena. */
+	uint32_t chunks; /* Number of chunks. */
+	int64_t status; /* Status expected. */
+	uint64_t value; /* Value expected. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, number) == 0, "replay_entry.number");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, vcpu) == 4, "replay_entry.vcpu");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, call) == 8, "replay_entry.call");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, compare) == 12, "replay_entry.compare");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, args) == 16, "replay_entry.args");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, steps) == 64, "replay_entry.steps");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, relocate) == 112, "replay_entry.relocate");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, chunks) == 116, "replay_entry.chunks");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, status) == 120, "replay_entry.status");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_entry, value) == 128, "replay_entry.value");
+PV_STATIC_ASSERT(sizeof(struct pv_replay_entry) == 136, "replay_entry");
+
+/* Bytes in the arena; they follow, padded with zeros to 8. */
+struct pv_replay_chunk {
+	uint32_t kind; /* Constants `replay_chunk_kind`. */
+	uint32_t bytes; /* How many follow. */
+	uint64_t offset; /* Where, in the arena. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_replay_chunk, kind) == 0, "replay_chunk.kind");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_chunk, bytes) == 4, "replay_chunk.bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_chunk, offset) == 8, "replay_chunk.offset");
+PV_STATIC_ASSERT(sizeof(struct pv_replay_chunk) == 16, "replay_chunk");
+
+/* Where an image that replays finds its replay_head; a tool finds it by its first words and fills it in. */
+struct pv_replay_place {
+	uint64_t magic; /* MAGIC. */
+	uint64_t mark; /* All ones: no head begins like this. */
+	uint64_t gpa; /* Address of the head; zero: there is none. */
+	uint64_t size_bytes; /* Its size_bytes. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_replay_place, magic) == 0, "replay_place.magic");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_place, mark) == 8, "replay_place.mark");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_place, gpa) == 16, "replay_place.gpa");
+PV_STATIC_ASSERT(offsetof(struct pv_replay_place, size_bytes) == 24, "replay_place.size_bytes");
+PV_STATIC_ASSERT(sizeof(struct pv_replay_place) == 32, "replay_place");
 
 #endif

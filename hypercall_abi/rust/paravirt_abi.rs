@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "650db00d0ce422b25c9189da7e0e6600d786f7b582aa11dca707bd735e4924e7";
+pub const ABI_DIGEST: &str = "6fec0fc9b4a5079836cd15325128739f0b98f959abcf1d31b1110ac11673f7fd";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -498,6 +498,61 @@ pub const MMIO_CONFIG: u32 = 256;
 pub const MMIO_WINDOW_BYTES: u32 = 512;
 /// What MAGIC reads as.
 pub const MMIO_MAGIC_VALUE: u32 = 0x74726976;
+
+// Numbers of a recording.
+/// Link type of the file's one interface: USER0.
+pub const RECORDING_LINK_TYPE: u64 = 147;
+/// Version of the format, in recorded_machine.
+pub const RECORDING_FORMAT: u64 = 1;
+/// First word of replay_head, and of the place in an image that names it.
+pub const RECORDING_MAGIC: u64 = 0x59414c5045525650;
+
+// Kinds of packets; the first 16 bits of each.
+/// recorded_machine: a life of a machine begins.
+pub const RECORDED_MACHINE: u32 = 1;
+/// recorded_call: a call has ended.
+pub const RECORDED_CALL: u32 = 2;
+/// recorded_moment: a channel was raised; its number.
+pub const RECORDED_EVENT: u32 = 3;
+/// recorded_moment: a doorbell that came as an exit; what was written.
+pub const RECORDED_DOORBELL: u32 = 4;
+/// recorded_moment: a vCPU begins; its first instruction.
+pub const RECORDED_VCPU_START: u32 = 5;
+/// recorded_moment: a vCPU has ended; zero.
+pub const RECORDED_VCPU_STOP: u32 = 6;
+
+// Whose bytes a buffer's are.
+/// Input: as the host found them before it carried the call out.
+pub const RECORDED_ACCESS_READ: u32 = 1;
+/// Output: those that the call defines.
+pub const RECORDED_ACCESS_WRITE: u32 = 2;
+
+// Flags of recorded_machine.
+/// The host scrambled what the ABI calls undefined.
+pub const RECORDED_FLAG_POISON: u64 = 1 << 0;
+pub const RECORDED_FLAG_POISON_BIT: u32 = 0;
+/// The guest ran at CPL 0.
+pub const RECORDED_FLAG_SUPERVISOR: u64 = 1 << 1;
+pub const RECORDED_FLAG_SUPERVISOR_BIT: u32 = 1;
+/// Devices were reached by virtio-mmio.
+pub const RECORDED_FLAG_MMIO: u64 = 1 << 2;
+pub const RECORDED_FLAG_MMIO_BIT: u32 = 2;
+
+// What of a result is compared.
+/// The status.
+pub const REPLAY_COMPARE_STATUS: u64 = 1 << 0;
+pub const REPLAY_COMPARE_STATUS_BIT: u32 = 0;
+/// The value.
+pub const REPLAY_COMPARE_VALUE: u64 = 1 << 1;
+pub const REPLAY_COMPARE_VALUE_BIT: u32 = 1;
+
+// What a chunk is for.
+/// Bytes to be put there before the call.
+pub const REPLAY_CHUNK_KIND_INPUT: u32 = 1;
+/// No bytes: the 64-bit word there is an offset into the arena, to become an address.
+pub const REPLAY_CHUNK_KIND_RELOCATE: u32 = 2;
+/// Bytes that are to be there after the call, and before it others.
+pub const REPLAY_CHUNK_KIND_OUTPUT: u32 = 3;
 
 // Limits: a host's own are at least this for a size or count, at most this for a time.
 /// arguments. Arguments of a call.
@@ -1754,4 +1809,336 @@ const _: () = {
     assert!(r.rows == 0x302);
     assert!(r.max_ports == 0x7060504);
     assert!(r.emergency == 0xb0a0908);
+};
+
+/// The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedMachine {
+    /// MACHINE.
+    pub kind: u16,
+    /// FORMAT.
+    pub format: u16,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Major version of the ABI.
+    pub major: u16,
+    /// Minor version.
+    pub minor: u16,
+    /// Constants `recorded_flag`.
+    pub flags: u32,
+    /// Number of recorded_service records.
+    pub services: u16,
+    /// Number of recorded_device records.
+    pub devices: u16,
+    /// Zero.
+    pub reserved0: [u8; 4],
+    /// Guest memory.
+    pub memory_bytes: u64,
+    /// Digest of the declaration that the host was built from.
+    pub digest: [u8; 32],
+    /// SHA-256 of the guest's image.
+    pub image_sha256: [u8; 32],
+    /// Its file name, for people.
+    pub image: [u8; 64],
+}
+impl RecordedMachine {
+    pub const ZERO: RecordedMachine = RecordedMachine { kind: 0, format: 0, vcpus: 0, major: 0, minor: 0, flags: 0, services: 0, devices: 0, reserved0: [0; 4], memory_bytes: 0, digest: [0; 32], image_sha256: [0; 32], image: [0; 64] };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedMachine>() == 160);
+    assert!(core::mem::align_of::<RecordedMachine>() == 8);
+    let r: RecordedMachine = unsafe { core::mem::transmute(pattern::<160>()) };
+    assert!(r.kind == 0x100);
+    assert!(r.format == 0x302);
+    assert!(r.vcpus == 0x7060504);
+    assert!(r.major == 0x908);
+    assert!(r.minor == 0xb0a);
+    assert!(r.flags == 0xf0e0d0c);
+    assert!(r.services == 0x1110);
+    assert!(r.devices == 0x1312);
+    assert!(r.reserved0[0] == 0x14);
+    assert!(r.reserved0[3] == 0x17);
+    assert!(r.memory_bytes == 0x1f1e1d1c1b1a1918);
+    assert!(r.digest[0] == 0x20);
+    assert!(r.digest[31] == 0x3f);
+    assert!(r.image_sha256[0] == 0x40);
+    assert!(r.image_sha256[31] == 0x5f);
+    assert!(r.image[0] == 0x60);
+    assert!(r.image[63] == 0x9f);
+};
+
+/// A service that was offered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedService {
+    /// Its number.
+    pub service: u32,
+    /// Functions switched off, as a bit mask by function number.
+    pub denied: u32,
+    /// Features offered.
+    pub offered: u64,
+}
+impl RecordedService {
+    pub const ZERO: RecordedService = RecordedService { service: 0, denied: 0, offered: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedService>() == 16);
+    assert!(core::mem::align_of::<RecordedService>() == 8);
+    let r: RecordedService = unsafe { core::mem::transmute(pattern::<16>()) };
+    assert!(r.service == 0x3020100);
+    assert!(r.denied == 0x7060504);
+    assert!(r.offered == 0xf0e0d0c0b0a0908);
+};
+
+/// A device that was offered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedDevice {
+    /// Virtio device id.
+    pub r#type: u32,
+    /// 1: a disk that could only be read.
+    pub read_only: u32,
+    /// Of a disk.
+    pub size_bytes: u64,
+    /// Logical name.
+    pub name: [u8; 32],
+}
+impl RecordedDevice {
+    pub const ZERO: RecordedDevice = RecordedDevice { r#type: 0, read_only: 0, size_bytes: 0, name: [0; 32] };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedDevice>() == 48);
+    assert!(core::mem::align_of::<RecordedDevice>() == 8);
+    let r: RecordedDevice = unsafe { core::mem::transmute(pattern::<48>()) };
+    assert!(r.r#type == 0x3020100);
+    assert!(r.read_only == 0x7060504);
+    assert!(r.size_bytes == 0xf0e0d0c0b0a0908);
+    assert!(r.name[0] == 0x10);
+    assert!(r.name[31] == 0x2f);
+};
+
+/// A call and its result. After it come recorded_buffer records, and then the bytes of each, without padding.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedCall {
+    /// CALL.
+    pub kind: u16,
+    /// Constants `road`.
+    pub road: u16,
+    /// vCPU that made it.
+    pub vcpu: u32,
+    /// Call id.
+    pub call: u32,
+    /// Number of recorded_buffer records.
+    pub buffers: u32,
+    /// Arguments.
+    pub args: [u64; 6],
+    /// Status.
+    pub status: i64,
+    /// Value; undefined when the status is negative.
+    pub value: u64,
+    /// When it reached the host, in monotonic time of the machine.
+    pub begin_ns: u64,
+    /// When it was answered.
+    pub end_ns: u64,
+}
+impl RecordedCall {
+    pub const ZERO: RecordedCall = RecordedCall { kind: 0, road: 0, vcpu: 0, call: 0, buffers: 0, args: [0; 6], status: 0, value: 0, begin_ns: 0, end_ns: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedCall>() == 96);
+    assert!(core::mem::align_of::<RecordedCall>() == 8);
+    let r: RecordedCall = unsafe { core::mem::transmute(pattern::<96>()) };
+    assert!(r.kind == 0x100);
+    assert!(r.road == 0x302);
+    assert!(r.vcpu == 0x7060504);
+    assert!(r.call == 0xb0a0908);
+    assert!(r.buffers == 0xf0e0d0c);
+    assert!(r.args[0] == 0x1716151413121110);
+    assert!(r.args[5] == 0x3f3e3d3c3b3a3938);
+    assert!(r.status == 0x4746454443424140u64 as i64);
+    assert!(r.value == 0x4f4e4d4c4b4a4948);
+    assert!(r.begin_ns == 0x5756555453525150);
+    assert!(r.end_ns == 0x5f5e5d5c5b5a5958);
+};
+
+/// A buffer of a call that lay in guest memory and was not empty; others have none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedBuffer {
+    /// Index of the argument that holds its address.
+    pub argument: u16,
+    /// Constants `recorded_access`.
+    pub access: u16,
+    /// Bytes in this packet.
+    pub bytes: u32,
+    /// Its length as the guest gave it. Input of which fewer bytes are here was too long to keep.
+    pub length_bytes: u64,
+}
+impl RecordedBuffer {
+    pub const ZERO: RecordedBuffer = RecordedBuffer { argument: 0, access: 0, bytes: 0, length_bytes: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedBuffer>() == 16);
+    assert!(core::mem::align_of::<RecordedBuffer>() == 8);
+    let r: RecordedBuffer = unsafe { core::mem::transmute(pattern::<16>()) };
+    assert!(r.argument == 0x100);
+    assert!(r.access == 0x302);
+    assert!(r.bytes == 0x7060504);
+    assert!(r.length_bytes == 0xf0e0d0c0b0a0908);
+};
+
+/// Something besides calls that a guest can notice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedMoment {
+    /// Constants `recorded`.
+    pub kind: u16,
+    /// Zero.
+    pub reserved0: [u8; 2],
+    /// vCPU that is told, that rings, begins or ends.
+    pub vcpu: u32,
+    /// When, in monotonic time of the machine.
+    pub at_ns: u64,
+    /// What it is depends on the kind.
+    pub number: u64,
+}
+impl RecordedMoment {
+    pub const ZERO: RecordedMoment = RecordedMoment { kind: 0, reserved0: [0; 2], vcpu: 0, at_ns: 0, number: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RecordedMoment>() == 24);
+    assert!(core::mem::align_of::<RecordedMoment>() == 8);
+    let r: RecordedMoment = unsafe { core::mem::transmute(pattern::<24>()) };
+    assert!(r.kind == 0x100);
+    assert!(r.reserved0[0] == 0x2);
+    assert!(r.reserved0[1] == 0x3);
+    assert!(r.vcpu == 0x7060504);
+    assert!(r.at_ns == 0xf0e0d0c0b0a0908);
+    assert!(r.number == 0x1716151413121110);
+};
+
+/// Head of what a replaying guest is given; entries follow. Addresses in it are offsets into an arena, memory of the replaying guest's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayHead {
+    /// MAGIC.
+    pub magic: u64,
+    /// Of everything, this head included.
+    pub size_bytes: u64,
+    /// Memory needed.
+    pub arena_bytes: u64,
+    /// Number of entries.
+    pub entries: u32,
+    /// vCPUs that make the calls.
+    pub vcpus: u32,
+}
+impl ReplayHead {
+    pub const ZERO: ReplayHead = ReplayHead { magic: 0, size_bytes: 0, arena_bytes: 0, entries: 0, vcpus: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<ReplayHead>() == 32);
+    assert!(core::mem::align_of::<ReplayHead>() == 8);
+    let r: ReplayHead = unsafe { core::mem::transmute(pattern::<32>()) };
+    assert!(r.magic == 0x706050403020100);
+    assert!(r.size_bytes == 0xf0e0d0c0b0a0908);
+    assert!(r.arena_bytes == 0x1716151413121110);
+    assert!(r.entries == 0x1b1a1918);
+    assert!(r.vcpus == 0x1f1e1d1c);
+};
+
+/// One call to be made, by the vCPU named, after the one before was answered. Its chunks follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayEntry {
+    /// Of the call in its recording, from 1.
+    pub number: u32,
+    /// vCPU that makes it.
+    pub vcpu: u32,
+    /// Call id.
+    pub call: u32,
+    /// Constants `replay_compare`.
+    pub compare: u32,
+    /// Arguments.
+    pub args: [u64; 6],
+    /// Added to each argument, times the value, to go on after CONTINUE.
+    pub steps: [u64; 6],
+    /// A bit per argument: it is an offset into the arena.
+    pub relocate: u32,
+    /// Number of chunks.
+    pub chunks: u32,
+    /// Status expected.
+    pub status: i64,
+    /// Value expected.
+    pub value: u64,
+}
+impl ReplayEntry {
+    pub const ZERO: ReplayEntry = ReplayEntry { number: 0, vcpu: 0, call: 0, compare: 0, args: [0; 6], steps: [0; 6], relocate: 0, chunks: 0, status: 0, value: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<ReplayEntry>() == 136);
+    assert!(core::mem::align_of::<ReplayEntry>() == 8);
+    let r: ReplayEntry = unsafe { core::mem::transmute(pattern::<136>()) };
+    assert!(r.number == 0x3020100);
+    assert!(r.vcpu == 0x7060504);
+    assert!(r.call == 0xb0a0908);
+    assert!(r.compare == 0xf0e0d0c);
+    assert!(r.args[0] == 0x1716151413121110);
+    assert!(r.args[5] == 0x3f3e3d3c3b3a3938);
+    assert!(r.steps[0] == 0x4746454443424140);
+    assert!(r.steps[5] == 0x6f6e6d6c6b6a6968);
+    assert!(r.relocate == 0x73727170);
+    assert!(r.chunks == 0x77767574);
+    assert!(r.status == 0x7f7e7d7c7b7a7978u64 as i64);
+    assert!(r.value == 0x8786858483828180);
+};
+
+/// Bytes in the arena; they follow, padded with zeros to 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayChunk {
+    /// Constants `replay_chunk_kind`.
+    pub kind: u32,
+    /// How many follow.
+    pub bytes: u32,
+    /// Where, in the arena.
+    pub offset: u64,
+}
+impl ReplayChunk {
+    pub const ZERO: ReplayChunk = ReplayChunk { kind: 0, bytes: 0, offset: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<ReplayChunk>() == 16);
+    assert!(core::mem::align_of::<ReplayChunk>() == 8);
+    let r: ReplayChunk = unsafe { core::mem::transmute(pattern::<16>()) };
+    assert!(r.kind == 0x3020100);
+    assert!(r.bytes == 0x7060504);
+    assert!(r.offset == 0xf0e0d0c0b0a0908);
+};
+
+/// Where an image that replays finds its replay_head; a tool finds it by its first words and fills it in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayPlace {
+    /// MAGIC.
+    pub magic: u64,
+    /// All ones: no head begins like this.
+    pub mark: u64,
+    /// Address of the head; zero: there is none.
+    pub gpa: u64,
+    /// Its size_bytes.
+    pub size_bytes: u64,
+}
+impl ReplayPlace {
+    pub const ZERO: ReplayPlace = ReplayPlace { magic: 0, mark: 0, gpa: 0, size_bytes: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<ReplayPlace>() == 32);
+    assert!(core::mem::align_of::<ReplayPlace>() == 8);
+    let r: ReplayPlace = unsafe { core::mem::transmute(pattern::<32>()) };
+    assert!(r.magic == 0x706050403020100);
+    assert!(r.mark == 0xf0e0d0c0b0a0908);
+    assert!(r.gpa == 0x1716151413121110);
+    assert!(r.size_bytes == 0x1f1e1d1c1b1a1918);
 };

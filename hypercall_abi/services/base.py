@@ -59,6 +59,7 @@ SERVICE = Service(
             "Asks for the host's own value of a limit.",
             (Arg("limit", "Id of the limit."),),
             value="the limit",
+            varies=("value",),
             statuses=("NOT_FOUND",),
         ),
         Call(
@@ -67,6 +68,7 @@ SERVICE = Service(
             "Copies the boot information, or its beginning.",
             (Buffer("info", "Room for it.", "write", BOOT_INFO_BYTES, align=8),),
             value="bytes written",
+            varies=("value", "output"),
         ),
         Call(
             5,

@@ -23,6 +23,7 @@ SERVICE = Service(
             "Takes waiting input; none waiting is OK with zero.",
             (Buffer("data", "Room for it.", "write", CONSOLE_BYTES),),
             value="bytes read",
+            varies=("value", "output"),
         ),
     ),
 )

@@ -73,7 +73,15 @@ SERVICE = Service(
             (_DEVICE, Arg("block", "As above."), Arg("features", "Feature bits accepted.")),
             statuses=("NOT_FOUND", "INVALID", "BAD_STATE"),
         ),
-        Call(3, "status", "Reads the device status.", (_DEVICE,), value="virtio status bits", statuses=("NOT_FOUND",)),
+        Call(
+            3,
+            "status",
+            "Reads the device status.",
+            (_DEVICE,),
+            value="virtio status bits",
+            varies=("value",),
+            statuses=("NOT_FOUND",),
+        ),
         Call(
             4,
             "set_status",
@@ -104,6 +112,7 @@ SERVICE = Service(
             "Reads the generation of the configuration space.",
             (_DEVICE,),
             value="generation",
+            varies=("value",),
             statuses=("NOT_FOUND",),
         ),
         Call(

@@ -15,6 +15,7 @@ SERVICE = Service(
             "Fills a buffer with random bytes.",
             (Buffer("data", "Room for them.", "write", ENTROPY_BYTES),),
             value="bytes written",
+            varies=("output",),
         ),
     ),
 )

@@ -48,6 +48,7 @@ SERVICE = Service(
             "target",
             "Asks how much memory the host wants back.",
             value="bytes the balloon should hold",
+            varies=("value",),
             feature="BALLOON",
         ),
         Call(

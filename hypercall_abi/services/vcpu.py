@@ -39,7 +39,7 @@ SERVICE = Service(
             3,
             "block",
             "Waits until upcall_pending is set or the deadline passes.",
-            (Arg("deadline_ns", "Absolute monotonic time, or NEVER."),),
+            (Arg("deadline_ns", "Absolute monotonic time, or NEVER.", until=True),),
             roads=TRAP,
         ),
         Call(
@@ -48,6 +48,7 @@ SERVICE = Service(
             "Asks for the state of a vCPU.",
             (Arg("vcpu", "Index."),),
             value="constants `vcpu_state`",
+            varies=("value",),
             statuses=("NOT_FOUND",),
         ),
         Call(
@@ -55,6 +56,7 @@ SERVICE = Service(
             "fault_address",
             "The address of the calling vCPU's last page fault (CR2).",
             value="the address",
+            varies=("value",),
             roads=ALL_ROADS,
         ),
     ),
