@@ -39,7 +39,7 @@ ROAD = Constants(
     "The ways by which a call can reach the host.",
     ("TRAP", 0, "Registers and a trap instruction."),
     ("BATCH", 1, "An array in memory, handed over by the call base.batch."),
-    ("RING", 2, "A shared-memory ring that belongs to one vCPU."),
+    ("RING", 2, "A call ring: shared memory that belongs to one vCPU."),
     bits=True,
 )
 
@@ -159,8 +159,8 @@ RULES = (
     ),
     Rule(
         "CALL-15",
-        "A call is a full memory barrier on its vCPU: the host sees what the guest wrote before it, and after "
-        "it the guest sees what the host wrote.",
+        "A trap is a full memory barrier on its vCPU: the host sees what the guest wrote before it, and after it the "
+        "guest sees what the host wrote. For a call over a ring RING-4 says what is seen.",
         "both",
     ),
     Rule(

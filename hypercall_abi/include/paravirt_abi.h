@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "6fec0fc9b4a5079836cd15325128739f0b98f959abcf1d31b1110ac11673f7fd"
+#define PV_ABI_DIGEST "98370684d57e33b1602aef3081ce924520391a307cef3b206750de3a46076ab0"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -47,7 +47,7 @@
 #define PV_ROAD_TRAP (1ull << 0)
 #define PV_ROAD_BATCH_BIT 1 /* An array in memory, handed over by the call base.batch. */
 #define PV_ROAD_BATCH (1ull << 1)
-#define PV_ROAD_RING_BIT 2 /* A shared-memory ring that belongs to one vCPU. */
+#define PV_ROAD_RING_BIT 2 /* A call ring: shared memory that belongs to one vCPU. */
 #define PV_ROAD_RING (1ull << 2)
 
 /* Numbers of services that are not the standard's own. */
@@ -61,6 +61,15 @@
 #define PV_TRAP_KIND_VMMCALL 4 /* x86-64: `vmmcall`. */
 #define PV_TRAP_KIND_HVC 5 /* aarch64: `hvc` within SMCCC. */
 #define PV_TRAP_KIND_ECALL 6 /* RISC-V: `ecall`. */
+
+/* Numbers of call rings. */
+#define PV_RING_DOORBELL 0xffff /* Bits 31:16 of a doorbell for a call ring; bits 15:0 are the index of its vCPU. */
+#define PV_RING_NO_CHANNEL 0xffffffffu /* Channel of a ring that raises no event. */
+
+/* States of a call ring. */
+#define PV_RING_STATE_OFF 0 /* Out of use: the host does not touch it. */
+#define PV_RING_STATE_ON 1 /* The host carries out what is submitted. */
+#define PV_RING_STATE_FAULT 2 /* The guest broke RING-7: the host does not touch it until it is set up anew. */
 
 /* Features of the service base. */
 #define PV_BASE_FEATURE_RING_BIT 0 /* The ring road: calls by shared-memory rings. */
@@ -386,6 +395,12 @@
 #define PV_LIMIT_ID_NOTE_BYTES 16
 #define PV_LIMIT_MEMORY_BYTES 0x4000000 /* bytes. All ranges of one memory call together. */
 #define PV_LIMIT_ID_MEMORY_BYTES 17
+#define PV_LIMIT_RING_ENTRIES 256 /* entries. Entries of a call ring. */
+#define PV_LIMIT_ID_RING_ENTRIES 18
+#define PV_LIMIT_RINGS 1 /* rings. Call rings of a vCPU. */
+#define PV_LIMIT_ID_RINGS 19
+#define PV_LIMIT_RING_NS 0xf4240 /* ns. Host time after which a visit to a call ring ends if another has submissions. */
+#define PV_LIMIT_ID_RING_NS 20
 
 #define PV_NOTE_OWNER "Paravirt"
 #define PV_CPUID_SIGNATURE "ParavirtABI"
@@ -398,7 +413,7 @@
 #define PV_CALL_BASE_LIMIT 0x00010003 /* (limit) -> the limit. Asks for the host's own value of a limit. */
 #define PV_CALL_BASE_BOOT_INFO 0x00010004 /* (info_gpa, info_bytes) -> bytes written. Copies the boot information, or its beginning. */
 #define PV_CALL_BASE_BATCH 0x00010005 /* (submissions_gpa, submissions_count, completions_gpa, completions_count) -> calls completed. Makes several calls. Stops after a time bound with CONTINUE; the value then says how many were completed. A call refused has its status in its completion. */
-#define PV_CALL_BASE_RING 0x00010006 /* (setup_gpa) -> zero. Sets up the calling vCPU's ring. */
+#define PV_CALL_BASE_RING 0x00010006 /* (setup_gpa, setup_count) -> zero. Gives the calling vCPU its call ring; with no record, takes it out of use. */
 #define PV_CALL_BASE_RENEGOTIATE 0x00010007 /* () -> zero. Forgets the features accepted of every service; each may be accepted anew. For a kernel that firmware or another kernel started. */
 
 /* Service console: The early console. A machine's output is bounded by a budget of the host's. */
@@ -497,6 +512,48 @@ PV_STATIC_ASSERT(offsetof(struct pv_completion, status) == 8, "completion.status
 PV_STATIC_ASSERT(offsetof(struct pv_completion, value) == 16, "completion.value");
 PV_STATIC_ASSERT(offsetof(struct pv_completion, reserved0) == 24, "completion.reserved0");
 PV_STATIC_ASSERT(sizeof(struct pv_completion) == 32, "completion");
+
+/* Where a call ring is. Written by the guest, for base.ring. */
+struct pv_ring_setup {
+	uint64_t submissions_gpa; /* `entries` submission records, aligned to 64. */
+	uint64_t completions_gpa; /* `entries` completion records, aligned to 32. */
+	uint64_t control_gpa; /* A ring_control record, aligned to 64. */
+	uint32_t entries; /* A power of two, at most RING_ENTRIES. */
+	uint32_t channel; /* Channel of this vCPU that says that completions are there, or NO_CHANNEL. */
+	uint32_t flags; /* Zero. */
+	uint8_t reserved0[4]; /* Zero. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, submissions_gpa) == 0, "ring_setup.submissions_gpa");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, completions_gpa) == 8, "ring_setup.completions_gpa");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, control_gpa) == 16, "ring_setup.control_gpa");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, entries) == 24, "ring_setup.entries");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, channel) == 28, "ring_setup.channel");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, flags) == 32, "ring_setup.flags");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_setup, reserved0) == 36, "ring_setup.reserved0");
+PV_STATIC_ASSERT(sizeof(struct pv_ring_setup) == 40, "ring_setup");
+
+/* Indexes and wishes of a call ring, each of its writers in lines of its own. Words marked (g) are written by the guest, (h) by the host. Nobody looks at the padding. */
+struct pv_ring_control {
+	uint32_t submission_tail; /* (g) Index after that of the last submission. */
+	uint8_t reserved0[60]; /* Zero. */
+	uint32_t completion_tail; /* (h) Index after that of the last completion. */
+	uint8_t reserved1[60]; /* Zero. */
+	uint32_t doorbell_wanted; /* (h) Nonzero: the host sleeps, and a new submission_tail wants a doorbell. */
+	uint32_t state; /* (h) State of the ring (constants `ring_state`). */
+	uint8_t reserved2[56]; /* Zero. */
+	uint32_t completion_event; /* (g) Index of the completion that is to raise the channel. */
+	uint8_t reserved3[60]; /* Zero. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, submission_tail) == 0, "ring_control.submission_tail");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, reserved0) == 4, "ring_control.reserved0");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, completion_tail) == 64, "ring_control.completion_tail");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, reserved1) == 68, "ring_control.reserved1");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, doorbell_wanted) == 128, "ring_control.doorbell_wanted");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, state) == 132, "ring_control.state");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, reserved2) == 136, "ring_control.reserved2");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, completion_event) == 192, "ring_control.completion_event");
+PV_STATIC_ASSERT(offsetof(struct pv_ring_control, reserved3) == 196, "ring_control.reserved3");
+PV_STATIC_ASSERT(sizeof(struct pv_ring_control) == 256, "ring_control");
 
 /* One service that the host offers. Written by the host. */
 struct pv_service_info {

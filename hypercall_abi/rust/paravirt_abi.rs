@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "6fec0fc9b4a5079836cd15325128739f0b98f959abcf1d31b1110ac11673f7fd";
+pub const ABI_DIGEST: &str = "98370684d57e33b1602aef3081ce924520391a307cef3b206750de3a46076ab0";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -81,7 +81,7 @@ pub const ROAD_TRAP_BIT: u32 = 0;
 /// An array in memory, handed over by the call base.batch.
 pub const ROAD_BATCH: u64 = 1 << 1;
 pub const ROAD_BATCH_BIT: u32 = 1;
-/// A shared-memory ring that belongs to one vCPU.
+/// A call ring: shared memory that belongs to one vCPU.
 pub const ROAD_RING: u64 = 1 << 2;
 pub const ROAD_RING_BIT: u32 = 2;
 
@@ -104,6 +104,20 @@ pub const TRAP_KIND_VMMCALL: u32 = 4;
 pub const TRAP_KIND_HVC: u32 = 5;
 /// RISC-V: `ecall`.
 pub const TRAP_KIND_ECALL: u32 = 6;
+
+// Numbers of call rings.
+/// Bits 31:16 of a doorbell for a call ring; bits 15:0 are the index of its vCPU.
+pub const RING_DOORBELL: u32 = 0xffff;
+/// Channel of a ring that raises no event.
+pub const RING_NO_CHANNEL: u32 = 0xffffffff;
+
+// States of a call ring.
+/// Out of use: the host does not touch it.
+pub const RING_STATE_OFF: u32 = 0;
+/// The host carries out what is submitted.
+pub const RING_STATE_ON: u32 = 1;
+/// The guest broke RING-7: the host does not touch it until it is set up anew.
+pub const RING_STATE_FAULT: u32 = 2;
 
 // Features of the service base.
 /// The ring road: calls by shared-memory rings.
@@ -609,6 +623,15 @@ pub const LIMIT_ID_NOTE_BYTES: u64 = 16;
 /// bytes. All ranges of one memory call together.
 pub const LIMIT_MEMORY_BYTES: u64 = 67108864;
 pub const LIMIT_ID_MEMORY_BYTES: u64 = 17;
+/// entries. Entries of a call ring.
+pub const LIMIT_RING_ENTRIES: u64 = 256;
+pub const LIMIT_ID_RING_ENTRIES: u64 = 18;
+/// rings. Call rings of a vCPU.
+pub const LIMIT_RINGS: u64 = 1;
+pub const LIMIT_ID_RINGS: u64 = 19;
+/// ns. Host time after which a visit to a call ring ends if another has submissions.
+pub const LIMIT_RING_NS: u64 = 1000000;
+pub const LIMIT_ID_RING_NS: u64 = 20;
 
 /// Service base: What every host has: the rest is found from here. It cannot be switched off.
 pub const SERVICE_BASE: u32 = 1;
@@ -624,7 +647,7 @@ pub const CALL_BASE_LIMIT: u32 = 0x00010003;
 pub const CALL_BASE_BOOT_INFO: u32 = 0x00010004;
 /// (submissions_gpa, submissions_count, completions_gpa, completions_count) -> calls completed. Makes several calls. Stops after a time bound with CONTINUE; the value then says how many were completed. A call refused has its status in its completion.
 pub const CALL_BASE_BATCH: u32 = 0x00010005;
-/// (setup_gpa) -> zero. Sets up the calling vCPU's ring.
+/// (setup_gpa, setup_count) -> zero. Gives the calling vCPU its call ring; with no record, takes it out of use.
 pub const CALL_BASE_RING: u32 = 0x00010006;
 /// () -> zero. Forgets the features accepted of every service; each may be accepted anew. For a kernel that firmware or another kernel started.
 pub const CALL_BASE_RENEGOTIATE: u32 = 0x00010007;
@@ -749,19 +772,19 @@ pub const CALLS: [Call; 49] = [
     Call { id: CALL_BASE_LIMIT, roads: 7, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_BASE_BOOT_INFO, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: true, limit: LIMIT_BOOT_INFO_BYTES, align: 8, unit_bytes: 1, fixed: false }] },
     Call { id: CALL_BASE_BATCH, roads: 1, feature: 0, arguments: &[Argument::Buffer { host_writes: false, limit: LIMIT_BATCH_ENTRIES, align: 64, unit_bytes: 64, fixed: false }, Argument::Buffer { host_writes: true, limit: LIMIT_BATCH_ENTRIES, align: 32, unit_bytes: 32, fixed: false }] },
-    Call { id: CALL_BASE_RING, roads: 1, feature: BASE_FEATURE_RING, arguments: &[Argument::Value] },
+    Call { id: CALL_BASE_RING, roads: 1, feature: BASE_FEATURE_RING, arguments: &[Argument::Buffer { host_writes: false, limit: LIMIT_RINGS, align: 8, unit_bytes: 40, fixed: false }] },
     Call { id: CALL_BASE_RENEGOTIATE, roads: 1, feature: 0, arguments: &[] },
     Call { id: CALL_CONSOLE_WRITE, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: false, limit: LIMIT_CONSOLE_BYTES, align: 1, unit_bytes: 1, fixed: false }] },
     Call { id: CALL_CONSOLE_READ, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: true, limit: LIMIT_CONSOLE_BYTES, align: 1, unit_bytes: 1, fixed: false }] },
     Call { id: CALL_EVENT_SEND, roads: 7, feature: 0, arguments: &[Argument::Value, Argument::Value] },
-    Call { id: CALL_EVENT_UPCALL, roads: 7, feature: 0, arguments: &[Argument::Value] },
+    Call { id: CALL_EVENT_UPCALL, roads: 3, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_TIME_DEADLINE, roads: 7, feature: 0, arguments: &[Argument::Value] },
-    Call { id: CALL_VCPU_START, roads: 7, feature: 0, arguments: &[Argument::Value, Argument::Value, Argument::Value, Argument::Value] },
+    Call { id: CALL_VCPU_START, roads: 3, feature: 0, arguments: &[Argument::Value, Argument::Value, Argument::Value, Argument::Value] },
     Call { id: CALL_VCPU_STOP, roads: 1, feature: 0, arguments: &[] },
     Call { id: CALL_VCPU_YIELD, roads: 1, feature: 0, arguments: &[] },
     Call { id: CALL_VCPU_BLOCK, roads: 1, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_VCPU_STATE, roads: 7, feature: 0, arguments: &[Argument::Value] },
-    Call { id: CALL_VCPU_FAULT_ADDRESS, roads: 7, feature: 0, arguments: &[] },
+    Call { id: CALL_VCPU_FAULT_ADDRESS, roads: 3, feature: 0, arguments: &[] },
     Call { id: CALL_MEMORY_POPULATE, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: false, limit: LIMIT_MEMORY_RANGES, align: 8, unit_bytes: 16, fixed: false }] },
     Call { id: CALL_MEMORY_DISCARD, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: false, limit: LIMIT_MEMORY_RANGES, align: 8, unit_bytes: 16, fixed: false }] },
     Call { id: CALL_MEMORY_TARGET, roads: 7, feature: MEMORY_FEATURE_BALLOON, arguments: &[] },
@@ -846,6 +869,87 @@ const _: () = {
     assert!(r.value == 0x1716151413121110);
     assert!(r.reserved0[0] == 0x18);
     assert!(r.reserved0[7] == 0x1f);
+};
+
+/// Where a call ring is. Written by the guest, for base.ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSetup {
+    /// `entries` submission records, aligned to 64.
+    pub submissions_gpa: u64,
+    /// `entries` completion records, aligned to 32.
+    pub completions_gpa: u64,
+    /// A ring_control record, aligned to 64.
+    pub control_gpa: u64,
+    /// A power of two, at most RING_ENTRIES.
+    pub entries: u32,
+    /// Channel of this vCPU that says that completions are there, or NO_CHANNEL.
+    pub channel: u32,
+    /// Zero.
+    pub flags: u32,
+    /// Zero.
+    pub reserved0: [u8; 4],
+}
+impl RingSetup {
+    pub const ZERO: RingSetup = RingSetup { submissions_gpa: 0, completions_gpa: 0, control_gpa: 0, entries: 0, channel: 0, flags: 0, reserved0: [0; 4] };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RingSetup>() == 40);
+    assert!(core::mem::align_of::<RingSetup>() == 8);
+    let r: RingSetup = unsafe { core::mem::transmute(pattern::<40>()) };
+    assert!(r.submissions_gpa == 0x706050403020100);
+    assert!(r.completions_gpa == 0xf0e0d0c0b0a0908);
+    assert!(r.control_gpa == 0x1716151413121110);
+    assert!(r.entries == 0x1b1a1918);
+    assert!(r.channel == 0x1f1e1d1c);
+    assert!(r.flags == 0x23222120);
+    assert!(r.reserved0[0] == 0x24);
+    assert!(r.reserved0[3] == 0x27);
+};
+
+/// Indexes and wishes of a call ring, each of its writers in lines of its own. Words marked (g) are written by the guest, (h) by the host. Nobody looks at the padding.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingControl {
+    /// (g) Index after that of the last submission.
+    pub submission_tail: u32,
+    /// Zero.
+    pub reserved0: [u8; 60],
+    /// (h) Index after that of the last completion.
+    pub completion_tail: u32,
+    /// Zero.
+    pub reserved1: [u8; 60],
+    /// (h) Nonzero: the host sleeps, and a new submission_tail wants a doorbell.
+    pub doorbell_wanted: u32,
+    /// (h) State of the ring (constants `ring_state`).
+    pub state: u32,
+    /// Zero.
+    pub reserved2: [u8; 56],
+    /// (g) Index of the completion that is to raise the channel.
+    pub completion_event: u32,
+    /// Zero.
+    pub reserved3: [u8; 60],
+}
+impl RingControl {
+    pub const ZERO: RingControl = RingControl { submission_tail: 0, reserved0: [0; 60], completion_tail: 0, reserved1: [0; 60], doorbell_wanted: 0, state: 0, reserved2: [0; 56], completion_event: 0, reserved3: [0; 60] };
+}
+const _: () = {
+    assert!(core::mem::size_of::<RingControl>() == 256);
+    assert!(core::mem::align_of::<RingControl>() == 4);
+    let r: RingControl = unsafe { core::mem::transmute(pattern::<256>()) };
+    assert!(r.submission_tail == 0x3020100);
+    assert!(r.reserved0[0] == 0x4);
+    assert!(r.reserved0[59] == 0x3f);
+    assert!(r.completion_tail == 0x43424140);
+    assert!(r.reserved1[0] == 0x44);
+    assert!(r.reserved1[59] == 0x7f);
+    assert!(r.doorbell_wanted == 0x83828180);
+    assert!(r.state == 0x87868584);
+    assert!(r.reserved2[0] == 0x88);
+    assert!(r.reserved2[55] == 0xbf);
+    assert!(r.completion_event == 0xc3c2c1c0);
+    assert!(r.reserved3[0] == 0xc4);
+    assert!(r.reserved3[59] == 0x4);
 };
 
 /// One service that the host offers. Written by the host.

@@ -1,5 +1,6 @@
 """Service base: version, discovery of services, negotiation of features, limits, boot information, batches."""
 
+from ..callring import RING_SETUP, RINGS
 from ..conventions import COMPLETION, SUBMISSION
 from ..schema import TRAP, U32, U64, Arg, Buffer, Call, Constants, Limit, Record, Rule, Service
 
@@ -88,10 +89,11 @@ SERVICE = Service(
         Call(
             6,
             "ring",
-            "Sets up the calling vCPU's ring.",
-            (Arg("setup_gpa", "Address of the ring's description."),),
+            "Gives the calling vCPU its call ring; with no record, takes it out of use.",
+            (Buffer("setup", "Where the ring is.", "read", RINGS, align=8, entry=RING_SETUP),),
             roads=TRAP,
             feature="RING",
+            statuses=("NOT_FOUND", "INVALID", "LIMIT", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE"),
         ),
         Call(
             7,

@@ -1,6 +1,6 @@
 """Service event: channels in a page per vCPU, and one upcall that says some of them are pending."""
 
-from ..schema import U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
+from ..schema import BATCH, TRAP, U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
 
 CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU; its page has room for no more.")
 
@@ -55,6 +55,7 @@ SERVICE = Service(
             "upcall",
             "Chooses how the calling vCPU is told of pending channels; OFF at start.",
             (Arg("vector", "OFF, NMI, or an interrupt vector from 32 to 255."),),
+            roads=TRAP | BATCH,
             statuses=("INVALID",),
         ),
     ),

@@ -1,6 +1,6 @@
 """Service vcpu: start, stop, yield, wait; what a guest without privilege cannot read of its own CPU."""
 
-from ..schema import ALL_ROADS, TRAP, Arg, Call, Constants, Rule, Service
+from ..schema import BATCH, TRAP, Arg, Call, Constants, Rule, Service
 
 VCPU_STATE = Constants(
     "vcpu_state",
@@ -25,6 +25,7 @@ SERVICE = Service(
                 Arg("stack_gpa", "RSP."),
                 Arg("argument", "RDI."),
             ),
+            roads=TRAP | BATCH,
             statuses=("NOT_FOUND", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE"),
         ),
         Call(
@@ -57,7 +58,7 @@ SERVICE = Service(
             "The address of the calling vCPU's last page fault (CR2).",
             value="the address",
             varies=("value",),
-            roads=ALL_ROADS,
+            roads=TRAP | BATCH,
         ),
     ),
 )
