@@ -21,6 +21,7 @@ class Kvm:
         try:
             self._check(lib.pv_kvm_create(self.native, os.fsencode(config.kvm_device), machine))
             self._check_capabilities(config)
+            self.native.vcpus = config.vcpus
         except HostError:
             lib.pv_kvm_destroy(self.native)
             raise

@@ -57,6 +57,7 @@ struct pv_kvm {
 	uint32_t slots;
 	uint32_t upcall_vectors[PV_MAX_VCPUS];
 	uint64_t boot_info_gpa; /* for the CPUID leaves; before vCPUs are created */
+	uint32_t vcpus; /* likewise: of the machine, of which machine->vcpu_count are there already */
 	const char *failed; /* the step that failed last */
 	pthread_mutex_t lock; /* of the routes */
 };

@@ -35,7 +35,7 @@ static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to
 		.function = PV_CPUID_BASE + 2,
 		.eax = (uint32_t)kvm->boot_info_gpa,
 		.ebx = (uint32_t)(kvm->boot_info_gpa >> 32),
-		.ecx = kvm->machine->vcpu_count,
+		.ecx = kvm->vcpus,
 	};
 	to[3] = (struct kvm_cpuid_entry2){ .function = 0x40000010, .eax = counter_khz };
 	return 4;

@@ -1,0 +1,55 @@
+"""Host conformance: our host passes every image, at both levels and in every shape; the runner of users is conform.
+
+Each rule that binds a host has a case that cites it, or says itself why there can be none.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.guest_drivers.conftest import Build
+from tests.support.tree import ROOT
+
+SOURCES = ROOT / "guest_drivers/guests/conformance"
+CASE = re.compile(r"(not ok|ok) (\d+) - ((?:[A-Z]+-\d+ )+\S.*?)(?: # SKIP (.+))?")
+DISK_BYTES = 1 << 20
+
+
+def run(image: Path, *options: str) -> list[tuple[str, str | None]]:
+    """The cases of `image` with the reason why one was skipped; all passed and the output is whole."""
+    command = [sys.executable, "-m", "paravirt", "run", str(image), "--timeout", "90", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, errors="replace")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert done.returncode == 0, f"{done.stderr}{done.stdout[-3000:]}"
+    assert lines.pop() == f"1..{len(lines)}"
+    matches = [CASE.fullmatch(line) for line in lines]
+    assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
+    cases = [match.groups() for match in matches if match]
+    assert [case[2] for case in cases if case[0] != "ok"] == []
+    assert [int(case[1]) for case in cases] == list(range(1, len(cases) + 1))
+    return [(case[2], case[3]) for case in cases]
+
+
+def disks(tmp_path: Path) -> list[str]:
+    """A disk to write to, and one that may only be read."""
+    (tmp_path / "scratch").write_bytes(bytes(DISK_BYTES))
+    (tmp_path / "fixed").write_bytes(b"fixed".ljust(65536, b"."))
+    return [f"--disk=scratch={tmp_path / 'scratch'}", f"--disk=fixed={tmp_path / 'fixed'}"]
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize("mode", ["user", "user --poison", "supervisor --poison"])
+def test_our_host(build: Build, mode: str, tmp_path: Path) -> None:
+    run(build["conformance_all"], "--vcpus", "2", "--privilege", *mode.split(), *disks(tmp_path))
+    assert (tmp_path / "fixed").read_bytes() == b"fixed".ljust(65536, b".")
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize("vcpus", ["1", "4"])
+def test_our_host_with(gcc_build: Build, vcpus: str) -> None:
+    run(gcc_build["conformance_all"], "--vcpus", vcpus)
