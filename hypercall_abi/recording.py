@@ -106,7 +106,7 @@ RECORDED_MOMENT = Record(
     "Something besides calls that a guest can notice.",
     "kind" / U16 * "Constants `recorded`.",
     pad(2),
-    "vcpu" / U32 * "vCPU that is told, that rings, begins or ends.",
+    "vcpu" / U32 * "vCPU that is told, begins or ends; all ones for a doorbell.",
     "at_ns" / U64 * "When, in monotonic time of the machine.",
     "number" / U64 * "What it is depends on the kind.",
 )
@@ -177,7 +177,11 @@ RULES = (
         "nanosecond resolution; each packet is one of the records above, whole.",
         "standard",
     ),
-    Rule("REC-2", "A call's packet is written once it is answered, before its guest runs on.", "standard"),
+    Rule(
+        "REC-2",
+        "A call's packet is complete before its vCPU runs on, so packets stand in the order of the answers.",
+        "standard",
+    ),
     Rule(
         "REC-3",
         "Every call of a recorded machine has its packet, or the recording is said to be incomplete.",

@@ -92,6 +92,8 @@ class Budgets(Value):
     """Trace marks of the machine, resets included; beyond it the service trace answers QUOTA."""
     trace_events: int = 2_000_000
     """Events that are written to a trace (some 300 bytes each); those beyond are counted as lost."""
+    recording_bytes: int = 1 << 30
+    """Size of a recording; one that would be larger is not complete, and an error."""
     doorbells_per_second: int = 200_000
     """Doorbells made as calls or exits, of the whole machine; 0: no bound."""
     poll_ns: int = 50_000
@@ -171,6 +173,8 @@ class MachineConfig(Value):
     """Services (``time``) and calls (``time.deadline``) switched off for this guest."""
     trace: Path | None = None
     """Where a Chrome/Perfetto trace is written; None: no trace."""
+    record: Path | None = None
+    """Where a recording of the guest's calls is written; None: none."""
     timeout_s: float | None = None
     """How long the guest may run."""
     transport: Transport = "calls"

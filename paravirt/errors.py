@@ -10,6 +10,7 @@ Exit statuses of `paravirt run` (kept stable; scripts rely on them):
 30–  a disk is refused
 40–  this host cannot do it
 50–  the guest failed while it ran
+60   a recording is refused
 70   a bug of paravirt's own
 124  the time given with --timeout was over
 130  interrupted (SIGINT)
@@ -51,6 +52,12 @@ class ConfigError(ParavirtError):
     """A value of the configuration or the command line is wrong."""
 
     exit_status = 2
+
+
+class RecordingError(ParavirtError):
+    """A recording is no such file, is damaged, or cannot be replayed."""
+
+    exit_status = 60
 
 
 # ---- the image ----

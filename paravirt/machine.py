@@ -34,6 +34,7 @@ from .vcpu import Vcpu, exit_error
 from .virtio import VirtioDevices
 
 if TYPE_CHECKING:
+    from .recording.recorder import Recorder
     from .trace import Tracer
 
 OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  # features, by service
@@ -53,7 +54,7 @@ class Machine:
         self.config = config
         check_host(config)
         self.image = load_image(config.image)
-        self._denied = config.denied()
+        self.denied = config.denied()
         check_against_host(self.image, self.offered())
         self.plan = plan_devices(self.image, config.disks)
         self.console = Console(config.console, config.console_input)
@@ -65,21 +66,25 @@ class Machine:
         self._started_ns = 0
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
+        self.recorder: Recorder | None = None
         self._threads: list[threading.Thread] = []
         self.vcpus: list[Vcpu] = []
 
     def offered(self) -> dict[int, int]:
         """Services offered to this guest: number → features."""
-        here = (s.number for s in SERVICES.values() if s.number not in self._denied.services)
+        here = (s.number for s in SERVICES.values() if s.number not in self.denied.services)
         return {number: OFFERED.get(number, 0) for number in here}
 
     def __enter__(self) -> Self:
         try:
             with Held():
-                self._trace()
+                self._observe()
                 self._build()
         except BaseException as error:
             with Held():
+                if self.recorder:
+                    self.recorder.discard()
+                    self.recorder = None
                 self._give_back()
             if isinstance(error, OSError):
                 raise HostCallFailed(f"cannot make the machine: {error.strerror}; see ulimit -a") from error
@@ -95,17 +100,25 @@ class Machine:
         try:
             self._resources.close()
         finally:
-            if self.tracer:
-                self.tracer.close()
+            try:
+                if self.tracer:
+                    self.tracer.close()
+            finally:
+                if self.recorder:
+                    self.recorder.close()
 
     # ---- making it ----
 
-    def _trace(self) -> None:
-        """One trace for all lives."""
+    def _observe(self) -> None:
+        """One trace and one recording for all lives."""
         if self.config.trace:
             from .trace import Tracer  # only for those who look
 
             self.tracer = Tracer(self.config.trace, self.config.budgets.trace_events)
+        if self.config.record:
+            from .recording.recorder import Recorder
+
+            self.recorder = Recorder(self.config.record, self.config.budgets.recording_bytes, self.config)
 
     def _build(self) -> None:
         """Everything of one life of the machine; what it takes is given back by ``_resources``."""
@@ -131,13 +144,15 @@ class Machine:
         self.devices = VirtioDevices(self, windows > 0)
         give_back(self.devices.close)
         self.devices.add(self.plan)
+        if self.recorder:
+            self.recorder.record(self)
 
     def _offer(self) -> None:
         native, budgets = self.native, self.config.budgets
         for number, features in self.offered().items():
             native.services |= 1 << number
             native.offered[number] = features
-        for number, mask in self._denied.calls.items():
+        for number, mask in self.denied.calls.items():
             native.denied[number] = mask
         native.poison = self.config.poison
         native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "98370684d57e33b1602aef3081ce924520391a307cef3b206750de3a46076ab0"
+#define PV_ABI_DIGEST "5571e86991d05f6d0cf9b46d8a377c4f8118a5243d5bc2f9a672459580be50de"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -1136,7 +1136,7 @@ PV_STATIC_ASSERT(sizeof(struct pv_recorded_buffer) == 16, "recorded_buffer");
 struct pv_recorded_moment {
 	uint16_t kind; /* Constants `recorded`. */
 	uint8_t reserved0[2]; /* Zero. */
-	uint32_t vcpu; /* vCPU that is told, that rings, begins or ends. */
+	uint32_t vcpu; /* vCPU that is told, begins or ends; all ones for a doorbell. */
 	uint64_t at_ns; /* When, in monotonic time of the machine. */
 	uint64_t number; /* What it is depends on the kind. */
 };

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "98370684d57e33b1602aef3081ce924520391a307cef3b206750de3a46076ab0";
+pub const ABI_DIGEST: &str = "5571e86991d05f6d0cf9b46d8a377c4f8118a5243d5bc2f9a672459580be50de";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -2101,7 +2101,7 @@ pub struct RecordedMoment {
     pub kind: u16,
     /// Zero.
     pub reserved0: [u8; 2],
-    /// vCPU that is told, that rings, begins or ends.
+    /// vCPU that is told, begins or ends; all ones for a doorbell.
     pub vcpu: u32,
     /// When, in monotonic time of the machine.
     pub at_ns: u64,

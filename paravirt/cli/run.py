@@ -58,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--deny", action="append", default=[], metavar="SERVICE[.CALL]",
         help="switch a service or a call off; several separated by commas; may be repeated")  # fmt: skip
     add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
+    add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
     add("--kvm-device", type=Path, default=Path("/dev/kvm"), metavar="PATH", help="the KVM device (/dev/kvm)")
     add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
@@ -93,6 +94,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         poison=args.poison,
         deny=frozenset(name for text in args.deny for name in text.split(",")),
         trace=args.trace,
+        record=args.record,
         timeout_s=args.timeout,
         transport=args.transport,
         name=image.stem[:40] or "guest",

@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "paravirt" / "native"
 ABI = ROOT / "hypercall_abi" / "include"
 
-HEADERS = (ABI / "paravirt_abi.h", *(NATIVE / name for name in ("state.h", "host.h", "kvm.h", "aio.h", "block.h")))
+HEADERS = (
+    ABI / "paravirt_abi.h",
+    *(NATIVE / name for name in ("state.h", "host.h", "record.h", "kvm.h", "aio.h", "block.h")),
+)
 
 # What the headers take from the C library; the compiler fills in the rest.
 SYSTEM = """

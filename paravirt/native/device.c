@@ -7,6 +7,7 @@
 
 #include "device.h"
 #include "handlers.h"
+#include "record.h"
 
 static struct pv_device *find(const struct pv_machine *machine, uint64_t index)
 {
@@ -172,6 +173,7 @@ void pv_doorbell(struct pv_machine *machine, uint32_t value)
 {
 	struct pv_device *device = find(machine, value >> 16);
 
+	pv_record_moment(machine, PV_RECORDED_DOORBELL, UINT32_MAX, value);
 	if (device)
 		pv_device_notify(device, value & 0xffff); /* DEV-8: nobody to tell if it is refused */
 }

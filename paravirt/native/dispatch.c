@@ -10,6 +10,7 @@
 
 #include "handlers.h"
 #include "host.h"
+#include "record.h"
 
 #define PV_FUNCTIONS 16
 
@@ -225,7 +226,10 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 	struct pv_machine *machine = vcpu->machine;
 	const struct pv_declaration *d = find(machine, call->id);
 	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
+	struct pv_record record;
 
+	if (vcpu->capture)
+		pv_record_begin(vcpu, d, call, &record);
 	result->value = 0;
 	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
 	if (result->status == PV_STATUS_OK)
@@ -237,6 +241,8 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 		poison_output(vcpu, d, call, result->value);
 	if (vcpu->trace)
 		trace_call(vcpu, call, result, begin_ns);
+	if (vcpu->capture)
+		pv_record_end(vcpu, call, result, &record);
 }
 
 const char *pv_abi_digest(void)

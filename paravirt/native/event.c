@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "handlers.h"
+#include "record.h"
 
 static void futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
@@ -57,6 +58,7 @@ void pv_event_raise(struct pv_machine *machine, uint32_t index, uint32_t channel
 	struct pv_vcpu_page *page = vcpu->page;
 	uint64_t bit = 1ull << channel % 64;
 
+	pv_record_moment(machine, PV_RECORDED_EVENT, index, channel);
 	__atomic_fetch_or(&page->pending[channel / 64], bit, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&page->mask[channel / 64], __ATOMIC_SEQ_CST) & bit)
 		return;
@@ -94,6 +96,7 @@ void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)
 
 bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 {
+	pv_record_stop(vcpu); /* the life before this one */
 	__atomic_store_n(&vcpu->blocked, 1, __ATOMIC_SEQ_CST);
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&vcpu->wake, __ATOMIC_SEQ_CST);
@@ -104,7 +107,10 @@ bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 	}
 	__atomic_store_n(&vcpu->blocked, 0, __ATOMIC_SEQ_CST);
 	vcpu->life = __atomic_load_n(&vcpu->starts, __ATOMIC_SEQ_CST);
-	return !stopping(vcpu);
+	if (stopping(vcpu))
+		return false;
+	pv_record_start(vcpu, vcpu->start.entry_gpa);
+	return true;
 }
 
 /* The state alone would not do: between vcpu.stop and this question another vCPU may have started it again. */

@@ -279,12 +279,16 @@ struct pv_trace {
 	uint64_t lost;
 };
 
+struct pv_capture;
+struct pv_recording;
+
 struct pv_vcpu {
 	struct pv_vcpu_saved state; /* what is saved */
 	struct pv_machine *machine;
 	struct pv_vcpu_page *page; /* in guest memory: write with care, believe nothing read */
 	struct pv_start start;
 	struct pv_trace *trace; /* NULL: off */
+	struct pv_capture *capture; /* record.h; NULL: off */
 	uint32_t index;
 	uint32_t stop; /* leave the run loop as soon as possible */
 	uint32_t blocked; /* waits on wake */
@@ -306,6 +310,7 @@ struct pv_machine {
 	struct pv_device *devices[PV_MAX_DEVICES];
 	uint32_t device_count;
 	struct pv_machine_ops ops;
+	struct pv_recording *recording; /* record.h; NULL: off */
 	uint32_t services; /* offered, a bit per number; a masked service is not in it */
 	uint64_t denied[16]; /* denied functions of each service, a bit each */
 	uint64_t offered[16]; /* features, by service number */
