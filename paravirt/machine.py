@@ -17,17 +17,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._native import ffi, lib
-from .abi import SERVICES, STATUS
+from .abi import SERVICES
 from .accel.kvm import Kvm
 from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import plan_devices
 from .config import MachineConfig, check_host
-from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed, WatchdogExpired
+from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .interrupts import Held
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
-from .services import handle
+from .services import serve
 from .services.console import Console
 from .services.system import CrashReport
 from .vcpu import Vcpu, exit_error
@@ -41,7 +41,6 @@ OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
-NEVER_NS = (1 << 64) - 1
 
 
 class Machine:
@@ -156,9 +155,10 @@ class Machine:
             native.denied[number] = mask
         native.poison = self.config.poison
         native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1
+        native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
-        native.ops.call = lib.pv_py_call
+        serve(native)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
         native.boot_info_bytes = len(self.layout.boot_info)
@@ -260,13 +260,11 @@ class Machine:
         until = time.monotonic() + timeout_s
         with self._changed:
             while self._outcome is None and self._error is None:
-                left_s, watchdog_s = until - time.monotonic(), self._watchdog_left_s()
-                if watchdog_s <= 0:
-                    raise WatchdogExpired("the guest's watchdog expired; the guest hangs, see --trace")
+                left_s = until - time.monotonic()
                 if left_s <= 0:
                     given_s = self.config.timeout_s or timeout_s
                     raise GuestTimeout(f"the guest did not end within {given_s:g} s; it was stopped")
-                self._changed.wait(min(left_s, watchdog_s, LONGEST_WAIT_S))
+                self._changed.wait(min(left_s, LONGEST_WAIT_S))
         if self._error is not None:
             raise self._error
         assert self._outcome is not None
@@ -320,26 +318,12 @@ class Machine:
             self._changed.notify_all()
         lib.pv_machine_end(self.native)
 
-    def arm_watchdog(self, timeout_ns: int) -> None:
-        """0 disarms."""
-        due_ns = min(lib.pv_time_now(self.native) + timeout_ns, NEVER_NS) if timeout_ns else NEVER_NS
-        with self._changed:
-            self.native.state.watchdog_ns = due_ns
-            self._changed.notify_all()
-
-    def _watchdog_left_s(self) -> float:
-        due_ns = self.native.state.watchdog_ns
-        return float("inf") if due_ns == NEVER_NS else (due_ns - lib.pv_time_now(self.native)) / 1e9
-
     def console_write(self, data: bytes) -> bool:
-        """Console output of the guest; False if it is beyond the budget (CON-2)."""
-        state = self.native.state
-        with self._changed:
-            if state.console_bytes + len(data) > self.config.budgets.console_bytes:
-                return False
-            state.console_bytes += len(data)
-        self.console.write(data)
-        return True
+        """Output by another console than the service's; False if it is beyond the budget (CON-2)."""
+        within = bool(lib.pv_console_spend(self.native, len(data)))
+        if within:
+            self.console.write(data)
+        return within
 
     def statistics(self) -> Statistics:
         """Counts so far."""
@@ -351,15 +335,3 @@ class Machine:
             state.trace_marks,
             time.monotonic_ns() - self._started_ns,
         )
-
-
-@ffi.def_extern(error=STATUS.FAILED)  # type: ignore[untyped-decorator]
-def pv_py_call(vcpu: Any, call: int, args: Any, value: Any) -> int:
-    """A call without a handler in C, from its vCPU's thread."""
-    machine: Machine = ffi.from_handle(vcpu.machine.opaque)
-    try:
-        status, value[0] = handle(machine, vcpu.index, call, args)
-    except BaseException as error:  # a bug of ours: it ends the machine, not the process
-        machine.fail(error)
-        return STATUS.FAILED
-    return status

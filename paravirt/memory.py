@@ -63,19 +63,6 @@ class GuestMemory:
         """Copies `data` to `gpa`.  Raises ValueError outside of guest memory."""
         ffi.memmove(self.hva(gpa, len(data)), data, len(data))
 
-    def discard(self, gpa: int, size_bytes: int) -> None:
-        """Gives whole pages back; they read as zeros afterwards (MEM-3).  Raises OSError."""
-        self._check(lib.pv_memory_discard(self.native, gpa, size_bytes))
-
-    def populate(self, gpa: int, size_bytes: int) -> None:
-        """Has the kernel back whole pages now.  Raises OSError."""
-        self._check(lib.pv_memory_populate(self.native, gpa, size_bytes))
-
-    @staticmethod
-    def _check(result: int) -> None:
-        if result:
-            raise OSError(-result, os.strerror(-result))
-
     def close(self) -> None:
         """Unmaps it.  Nothing may use it any more."""
         self.native.count = 0

@@ -22,6 +22,8 @@ void pv_machine_init(struct pv_machine *machine)
 {
 	memset(machine, 0, sizeof(*machine));
 	machine->state.watchdog_ns = PV_DEADLINE_NEVER;
+	machine->console_budget = UINT64_MAX;
+	machine->trace_mark_budget = UINT64_MAX;
 	machine->poison_seed = 0x9e3779b97f4a7c15ull;
 }
 

@@ -42,7 +42,9 @@ struct iovec { void *iov_base; size_t iov_len; };
 
 CALLBACKS = """
 extern "Python" {
-    int64_t pv_py_call(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
+    int64_t pv_py_console_write(struct pv_machine *machine, const uint8_t *text, uint64_t size_bytes);
+    uint64_t pv_py_console_read(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
+    void pv_py_end(struct pv_machine *machine, const struct pv_end *end);
     void pv_py_device_activate(struct pv_device *device);
     void pv_py_device_reset(struct pv_device *device);
     void pv_py_device_notify(struct pv_device *device, uint32_t queue);

@@ -3,7 +3,7 @@
  * Dispatch of calls: from (id, road, arguments) to (status, value), the same for every road.
  *
  * What the declaration says of a call is checked here, before any handler sees it, in the order of
- * rule CALL-6; a handler checks only what is its own.  Calls without a handler in C go to the
+ * rule CALL-6; a handler checks only what is its own.  Calls without a handler here go to the
  * surroundings (machine->ops.call), those of vendors to their extension (extension.c).
  */
 #include <string.h>
@@ -42,6 +42,8 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_BASE_BOOT_INFO, pv_call_base_boot_info),
 	HANDLER(PV_CALL_BASE_BATCH, pv_call_base_batch),
 	HANDLER(PV_CALL_BASE_RENEGOTIATE, pv_call_base_renegotiate),
+	HANDLER(PV_CALL_CONSOLE_WRITE, pv_call_console_write),
+	HANDLER(PV_CALL_CONSOLE_READ, pv_call_console_read),
 	HANDLER(PV_CALL_EVENT_SEND, pv_call_event_send),
 	HANDLER(PV_CALL_EVENT_UPCALL, pv_call_event_upcall),
 	HANDLER(PV_CALL_TIME_DEADLINE, pv_call_time_deadline),
@@ -51,6 +53,8 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_VCPU_BLOCK, pv_call_vcpu_block),
 	HANDLER(PV_CALL_VCPU_STATE, pv_call_vcpu_state),
 	HANDLER(PV_CALL_VCPU_FAULT_ADDRESS, pv_call_vcpu_fault_address),
+	HANDLER(PV_CALL_MEMORY_POPULATE, pv_call_memory_populate),
+	HANDLER(PV_CALL_MEMORY_DISCARD, pv_call_memory_discard),
 	HANDLER(PV_CALL_DEVICE_LIST, pv_call_device_list),
 	HANDLER(PV_CALL_DEVICE_FEATURES, pv_call_device_features),
 	HANDLER(PV_CALL_DEVICE_ACCEPT, pv_call_device_accept),
@@ -64,6 +68,10 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_DEVICE_QUEUE_RESET, pv_call_device_queue_reset),
 	HANDLER(PV_CALL_DEVICE_BIND, pv_call_device_bind),
 	HANDLER(PV_CALL_DEVICE_NOTIFY, pv_call_device_notify),
+	HANDLER(PV_CALL_SYSTEM_SHUTDOWN, pv_call_system_shutdown),
+	HANDLER(PV_CALL_SYSTEM_RESET, pv_call_system_reset),
+	HANDLER(PV_CALL_SYSTEM_CRASH, pv_call_system_crash),
+	HANDLER(PV_CALL_SYSTEM_WATCHDOG, pv_call_system_watchdog),
 	HANDLER(PV_CALL_ENTROPY_FILL, pv_call_entropy_fill),
 	HANDLER(PV_CALL_TRACE_MARK, pv_call_trace_mark),
 	HANDLER(PV_CALL_TRACE_BEGIN, pv_call_trace_begin),
@@ -213,10 +221,12 @@ static int64_t carry_out(struct pv_vcpu *vcpu, const struct pv_call *call, uint6
 
 	if (service < PV_SERVICES && handlers[service][function])
 		return handlers[service][function](vcpu, call->args, value);
-	if (service < PV_SERVICES)
+	if (service >= PV_SERVICES)
+		status = pv_extension_call(vcpu, call->id, call->args, value);
+	else if (vcpu->machine->ops.call)
 		status = vcpu->machine->ops.call(vcpu, call->id, call->args, value);
 	else
-		status = pv_extension_call(vcpu, call->id, call->args, value);
+		status = PV_STATUS_NOT_SUPPORTED;
 	/* Not ours: the list of statuses is closed whoever answers (ERR-2). */
 	return status > PV_STATUS_CONTINUE || status < PV_STATUS_NO_MEMORY ? PV_STATUS_FAILED : status;
 }

@@ -178,12 +178,12 @@ PV_HANDLER(vcpu_start)
 
 PV_HANDLER(vcpu_stop)
 {
-	static const uint64_t success[PV_LIMIT_ARGUMENTS] = { PV_SHUTDOWN_POWEROFF, 0 };
+	static const struct pv_end success = { .kind = PV_END_SHUTDOWN, .reason = PV_SHUTDOWN_POWEROFF };
 
-	(void)args;
+	(void)args, (void)value;
 	set_state(vcpu, PV_VCPU_STATE_STOPPED);
 	if (__atomic_sub_fetch(&vcpu->machine->running, 1, __ATOMIC_SEQ_CST) == 0)
-		return vcpu->machine->ops.call(vcpu, PV_CALL_SYSTEM_SHUTDOWN, success, value);
+		pv_machine_finish(vcpu->machine, &success);
 	return PV_STATUS_OK;
 }
 

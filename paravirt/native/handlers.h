@@ -21,6 +21,10 @@ static inline bool pv_feature_accepted(const struct pv_machine *machine, uint32_
 	return feature < 0 || __atomic_load_n(&machine->state.accepted[slot], __ATOMIC_RELAXED) >> feature & 1;
 }
 
+/* ---- system.c, for the timer thread: ends the machine if its watchdog is due; when to look again ---- */
+
+uint64_t pv_watchdog_serve(struct pv_machine *machine, uint64_t now_ns);
+
 #define PV_HANDLER(name) int64_t pv_call_##name(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value)
 
 PV_HANDLER(base_version);
@@ -30,6 +34,8 @@ PV_HANDLER(base_limit);
 PV_HANDLER(base_boot_info);
 PV_HANDLER(base_batch);
 PV_HANDLER(base_renegotiate);
+PV_HANDLER(console_write);
+PV_HANDLER(console_read);
 PV_HANDLER(event_send);
 PV_HANDLER(event_upcall);
 PV_HANDLER(time_deadline);
@@ -39,6 +45,8 @@ PV_HANDLER(vcpu_yield);
 PV_HANDLER(vcpu_block);
 PV_HANDLER(vcpu_state);
 PV_HANDLER(vcpu_fault_address);
+PV_HANDLER(memory_populate);
+PV_HANDLER(memory_discard);
 PV_HANDLER(device_list);
 PV_HANDLER(device_features);
 PV_HANDLER(device_accept);
@@ -52,6 +60,10 @@ PV_HANDLER(device_queue_setup);
 PV_HANDLER(device_queue_reset);
 PV_HANDLER(device_bind);
 PV_HANDLER(device_notify);
+PV_HANDLER(system_shutdown);
+PV_HANDLER(system_reset);
+PV_HANDLER(system_crash);
+PV_HANDLER(system_watchdog);
 PV_HANDLER(entropy_fill);
 PV_HANDLER(trace_mark);
 PV_HANDLER(trace_begin);

@@ -228,9 +228,28 @@ int pv_service_slot(const struct pv_machine *machine, uint64_t service);
 /* Features offered, by slot. */
 uint64_t pv_service_offers(const struct pv_machine *machine, uint32_t slot);
 
+/* How the guest's life ended. */
+struct pv_end {
+	uint32_t kind; /* PV_END_ */
+	uint64_t reason; /* of a shutdown: PV_SHUTDOWN_ */
+	uint64_t status; /* of a shutdown: 0 is success */
+	const struct pv_crash_report *report; /* of a crash, a copy; its text may be anything (SYS-2) */
+};
+
+#define PV_END_SHUTDOWN 1
+#define PV_END_RESET 2 /* it is to begin anew, from the image (SYS-3) */
+#define PV_END_CRASH 3
+#define PV_END_WATCHDOG 4
+
 /* What the surroundings do for the library. */
 struct pv_machine_ops {
-	/* A call that has no handler in C, already checked against the declaration. */
+	/* Output of the guest's, a copy within its budget: OK, or a negative status if nothing was taken. NULL: lost. */
+	int64_t (*console_write)(struct pv_machine *machine, const uint8_t *text, uint64_t size_bytes);
+	/* Input that waits, up to so many bytes; how many. It does not wait for more (CON-3). NULL: there is none. */
+	uint64_t (*console_read)(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
+	/* The guest's life ended; its vCPUs are stopped next. Any thread, once. */
+	void (*end)(struct pv_machine *machine, const struct pv_end *end);
+	/* A call that the library has no handler for, already checked. NULL: NOT_SUPPORTED. */
 	int64_t (*call)(struct pv_vcpu *vcpu, uint32_t id, const uint64_t *args, uint64_t *value);
 	/* Makes a vCPU that may be running take its upcall. */
 	void (*upcall)(struct pv_vcpu *vcpu);
@@ -320,7 +339,8 @@ struct pv_machine {
 	uint64_t poison_seed;
 	const uint8_t *boot_info; /* the host's copy */
 	uint32_t boot_info_bytes;
-	uint64_t trace_mark_budget;
+	uint64_t console_budget; /* bytes of output (CON-2) */
+	uint64_t trace_mark_budget; /* marks and ends of spans (TRC-1) */
 	uint64_t doorbell_budget; /* doorbells by call or exit, per second and machine; 0: no bound */
 	uint64_t doorbell_due_ns; /* when the budget is whole again */
 	struct pv_time_page *time_page; /* in guest memory */
@@ -331,6 +351,7 @@ struct pv_machine {
 	uint32_t timer; /* futex of the timer thread */
 	uint64_t timer_due_ns; /* when it will wake by itself */
 	uint32_t ending;
+	uint32_t ended; /* ops.end was called */
 	uint32_t running; /* vCPUs started and not stopped */
 	void *opaque; /* Python's handle */
 };
@@ -347,6 +368,13 @@ uint64_t pv_random(struct pv_machine *machine);
 const char *pv_call_name(uint32_t id);
 /* What the declaration says of the n-th call; false past the end. */
 bool pv_call_declared(uint32_t n, uint32_t *id, uint32_t *roads, uint32_t *registers);
+
+/* ---- console.c, system.c ---- */
+
+/* Takes output from the machine's budget, for a console of another kind; false: there is not so much left (CON-2). */
+bool pv_console_spend(struct pv_machine *machine, uint64_t size_bytes);
+/* Ends the guest's life, unless it has ended: ops.end, then pv_machine_end. Whether this was its end. Any thread. */
+bool pv_machine_finish(struct pv_machine *machine, const struct pv_end *end);
 
 /* ---- event.c ---- */
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Guest-physical ranges and their host addresses, and checked copies.
+ * Guest-physical ranges and their host addresses, checked copies, and the service memory.
  *
  * Regions are added before vCPUs run and never change afterwards, so looking one up takes no lock.
  * What the guest writes while it is copied may come out torn; it is the copy that callers check.
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "host.h"
+#include "handlers.h"
 
 int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, void *hva)
 {
@@ -82,5 +82,58 @@ int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t si
 
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
 {
-	return advise(memory, gpa, size_bytes, MADV_REMOVE);
+	int result = advise(memory, gpa, size_bytes, MADV_REMOVE);
+
+	/* Memory that is not shared has no file to punch a hole into; there this gives zeros. */
+	return result == -EINVAL ? advise(memory, gpa, size_bytes, MADV_DONTNEED) : result;
+}
+
+#define PAGE_BYTES 4096
+
+/* MEM-1, MEM-2, MEM-5: all ranges, before the first is touched. */
+static int64_t check_ranges(const struct pv_memory *memory, const struct pv_memory_range *ranges, uint64_t count)
+{
+	uint64_t left = PV_LIMIT_MEMORY_BYTES;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (ranges[i].size_bytes > left) /* a sum would wrap */
+			return PV_STATUS_LIMIT;
+		left -= ranges[i].size_bytes;
+	}
+	for (uint64_t i = 0; i < count; i++) {
+		if (ranges[i].gpa % PAGE_BYTES || ranges[i].size_bytes % PAGE_BYTES)
+			return PV_STATUS_UNALIGNED;
+		if (!pv_memory_at(memory, ranges[i].gpa, ranges[i].size_bytes))
+			return PV_STATUS_BAD_ADDRESS;
+	}
+	return PV_STATUS_OK;
+}
+
+/* Each range in turn; `refused` is the answer if the host cannot do the first (MEM-6, CALL-10). */
+static int64_t each_range(const struct pv_memory *memory, const uint64_t *args, uint64_t *value,
+			  int (*act)(const struct pv_memory *, uint64_t, uint64_t), int64_t refused)
+{
+	struct pv_memory_range ranges[PV_LIMIT_MEMORY_RANGES];
+
+	if (!args[1])
+		return PV_STATUS_OK;
+	pv_memory_read(memory, args[0], ranges, args[1] * sizeof(ranges[0]));
+	int64_t status = check_ranges(memory, ranges, args[1]);
+	for (; status == PV_STATUS_OK && *value < args[1]; ++*value) {
+		const struct pv_memory_range *r = &ranges[*value];
+
+		if (r->size_bytes && act(memory, r->gpa, r->size_bytes) < 0)
+			return *value ? PV_STATUS_CONTINUE : refused;
+	}
+	return status;
+}
+
+PV_HANDLER(memory_populate)
+{
+	return each_range(&vcpu->machine->memory, args, value, pv_memory_populate, PV_STATUS_NO_MEMORY);
+}
+
+PV_HANDLER(memory_discard)
+{
+	return each_range(&vcpu->machine->memory, args, value, pv_memory_discard, PV_STATUS_FAILED);
 }

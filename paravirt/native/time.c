@@ -135,7 +135,7 @@ void pv_timer_poke(struct pv_machine *machine)
 /* Raises what is due (once each, TIME-2) and answers with the next deadline. */
 static uint64_t serve_deadlines(struct pv_machine *machine, uint64_t now)
 {
-	uint64_t next = PV_DEADLINE_NEVER;
+	uint64_t next = pv_watchdog_serve(machine, now);
 
 	for (uint32_t i = 0; i < machine->vcpu_count; i++) {
 		struct pv_vcpu *vcpu = machine->vcpus[i];

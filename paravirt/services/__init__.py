@@ -1,40 +1,21 @@
-"""The calls that are decisions rather than mechanism, one file per service of the ABI.
+"""What the C core leaves to the host's policy, one file per service of the ABI: where text goes, what an end means.
 
-A handler is a function with the name of its call: ``handler(machine, vcpu, *arguments)`` with the
-64-bit arguments that the call declares, already checked against the declaration (rule CALL-6); it
-answers with a status, or with status and value.  The other calls are served in ``native/``.
+Calls are checked and served in ``native/``; these functions are its ``struct pv_machine_ops`` in Python.
+They are called from the machine's threads.  An exception in one is a bug of ours: it ends the machine,
+not the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..abi import SERVICES
-from . import console, memory, system
-
-if TYPE_CHECKING:
-    from ..machine import Machine
-
-Answer = int | tuple[int, int]
-Handler = Callable[..., Answer]
+from .._native import lib
+from . import console as console
+from . import system as system
 
 
-def _handlers() -> dict[int, tuple[Handler, int]]:
-    found = {}
-    for module in (console, memory, system):
-        service = SERVICES[module.__name__.rpartition(".")[2]]
-        for name, call in service.calls.items():
-            if handler := getattr(module, name, None):
-                found[service.number << 16 | call.number] = (handler, call.registers)
-    return found
-
-
-HANDLERS = _handlers()
-
-
-def handle(machine: Machine, vcpu: int, call: int, args: Any) -> tuple[int, int]:
-    """Status and value of a call that the C core passes on."""
-    handler, count = HANDLERS[call]
-    answer = handler(machine, vcpu, *(args[i] for i in range(count)))
-    return answer if isinstance(answer, tuple) else (answer, 0)
+def serve(native: Any) -> None:
+    """Has a ``struct pv_machine *`` whose ``opaque`` is the handle of a Machine call the functions here."""
+    native.ops.console_write = lib.pv_py_console_write
+    native.ops.console_read = lib.pv_py_console_read
+    native.ops.end = lib.pv_py_end

@@ -1,12 +1,13 @@
-"""Service console: the guest's text to whoever listens, within the machine's budget."""
+"""Service console: the guest's text to whoever listens, and what waits for it."""
 
 from __future__ import annotations
 
 import os
 import select
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .._native import ffi
 from ..abi import STATUS
 
 if TYPE_CHECKING:
@@ -55,16 +56,26 @@ class Console:
         return data
 
 
-def write(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int, int]:
-    """All bytes or none (CON-1); beyond the budget none (CON-2)."""
-    if not machine.console_write(machine.memory.read(gpa, size_bytes) if size_bytes else b""):
-        return STATUS.QUOTA, 0
-    return STATUS.OK, size_bytes
+@ffi.def_extern(error=STATUS.FAILED)  # type: ignore[untyped-decorator]
+def pv_py_console_write(native: Any, text: Any, size_bytes: int) -> int:
+    """Output within the budget (CON-2)."""
+    machine: Machine = ffi.from_handle(native.opaque)
+    try:
+        machine.console.write(bytes(ffi.buffer(text, size_bytes)))
+    except BaseException as error:
+        machine.fail(error)
+        return STATUS.FAILED
+    return STATUS.OK
 
 
-def read(machine: Machine, _vcpu: int, gpa: int, size_bytes: int) -> tuple[int, int]:
-    """What is waiting."""
-    data = machine.console.read(size_bytes)
-    if data:
-        machine.memory.write(gpa, data)
-    return STATUS.OK, len(data)
+@ffi.def_extern(error=0)  # type: ignore[untyped-decorator]
+def pv_py_console_read(native: Any, text: Any, size_bytes: int) -> int:
+    """Input that waits (CON-3)."""
+    machine: Machine = ffi.from_handle(native.opaque)
+    try:
+        data = machine.console.read(size_bytes)
+    except BaseException as error:
+        machine.fail(error)
+        return 0
+    ffi.memmove(text, data, len(data))
+    return len(data)

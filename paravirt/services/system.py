@@ -1,13 +1,13 @@
-"""Service system: how a machine ends, and its watchdog."""
+"""Service system: what an end of a machine means."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._native import ffi
-from ..abi import STATUS, Constants, parse, size_of
-from ..errors import one_line
+from .._native import ffi, lib
+from ..abi import Constants, parse
+from ..errors import WatchdogExpired, one_line
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -45,28 +45,18 @@ def parse_report(data: bytes) -> CrashReport:
     return CrashReport(raw.vcpu, vector, raw.error_code, raw.fault_address, registers, text)
 
 
-def shutdown(machine: Machine, _vcpu: int, reason: int, status: int) -> int:
-    """Ends the machine; SYS-1."""
-    name = SHUTDOWN.names().get(reason)
-    if name is None:
-        return STATUS.INVALID
-    machine.finish("shutdown", reason=name, status=status)
-    return STATUS.OK
-
-
-def reset(machine: Machine, _vcpu: int) -> int:
-    """Ends this life of the machine; the next begins from the image."""
-    machine.finish("reset")
-    return STATUS.OK
-
-
-def crash(machine: Machine, _vcpu: int, gpa: int) -> int:
-    """Ends the machine and keeps the report."""
-    machine.finish("crash", report=parse_report(machine.memory.read(gpa, size_of("crash_report"))))
-    return STATUS.OK
-
-
-def watchdog(machine: Machine, _vcpu: int, timeout_ns: int) -> int:
-    """Arms or disarms it."""
-    machine.arm_watchdog(timeout_ns)
-    return STATUS.OK
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def pv_py_end(native: Any, end: Any) -> None:
+    """The guest ended its life, or its watchdog did."""
+    machine: Machine = ffi.from_handle(native.opaque)
+    try:
+        if end.kind == lib.PV_END_SHUTDOWN:
+            machine.finish("shutdown", reason=SHUTDOWN.name_of(end.reason), status=end.status)
+        elif end.kind == lib.PV_END_RESET:
+            machine.finish("reset")
+        elif end.kind == lib.PV_END_CRASH:
+            machine.finish("crash", report=parse_report(bytes(ffi.buffer(end.report))))
+        else:
+            raise WatchdogExpired("the guest's watchdog expired; the guest hangs, see --trace")
+    except BaseException as error:
+        machine.fail(error)

@@ -44,12 +44,12 @@ def test_a_batch_that_takes_long_goes_on_later() -> None:
     """BATCH-5: at least one entry, no further one once BATCH_NS have passed, and the rest on the next call."""
     machine = FakeMachine()
 
-    def slow(_vcpu: Any, _number: int, _args: Any, _value: Any) -> int:
+    def slow(_machine: Any, _text: Any, _size_bytes: int) -> int:
         time.sleep(0.002)
         return STATUS.OK
 
-    callback = ffi.callback("int64_t(struct pv_vcpu *, uint32_t, const uint64_t *, uint64_t *)", slow)
-    machine.native.ops.call = callback
+    callback = ffi.callback("int64_t(struct pv_machine *, const uint8_t *, uint64_t)", slow)
+    machine.native.ops.console_write = callback
     count = put(machine, *((WRITE_ID, [RAM_GPA, 1], n) for n in range(3)))
     for at in range(count):
         answer = machine.call(
@@ -60,7 +60,7 @@ def test_a_batch_that_takes_long_goes_on_later() -> None:
             count - at,
         )
         assert answer == (STATUS.CONTINUE if at < count - 1 else STATUS.OK, 1)
-    assert completions(machine, COMPLETIONS_GPA, count) == [(n, STATUS.OK, 0) for n in range(3)]
+    assert completions(machine, COMPLETIONS_GPA, count) == [(n, STATUS.OK, 1) for n in range(3)]
 
 
 def test_a_batch_lets_go_of_a_vcpu_that_is_wanted() -> None:

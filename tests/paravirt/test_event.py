@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hypercall_abi import STATUS
 from hypercall_abi.services.event import CHANNEL, UPCALL
+from hypercall_abi.services.system import SHUTDOWN
 from hypercall_abi.services.vcpu import VCPU_STATE
 from paravirt._native import lib
 from tests.support.fake_machine import RAM_GPA, FakeMachine
@@ -190,9 +191,9 @@ def test_the_last_vcpu_to_stop_shuts_the_machine_down() -> None:
     machine = FakeMachine()
     machine.native.running = 2
     assert machine.call("vcpu.stop", vcpu=1)[0] == STATUS.OK
-    assert not machine.passed_on
+    assert not machine.ends
     machine.call("vcpu.stop", vcpu=0)
-    assert machine.passed_on == [(8 << 16, (0,) * 6)]
+    assert machine.ends == [(lib.PV_END_SHUTDOWN, SHUTDOWN.POWEROFF, 0, b"")]
 
 
 def test_reserved_channels_are_below_the_guests() -> None:

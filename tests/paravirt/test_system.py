@@ -1,13 +1,17 @@
-"""Service system without a machine that runs: crash reports, and which end counts."""
+"""Service system without a machine that runs: crash reports, which end counts, the watchdog."""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from hypercall_abi import STATUS
+from paravirt._native import lib
 from paravirt.services import system
+from tests.support.fake_machine import RAM_GPA, FakeMachine
 from tests.support.guests import crash_report
 
 
@@ -33,21 +37,55 @@ def test_text_of_a_crash_report(text: bytes, shown: str) -> None:
     assert "here" not in report.text
 
 
-class Ends:
-    """Where a machine would end."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def finish(self, *args: Any, **named: Any) -> None:
-        self.calls.append((*args, named))
-
-
 @pytest.mark.parametrize("reason", [3, 99, 1 << 32, (1 << 64) - 1])
 def test_a_reason_that_is_not_defined_ends_nothing(reason: int) -> None:
     """SYS-1."""
-    machine: Any = Ends()
-    assert system.shutdown(machine, 0, reason, 0) == STATUS.INVALID
-    assert not machine.calls
-    assert system.shutdown(machine, 0, 2, 7) == STATUS.OK
-    assert machine.calls == [("shutdown", {"reason": "BOOT_REFUSED", "status": 7})]
+    machine = FakeMachine()
+    assert machine.call("system.shutdown", reason, 0)[0] == STATUS.INVALID
+    assert not machine.ends
+    assert machine.call("system.shutdown", 2, 7)[0] == STATUS.OK
+    assert machine.ends == [(lib.PV_END_SHUTDOWN, 2, 7, b"")]
+
+
+def test_the_first_end_counts() -> None:
+    """SYS-5; and every vCPU is told to stop."""
+    machine = FakeMachine()
+    report = crash_report(b"text")
+    machine.write(RAM_GPA, report)
+    assert machine.call("system.crash", RAM_GPA) == (STATUS.OK, 0)
+    assert machine.call("system.reset") == (STATUS.OK, 0)
+    assert machine.call("system.shutdown") == (STATUS.OK, 0)
+    assert machine.ends == [(lib.PV_END_CRASH, 0, 0, report)]
+    assert [vcpu.stop for vcpu in machine.vcpus] == [1, 1]
+
+
+@pytest.fixture
+def running() -> Iterator[FakeMachine]:
+    """A machine whose timer thread runs; its clock may be some times too fast."""
+    machine = FakeMachine()
+    lib.pv_time_start(machine.native, 1_000_000_000, 0)
+    thread = threading.Thread(target=lib.pv_timer_run, args=(machine.native,))
+    thread.start()
+    yield machine
+    lib.pv_machine_end(machine.native)
+    thread.join()
+
+
+def test_the_watchdog_bites_when_it_is_not_fed(running: FakeMachine) -> None:
+    """SYS-4: of two times the second counts; far ones do not wrap."""
+    for timeout_ns in ((1 << 64) - 1, (1 << 64) - 2, 20_000_000):
+        assert running.call("system.watchdog", timeout_ns)[0] == STATUS.OK
+    began = time.monotonic()
+    while not running.ends:
+        assert time.monotonic() < began + 10
+        time.sleep(0.001)
+    assert running.ends == [(lib.PV_END_WATCHDOG, 0, 0, b"")]
+    assert running.native.ending
+
+
+def test_a_watchdog_that_is_disarmed_does_not_bite(running: FakeMachine) -> None:
+    """SYS-4."""
+    for timeout_ns in (10_000_000, 0):
+        assert running.call("system.watchdog", timeout_ns)[0] == STATUS.OK
+    time.sleep(0.05)
+    assert not running.ends

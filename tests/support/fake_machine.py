@@ -15,18 +15,26 @@ PAGES_GPA = RAM_GPA + RAM_BYTES - 64 * PAGE  # shared pages, at the end
 
 
 class FakeMachine:
-    """`vcpus` vCPUs that never run; ``passed_on`` lists the calls that C left to the surroundings."""
+    """`vcpus` vCPUs that never run; what C asks of its surroundings is kept.
+
+    ``passed_on`` lists calls that it has no handler for, ``said`` is its output and `input` what waits
+    for it, ``ends`` lists how it ended: kind, reason, status, report.
+    """
 
     def __init__(self, vcpus: int = 2, *, poison: bool = False, deny: int = 0) -> None:
         self.native = ffi.new("struct pv_machine *")
         lib.pv_machine_init(self.native)
-        self.ram = ffi.new("uint8_t[]", RAM_BYTES)
+        self._ram = ffi.new("uint8_t[]", RAM_BYTES + PAGE)
+        self.ram = self._ram + -int(ffi.cast("uintptr_t", self._ram)) % PAGE
         assert lib.pv_memory_add(ffi.addressof(self.native, "memory"), RAM_GPA, RAM_BYTES, self.ram) == 0
         self.native.services = sum(1 << s.number for s in SERVICES.values()) & ~deny
         self.native.poison = poison
         self.native.trace_mark_budget = 1000
         self.passed_on: list[tuple[int, tuple[int, ...]]] = []
         self.upcalls: list[int] = []
+        self.said = bytearray()
+        self.input = b""
+        self.ends: list[tuple[int, int, int, bytes]] = []
         self._ops()
         self.native.time_page = ffi.cast("struct pv_time_page *", self.at(PAGES_GPA))
         self.boot_info = ffi.new("uint8_t[]", bytes(range(200)))
@@ -45,6 +53,19 @@ class FakeMachine:
             self.passed_on.append((number, tuple(args[i] for i in range(6))))
             return STATUS.OK
 
+        def write(_machine: Any, text: Any, size_bytes: int) -> int:
+            self.said += ffi.buffer(text, size_bytes)
+            return STATUS.OK
+
+        def read(_machine: Any, text: Any, size_bytes: int) -> int:
+            taken, self.input = self.input[:size_bytes], self.input[size_bytes:]
+            ffi.memmove(text, taken, len(taken))
+            return len(taken)
+
+        def end(_machine: Any, how: Any) -> None:
+            report = b"" if how.report == ffi.NULL else bytes(ffi.buffer(how.report))
+            self.ends.append((how.kind, how.reason, how.status, report))
+
         self._callbacks = [
             ffi.callback("int64_t(struct pv_vcpu *, uint32_t, const uint64_t *, uint64_t *)", call),
             ffi.callback("void(struct pv_vcpu *)", lambda vcpu: self.upcalls.append(vcpu.index)),
@@ -52,9 +73,13 @@ class FakeMachine:
             ffi.callback("uint64_t(struct pv_vcpu *)", lambda _vcpu: 0xDEAD),
             ffi.callback("void(struct pv_vcpu *)", lambda _vcpu: None),
             ffi.callback("int64_t(struct pv_vcpu *, struct pv_vcpu *)", lambda _caller, _target: STATUS.OK),
+            ffi.callback("int64_t(struct pv_machine *, const uint8_t *, uint64_t)", write),
+            ffi.callback("uint64_t(struct pv_machine *, uint8_t *, uint64_t)", read),
+            ffi.callback("void(struct pv_machine *, const struct pv_end *)", end),
         ]
         ops = self.native.ops
-        ops.call, ops.upcall, ops.upcall_vector, ops.fault_address, ops.kick, ops.start = self._callbacks
+        ops.call, ops.upcall, ops.upcall_vector, ops.fault_address, ops.kick, ops.start = self._callbacks[:6]
+        ops.console_write, ops.console_read, ops.end = self._callbacks[6:]
 
     def at(self, gpa: int) -> Any:
         """Host address of `gpa`."""
