@@ -31,7 +31,7 @@ ABI = ROOT / "hypercall_abi" / "include"
 
 HEADERS = (
     ABI / "paravirt_abi.h",
-    *(NATIVE / name for name in ("state.h", "host.h", "record.h", "kvm.h", "aio.h", "block.h")),
+    *(NATIVE / name for name in ("paravirt_host.h", "state.h", "host.h", "record.h", "kvm.h", "aio.h", "block.h")),
 )
 
 # What the headers take from the C library; the compiler fills in the rest.
@@ -52,7 +52,7 @@ extern "Python" {
 }
 """
 
-COMMON = ("-std=gnu11", "-g", "-fPIC", "-fvisibility=hidden", f"-I{NATIVE}", f"-I{ABI}")
+COMMON = ("-std=gnu11", "-g", "-fPIC", "-fvisibility=hidden", "-DPV_HOST_PRIVATE", f"-I{NATIVE}", f"-I{ABI}")
 OWN = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion")
 # Only what would mean that the generated file and the headers disagree.
 GENERATED = ("-Werror=incompatible-pointer-types", "-Werror=int-conversion", f"-I{sysconfig.get_path('include')}")
@@ -64,6 +64,7 @@ LIBRARIES = ("-luring", "-lpthread")
 def declarations(header: str) -> str:
     """The part of a C header that cffi reads: declarations, and integer macros (others are dropped)."""
     text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    text = re.sub(r"#ifdef __cplusplus\n[^#]*#endif\n", "", text)
     kept = []
     for line in text.splitlines():
         macro = re.match(r"#\s*define\s+(\w+)\s+(\S.*)", line)

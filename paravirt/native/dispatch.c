@@ -255,6 +255,11 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 		pv_record_end(vcpu, call, result, &record);
 }
 
+uint32_t pv_host_api(void)
+{
+	return PV_HOST_API;
+}
+
 const char *pv_abi_digest(void)
 {
 	return PV_ABI_DIGEST;
