@@ -60,6 +60,7 @@ BOOT_ABI = Record(
     "doorbell" / U64 * "Port (trap kinds PORT, VMCALL, VMMCALL) or address (the others) of the doorbell: DEV-8.",
     "privilege" / U32 * "Level the guest runs at (constants `privilege`).",
     "vcpu" / U32 * "Index of the vCPU that reads this first: 0.",
+    grows=True,
 )
 
 BOOT_MEMORY = Record(
@@ -71,7 +72,9 @@ BOOT_MEMORY = Record(
     "flags" / U32 * "Zero.",
 )
 
-BOOT_VCPUS = Record("boot_vcpus", "vCPUs.", "count" / U32 * "vCPUs of the machine.", "flags" / U32 * "Zero.")
+BOOT_VCPUS = Record(
+    "boot_vcpus", "vCPUs.", "count" / U32 * "vCPUs of the machine.", "flags" / U32 * "Zero.", grows=True
+)
 
 BOOT_PAGES = Record(
     "boot_pages",
@@ -80,6 +83,7 @@ BOOT_PAGES = Record(
     "vcpu_gpa" / GPA * "vcpu_page of vCPU 0.",
     "vcpu_stride_bytes" / U64 * "Distance to the next vCPU's.",
     "continuity_gpa" / GPA * "continuity_page, or zero.",
+    grows=True,
 )
 
 BOOT_MACHINE = Record(
@@ -87,6 +91,7 @@ BOOT_MACHINE = Record(
     "Identity of the machine.",
     "uuid" / opaque(16) * "RFC 4122, big-endian.",
     "name" / text(48) * "Name given by the user.",
+    grows=True,
 )
 
 BOOT_TABLES = Record(
@@ -96,6 +101,7 @@ BOOT_TABLES = Record(
     "code_selector" / U16 * "Selector for the guest's gates.",
     "data_selector" / U16 * "Stack selector.",
     "idt_bytes" / U32 * "Size of the table.",
+    grows=True,
 )
 
 RULES = (

@@ -102,12 +102,14 @@ class Record(Struct):  # type: ignore[misc]
 
     A field is written ``"name" / U32 * "what it holds"``.  Fields are naturally aligned, padding is
     spelled out with :func:`pad`, and the size is a multiple of the alignment: a declaration that
-    breaks this does not import.  ``parse`` and ``build`` are construct's own.
+    breaks this does not import.  ``parse`` and ``build`` are construct's own.  One that ``grows`` may get
+    fields at its end in a minor version: what is there has a length of its own, or a page to itself.
     """
 
-    def __init__(self, name: str, doc: str, *subcons: Construct) -> None:
+    def __init__(self, name: str, doc: str, *subcons: Construct, grows: bool = False) -> None:
         self.name_ = name
         self.doc = doc
+        self.grows = grows
         self.fields: list[Field] = []
         self.alignment = 1
         offset, pads, named = 0, 0, []

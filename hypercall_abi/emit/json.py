@@ -85,6 +85,7 @@ def record(what: Record) -> dict[str, Any]:
         "doc": what.doc,
         "bytes": what.size,
         "align": what.alignment,
+        "grows": what.grows,
         "fields": [_field(f) for f in what.fields],
     }
 

@@ -33,6 +33,7 @@ CONTINUITY_PAGE = Record(
     "clock_jump_ns" / U64 * "Wall-clock time that the machine missed.",
     "seed" / opaque(32) * "Fresh entropy, to be mixed in after the event.",
     pad(8),
+    grows=True,
 )
 
 SERVICE = Service(

@@ -36,6 +36,7 @@ VCPU_PAGE = Record(
     "upcalls" / U64 * "(h) Upcalls sent to this vCPU.",
     "state" / U32 * "(h) State of the vCPU (constants `vcpu_state`).",
     "index" / U32 * "(h) Index of the vCPU.",
+    grows=True,
 )
 
 SERVICE = Service(

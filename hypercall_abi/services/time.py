@@ -23,6 +23,7 @@ TIME_PAGE = Record(
     "wall_offset_ns" / U64 * "Wall clock (ns since 1970, UTC) minus monotonic time.",
     "generation" / U32 * "Changes when time jumped: the machine was stopped, copied or moved.",
     pad(4),
+    grows=True,
 )
 
 DEADLINE = Constants("deadline", "Special deadlines.", ("NEVER", 0xFFFF_FFFF_FFFF_FFFF, "No deadline: disarms."))

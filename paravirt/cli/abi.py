@@ -13,6 +13,7 @@ from hypercall_abi import RULES, SERVICES
 from hypercall_abi.emit.json import describe
 
 from ..errors import ConfigError
+from . import abi_diff
 from .common import add_command, print_json, table
 
 EPILOG = """\
@@ -25,6 +26,7 @@ examples:
   paravirt abi BAD_ADDRESS       a status by its name or its value (-4)
   paravirt abi 0x20000           a call by its id
   paravirt abi device --json
+  paravirt abi diff hypercall_abi/released/1.0.json new.json
 """
 
 WIDTH = 100
@@ -34,11 +36,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Adds the command to the command line."""
     parser = add_command(subparsers, "abi", "show the hypercall ABI: services, calls, records, rules", EPILOG)
     parser.add_argument("name", metavar="SERVICE[.CALL]", nargs="?", help="or a record, constants, status, rule")
+    parser.add_argument("file", nargs="*", help="with the name diff: two JSON descriptions, OLD and NEW, to compare")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ConfigError for a name that nothing has."""
+    if args.name == "diff":
+        return abi_diff.run(args.file, args.json)
+    if args.file:
+        raise ConfigError("paravirt abi takes one name; only paravirt abi diff takes files")
     abi = describe()
     kind, found = find(abi, args.name)
     if args.json:
