@@ -1,8 +1,9 @@
 """Reading a JSON description of a version of the ABI, as it came from anywhere.
 
 What it must look like is said once, in ``json/abi.schema.json``; here is as much of JSON Schema as that
-file uses.  Keys that are not known are let through: a later version may have them.  Comparing two
-descriptions is the business of :mod:`hypercall_abi.diff`.
+file uses.  Keys that are not known are let through: a later version may have them.  A key that comes
+after a version was released is not required there, or that version could not be read any more.
+Comparing two descriptions is the business of :mod:`hypercall_abi.diff`.
 """
 
 from __future__ import annotations

@@ -67,8 +67,12 @@ _SERVICE = _DOC | {
 _CALL = _DOC | {
     "feature": _if(lambda old, new: new is None),
     "roads": _if(lambda old, new: set(old) <= set(new)),
+    "varies": _wording,  # this and until are for replays; no guest sees them
 }
-_ARGUMENT = _DOC | {"align": _if(lambda old, new: isinstance(old, int) and isinstance(new, int) and new <= old)}
+_ARGUMENT = _DOC | {
+    "until": _wording,
+    "align": _if(lambda old, new: isinstance(old, int) and isinstance(new, int) and new <= old),
+}
 _RECORD = _DOC | {"grows": _if(lambda old, new: bool(new))}
 _VALUE: dict[str, dict[str, Judge]] = {
     "status": {"doc": _never},  # what a status means is more than words

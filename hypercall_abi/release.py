@@ -26,6 +26,15 @@ def newest() -> Path | None:
     return versions[max(versions)] if versions else None
 
 
+def _is_draft(path: Path) -> bool:
+    """Also of one whose form is not today's any more."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False  # whoever reads it next says what is wrong with it
+    return isinstance(value, dict) and value.get("draft") is True
+
+
 def _broken(old: Description, new: Description) -> list[str]:
     """What the version of `new` should have been, with the changes that say so; empty if it is right."""
     found = diff.changes(old, new)
@@ -57,16 +66,14 @@ def release(*, draft: bool, replace: bool) -> Path:
     """
     new = describe()
     path = FOLDER / f"{new['version'][0]}.{new['version'][1]}.json"
-    if path.exists() and not (kept := load(path)).get("draft"):
-        if diff.changes(kept, new):
+    if path.exists() and not _is_draft(path):
+        if diff.changes(load(path), new):
             raise ReleaseError(f"{path.stem} is released and is not changed any more; raise the version")
         return path
-    if (before := newest()) is not None:
-        old = load(before)
-        aside = replace and old.get("draft")
-        if not aside and (lines := _broken(old, new)):
-            advice = "; --replace puts the draft aside" if old.get("draft") else ""
-            raise ReleaseError(f"against {FOLDER.name}/{before.name}: {lines[0]}{advice}")
+    before = newest()
+    if before and not (replace and _is_draft(before)) and (lines := _broken(load(before), new)):
+        advice = "; --replace puts the draft aside" if _is_draft(before) else ""
+        raise ReleaseError(f"against {FOLDER.name}/{before.name}: {lines[0]}{advice}")
     path.parent.mkdir(exist_ok=True)
     path.write_text(
         json.dumps(({"draft": True} if draft else {}) | new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

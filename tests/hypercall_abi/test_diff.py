@@ -53,7 +53,7 @@ def field(abi: dict[str, Any], record: str, name: str) -> dict[str, Any]:
 def add_field(abi: dict[str, Any], record: str, **more: object) -> None:
     """A field of 8 bytes at the end, or as `more` says."""
     end = named(abi["records"], record)["bytes"]
-    new = {"name": "new", "offset": end, "bytes": 8, "c": "uint64_t", "count": None, "reserved": False, "doc": "New."}
+    new = copy.deepcopy(field(abi, "completion", "value")) | {"name": "new", "offset": end}
     named(abi["records"], record)["fields"].append(new | more)
     if "offset" not in more:
         named(abi["records"], record)["bytes"] = end + 8

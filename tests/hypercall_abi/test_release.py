@@ -124,6 +124,10 @@ def test_a_broken_file_is_named(declare: Declare, capsys: pytest.CaptureFixture[
     path.write_text(json.dumps({"version": [1, 0]}))
     assert __main__.main(["check"]) == 2
     assert "1.0.json: not a description of the ABI: the whole has no digest" in capsys.readouterr().err
+    path.write_text(json.dumps({"version": [1, 0], "draft": True}))  # of a form that is not today's
+    assert __main__.main(["release", "--draft"]) == 2
+    assert __main__.main(["release", "--draft", "--replace"]) == 0
+    assert __main__.main(["check"]) == 0
 
 
 # ---- a declaration that was edited ----

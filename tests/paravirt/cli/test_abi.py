@@ -140,6 +140,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "c": "uint32_t",
         "count": None,
         "reserved": False,
+        "gpa": False,
         "doc": "That channel, or all ones for none.",
     }
     assert _json(capsys, "TRC-1")["page"] == "trace"
