@@ -89,7 +89,7 @@ RULES = (
     Rule(
         "EVT-9",
         "After an upcall by an interrupt vector the guest writes the end-of-interrupt to its local APIC; until then "
-        "no further one is delivered. NMI wants none.",
+        "the host may hold further ones back, and delivers them afterwards. NMI wants none.",
         "both",
     ),
 )

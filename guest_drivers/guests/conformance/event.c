@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * Chapter event: the words of a vCPU's page, upcalls, wake-ups; that none is lost is judged by races between
+ * two vCPUs.  The words are used here as the specification says, without the library.
+ */
+#include "support/conformance.h"
+
+#define ROUNDS 300u
+#define LAST_CHANNEL (PV_LIMIT_CHANNELS - 1)
+
+static bool pending(const struct pv_vcpu_page *page, uint32_t channel)
+{
+	return CF_LOAD(page->pending[channel / 64]) >> channel % 64 & 1;
+}
+
+/* Takes what is pending, as EVT-3 orders. */
+static void take(struct pv_vcpu_page *page, uint32_t channel)
+{
+	CF_STORE(page->upcall_pending, 0);
+	__atomic_fetch_and(&page->pending[channel / 64], ~(1ull << channel % 64), __ATOMIC_SEQ_CST);
+}
+
+static int64_t send(uint32_t vcpu, uint32_t channel)
+{
+	return pv_call2(PV_CALL_EVENT_SEND, vcpu, channel).status;
+}
+
+static void words(struct pv_vcpu_page *page)
+{
+	cf_case("EVT-1 a channel that is raised");
+	cf_want(!pending(page, CF_CHANNEL) && !page->upcall_pending, "nothing is pending at first");
+	cf_expect(send(0, CF_CHANNEL), PV_STATUS_OK, "event.send");
+	cf_want(pending(page, CF_CHANNEL), "its bit is set");
+	cf_expect(page->upcall_pending, 1, "upcall_pending");
+	take(page, CF_CHANNEL);
+	cf_expect(send(0, LAST_CHANNEL), PV_STATUS_OK, "event.send of the last channel");
+	cf_want(pending(page, LAST_CHANNEL), "its bit is set");
+	cf_expect((int64_t)(page->pending[0] | page->pending[1] | page->pending[2]), 0, "other words");
+	take(page, LAST_CHANNEL);
+
+	cf_case("EVT-5 a masked channel stays pending and tells nobody");
+	__atomic_fetch_or(&page->mask[0], 1ull << CF_CHANNEL, __ATOMIC_SEQ_CST);
+	send(0, CF_CHANNEL);
+	cf_want(pending(page, CF_CHANNEL), "its bit is set");
+	cf_expect(page->upcall_pending, 0, "upcall_pending");
+	send(0, CF_CHANNEL + 1);
+	cf_expect(page->upcall_pending, 1, "upcall_pending, after another channel");
+	CF_STORE(page->mask[0], 0);
+	cf_want(pending(page, CF_CHANNEL), "its bit is still set when it is not masked any more");
+	take(page, CF_CHANNEL);
+	take(page, CF_CHANNEL + 1);
+
+	cf_case("EVT-6 channels and vCPUs that do not exist");
+	cf_expect(send(0, PV_LIMIT_CHANNELS), PV_STATUS_NOT_FOUND, "the first channel too many");
+	cf_expect(send(cf_vcpus(), CF_CHANNEL), PV_STATUS_NOT_FOUND, "the first vCPU too many");
+	cf_expect(pv_call2(PV_CALL_EVENT_SEND, 1ull << 32, CF_CHANNEL).status, PV_STATUS_NOT_FOUND, "vCPU 2^32");
+	cf_expect(pv_call2(PV_CALL_EVENT_SEND, 0, 1ull << 32 | CF_CHANNEL).status, PV_STATUS_NOT_FOUND,
+		  "a channel above 32 bits");
+	cf_expect(page->upcall_pending, 0, "upcall_pending");
+}
+
+static void vectors(void)
+{
+	static const uint64_t bad[] = { 1, 3, 31, 256, 1ull << 32, 1ull << 32 | CF_VECTOR, ~0ull };
+
+	cf_case("CALL-6 event.upcall of a vector that is none");
+	for (uint32_t i = 0; i < CF_COUNT(bad); i++)
+		cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, bad[i]).status, PV_STATUS_INVALID, "status");
+	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF).status, PV_STATUS_OK, "OFF");
+}
+
+/* What an upcall does here: takes the channel. */
+static void take_first(uint32_t vcpu, uint32_t vector)
+{
+	(void)vector;
+	take(cf_page(vcpu), CF_CHANNEL);
+}
+
+static void suppression(struct pv_vcpu_page *page)
+{
+	uint32_t before = CF_LOAD(cf_upcalls[0]);
+
+	CF_STORE(page->upcall_mask, 1);
+	send(0, CF_CHANNEL);
+	cf_wait_ns(CF_SECOND / 200);
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls while upcall_mask is set");
+	cf_expect(page->upcall_pending, 1, "upcall_pending meanwhile");
+	CF_STORE(page->upcall_mask, 0);
+	send(0, CF_CHANNEL + 1);
+	cf_wait_ns(CF_SECOND / 200);
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls while upcall_pending is set");
+	take(page, CF_CHANNEL);
+	take(page, CF_CHANNEL + 1);
+	__atomic_fetch_or(&page->mask[0], 1ull << CF_CHANNEL, __ATOMIC_SEQ_CST);
+	send(0, CF_CHANNEL);
+	cf_wait_ns(CF_SECOND / 200);
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls for a masked channel");
+	CF_STORE(page->mask[0], 0);
+	take(page, CF_CHANNEL);
+}
+
+static void upcalls(struct pv_vcpu_page *page, uint32_t vector, const char *name)
+{
+	cf_case("EVT-1 an upcall for each event, by %s", name);
+	if (!cf_has_gates) {
+		cf_skip("no table for gates");
+		return;
+	}
+	cf_on_upcall = take_first;
+	if (!cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, vector).status, PV_STATUS_OK, "event.upcall"))
+		return;
+	uint32_t before = CF_LOAD(cf_upcalls[0]);
+	uint64_t counted = CF_LOAD(page->upcalls);
+	for (uint32_t i = 1; i <= ROUNDS; i++) {
+		send(0, CF_CHANNEL);
+		if (!cf_want(cf_soon(&cf_upcalls[0], before + i, CF_SECOND), "an upcall within a second"))
+			break;
+	}
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, ROUNDS, "upcalls");
+	cf_expect((int64_t)(CF_LOAD(page->upcalls) - counted), ROUNDS, "upcalls, as the page counts them");
+	cf_want(!pending(page, CF_CHANNEL), "nothing is pending");
+	cf_case("EVT-1 no upcall while it is masked or one is pending, by %s", name);
+	suppression(page);
+	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
+	before = CF_LOAD(cf_upcalls[0]);
+	cf_case("EVT-1 no upcall when upcalls are off, after %s", name);
+	send(0, CF_CHANNEL);
+	cf_wait_ns(CF_SECOND / 200);
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls");
+	take(page, CF_CHANNEL);
+}
+
+/* While the first is not ended the host may hold the second back, or may not. */
+static void interrupts(struct pv_vcpu_page *page)
+{
+	cf_case("EVT-9 an interrupt comes once the one before is ended, and none is lost");
+	if (!cf_has_gates) {
+		cf_skip("no table for gates");
+		return;
+	}
+	cf_on_upcall = take_first;
+	cf_keep_interrupt = true;
+	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, CF_VECTOR).status, PV_STATUS_OK, "event.upcall");
+	uint32_t before = CF_LOAD(cf_upcalls[0]);
+	send(0, CF_CHANNEL);
+	cf_want(cf_soon(&cf_upcalls[0], before + 1, CF_SECOND), "the first comes");
+	send(0, CF_CHANNEL);
+	cf_wait_ns(CF_SECOND / 50);
+	cf_want(CF_LOAD(cf_upcalls[0]) - before <= 2, "no more than one for each event");
+	cf_keep_interrupt = false;
+	cf_end_of_interrupt();
+	cf_want(cf_soon(&cf_upcalls[0], before + 2, CF_SECOND), "the second has come after the end of the first");
+	cf_want(!pending(page, CF_CHANNEL), "nothing is pending");
+	cf_end_of_interrupt(); /* of the second, if it came meanwhile */
+	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
+	take(page, CF_CHANNEL);
+}
+
+static uint32_t turn; /* the round that vCPU 1 is to send in */
+
+/* vCPU 1: an event for vCPU 0 in each round, at another moment of it; `blocked`: when it has blocked. */
+static void sender(void *argument)
+{
+	const bool blocked = argument != NULL;
+
+	for (uint32_t round = 1; round <= ROUNDS; round++) {
+		while (CF_LOAD(turn) < round)
+			cf_relax();
+		if (blocked && round % 4 == 0)
+			for (uint32_t i = 0; i < 100000 && CF_LOAD(cf_page(0)->state) != PV_VCPU_STATE_BLOCKED; i++)
+				cf_relax();
+		for (uint32_t i = 0; i < round * 7 % 64; i++)
+			cf_relax();
+		send(0, CF_CHANNEL);
+	}
+}
+
+/* Blocked, with upcalls masked: the event may come before, while and after vCPU 0 looks. */
+static uint32_t lost_wakes(struct pv_vcpu_page *page)
+{
+	uint32_t lost = 0;
+
+	CF_STORE(page->upcall_mask, 1);
+	for (uint32_t round = 1; round <= ROUNDS && !lost; round++) {
+		uint64_t end_ns = cf_now_ns() + CF_SECOND;
+
+		CF_STORE(turn, round);
+		for (;;) {
+			CF_STORE(page->upcall_pending, 0);
+			if (pending(page, CF_CHANNEL) || cf_now_ns() > end_ns)
+				break;
+			pv_call1(PV_CALL_VCPU_BLOCK, end_ns);
+		}
+		lost += !pending(page, CF_CHANNEL) || cf_now_ns() > end_ns;
+		take(page, CF_CHANNEL);
+	}
+	CF_STORE(page->upcall_mask, 0);
+	return lost;
+}
+
+static uint32_t rounds_taken;
+
+static void take_round(void)
+{
+	struct pv_vcpu_page *page = cf_page(0);
+	const uint64_t bit = 1ull << CF_CHANNEL;
+
+	CF_STORE(page->upcall_pending, 0);
+	if (__atomic_fetch_and(&page->pending[0], ~bit, __ATOMIC_SEQ_CST) & bit)
+		__atomic_fetch_add(&rounds_taken, 1, __ATOMIC_SEQ_CST);
+}
+
+/* One that was sent before upcalls were masked is left to the code that takes the mask back. */
+static void take_unless_masked(uint32_t vcpu, uint32_t vector)
+{
+	(void)vector;
+	if (!CF_LOAD(cf_page(vcpu)->upcall_mask))
+		take_round();
+}
+
+/* The mask is taken back while the event is raised: one of the two sides must see the other. */
+static uint32_t lost_upcalls(struct pv_vcpu_page *page)
+{
+	rounds_taken = 0;
+	for (uint32_t round = 1; round <= ROUNDS; round++) {
+		CF_STORE(page->upcall_mask, 1);
+		CF_STORE(turn, round);
+		for (uint32_t i = 0; i < round * 5 % 64; i++)
+			cf_relax();
+		CF_STORE(page->upcall_mask, 0);
+		if (CF_LOAD(page->upcall_pending))
+			take_round();
+		if (!cf_soon(&rounds_taken, round, CF_SECOND))
+			return 1;
+	}
+	return 0;
+}
+
+static void races(struct pv_vcpu_page *page)
+{
+	cf_case("EVT-2 events of another vCPU wake one that blocks, whatever upcall_mask says");
+	if (cf_vcpus() < 2 || !cf_offered(PV_SERVICE_VCPU)) {
+		cf_skip("one vCPU");
+		return;
+	}
+	cf_expect(cf_start(1, sender, page), PV_STATUS_OK, "vcpu.start");
+	cf_expect(lost_wakes(page), 0, "wake-ups lost");
+	CF_STORE(turn, ROUNDS);
+	cf_join(1);
+	take(page, CF_CHANNEL);
+	cf_case("EVT-3 EVT-5 no upcall is lost while its mask is taken back");
+	if (!cf_has_gates) {
+		cf_skip("no table for gates");
+		return;
+	}
+	CF_STORE(turn, 0);
+	cf_on_upcall = take_unless_masked;
+	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_NMI).status, PV_STATUS_OK, "event.upcall");
+	cf_expect(cf_start(1, sender, NULL), PV_STATUS_OK, "vcpu.start");
+	cf_expect(lost_upcalls(page), 0, "upcalls lost");
+	CF_STORE(turn, ROUNDS);
+	cf_join(1);
+	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
+	take(page, CF_CHANNEL);
+}
+
+static void look(void *argument)
+{
+	*(uint32_t *)argument = 1u + pending(cf_page(1), CF_CHANNEL) + (cf_page(1)->upcall_pending ? 2u : 0u);
+}
+
+static void stopped(void)
+{
+	uint32_t found = 0;
+
+	cf_case("EVT-8 a channel of a stopped vCPU is found pending when it is started");
+	if (cf_vcpus() < 2 || !cf_offered(PV_SERVICE_VCPU)) {
+		cf_skip("one vCPU");
+		return;
+	}
+	take(cf_page(1), CF_CHANNEL);
+	cf_expect(send(1, CF_CHANNEL), PV_STATUS_OK, "event.send");
+	cf_expect(cf_start(1, look, &found), PV_STATUS_OK, "vcpu.start");
+	cf_want(cf_soon(&found, 1, CF_SECOND), "it runs");
+	cf_expect(found, 4, "1, its bit, and 2 for upcall_pending");
+	cf_join(1);
+	take(cf_page(1), CF_CHANNEL);
+}
+
+static void event(void)
+{
+	struct pv_vcpu_page *page = cf_page(0);
+
+	if (!cf_offered(PV_SERVICE_EVENT)) {
+		cf_case("EVT-1 EVT-2 EVT-3 EVT-5 EVT-6 EVT-8 EVT-9 events");
+		cf_skip("service event is not offered");
+		return;
+	}
+	words(page);
+	vectors();
+	upcalls(page, CF_VECTOR, "an interrupt");
+	upcalls(page, PV_UPCALL_NMI, "NMI");
+	interrupts(page);
+	races(page);
+	stopped();
+	cf_on_upcall = NULL;
+}
+
+CF_CHAPTER(event, event);
