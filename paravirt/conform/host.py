@@ -1,6 +1,7 @@
 """Which images are run in which way, and what came of it.
 
-A chapter is an image ``conformance_NAME.elf``; it is run once in each mode, that is level of privilege.
+A chapter is an image ``conformance_NAME.elf``; it is run once in each mode, that is level of privilege, and
+some on our own host once more with services and calls switched off, to see that nothing of them is left.
 The chapter ``refused`` is made of the images ``refused_RULE_what.elf``, which a host must not boot.
 """
 
@@ -26,9 +27,11 @@ Privilege = Literal["user", "supervisor"]
 
 PREFIX = "conformance_"
 REFUSED = "refused"
+MMIO = "mmio"  # chapters whose name begins so reach their devices by virtio-mmio
 ALL = "all"  # the image of every chapter, for hosts that are slow to start; not run beside them
-DISK = "scratch"
-DISK_BYTES = 1 << 20
+DISKS = {"scratch": 1 << 20, "fixed": 1 << 16}  # bytes; an image's manifest says which it takes, and how
+MASKED = "masked"  # the mode in which our own host has switched off what stands here
+DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
 """The rules that a case proves."""
 
@@ -103,7 +106,7 @@ def judge(plan: Plan, progress: Progress) -> Iterator[Run]:
         check_launcher(plan.launcher)
     images = chapters()
     for chapter in plan.chapters:
-        for mode in modes(plan):
+        for mode in modes(plan, chapter):
             with tempfile.TemporaryDirectory(prefix="paravirt-conform-") as place:
                 if chapter == REFUSED:
                     yield _refused(plan, images[chapter], mode, Path(place), progress)
@@ -111,9 +114,11 @@ def judge(plan: Plan, progress: Progress) -> Iterator[Run]:
                     yield _chapter(plan, chapter, images[chapter][0], mode, Path(place), progress)
 
 
-def modes(plan: Plan) -> tuple[str, ...]:
-    """The levels to run at; a launcher that is not told the level decides it itself."""
-    return plan.privileges if plan.launcher is None or "{privilege}" in plan.launcher else ("",)
+def modes(plan: Plan, chapter: str) -> tuple[str, ...]:
+    """How to run `chapter`; a launcher that is not told the level decides it itself."""
+    if plan.launcher is None:
+        return (*plan.privileges, MASKED) if chapter in DENIED else plan.privileges
+    return plan.privileges if "{privilege}" in plan.launcher else ("",)
 
 
 def check_launcher(launcher: str) -> None:
@@ -134,7 +139,10 @@ def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, prog
         progress(chapter, mode, len(reader.cases))
 
     progress(chapter, mode, 0)
-    end = launch(_command(plan, image, mode, place), _environment(plan), plan.timeout_s, line)
+    command = _command(plan, image, mode, place)
+    if mode == MASKED:
+        command += ["--deny", DENIED[chapter]]
+    end = launch(command, _environment(plan), plan.timeout_s, line)
     reader.end(end.left)
     problems = [*_end_problems(end, all(case.passed for case in reader.cases)), *reader.problems]
     return Run(chapter, mode, tuple(reader.cases), tuple(problems), reader.skipped, end.seconds)
@@ -174,15 +182,16 @@ def _end_problems(end: End, passed: bool) -> Iterator[str]:
 
 
 def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
-    disk = place / DISK
-    if not disk.exists():
+    disks = {name: place / name for name in DISKS}
+    for name, disk in disks.items():
         with disk.open("wb") as file:
-            file.truncate(DISK_BYTES)
+            file.truncate(DISKS[name])
     if plan.launcher is None:
-        return _own_command(plan, image, mode, disk)
+        return _own_command(plan, image, mode, disks)
     values = {
         "{image}": str(image),
-        "{disk}": str(disk),
+        "{disk}": str(disks["scratch"]),
+        "{fixed}": str(disks["fixed"]),
         "{memory}": plan.memory,
         "{vcpus}": str(plan.vcpus),
         "{privilege}": mode,
@@ -193,11 +202,14 @@ def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
     return words
 
 
-def _own_command(plan: Plan, image: Path, mode: str, disk: Path) -> list[str]:
-    command = [sys.executable, "-m", "paravirt", "run", str(image), "--privilege", mode]
+def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> list[str]:
+    command = [sys.executable, "-P", "-m", "paravirt", "run", str(image)]
+    command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
-    if _wants_disk(image):
-        command += ["--disk", f"{DISK}={disk}"]
+    for name in _wanted(image):
+        command += ["--disk", f"{name}={disks[name]}"]
+    if image.stem.startswith(f"{PREFIX}{MMIO}"):
+        command += ["--transport", "mmio"]
     if plan.poison:
         command.append("--poison")
     if plan.accel:
@@ -205,14 +217,15 @@ def _own_command(plan: Plan, image: Path, mode: str, disk: Path) -> list[str]:
     return command
 
 
-def _wants_disk(image: Path) -> bool:
+def _wanted(image: Path) -> list[str]:
+    """The disks that `image` takes."""
     from ..boot.image import load_image  # loads the C core, which a launcher needs not
     from ..errors import ImageError
 
     try:
-        return any(entry.name == DISK for entry in load_image(image).notes.manifest)
+        return [entry.name for entry in load_image(image).notes.manifest if entry.name in DISKS]
     except ImageError:  # of those that are to be refused
-        return False
+        return []
 
 
 def _environment(plan: Plan) -> dict[str, str]:

@@ -36,9 +36,9 @@ def weigh(runs: Sequence[Run]) -> Verdict:
     judged = {rule for run in runs for case in run.cases if not (case.passed and case.skipped) for rule in case.rules}
     passed = bool(runs) and all(run.passed for run in runs)
     skipped = verdicts.count("skipped") + sum(bool(run.skipped) for run in runs)
-    kind = "" if not passed else "core host" if skipped else "full host"
-    problems = sum(len(run.problems) for run in runs)
     without = tuple(sorted(PROVABLE - judged, key=_rule_order))
+    kind = "" if not passed else "core host" if without else "full host"
+    problems = sum(len(run.problems) for run in runs)
     return Verdict(passed, kind, len(verdicts), verdicts.count("failed"), skipped, problems, without)
 
 

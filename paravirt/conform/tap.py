@@ -1,7 +1,7 @@
 """TAP as conformance images write it, read strictly.
 
 A case is ``ok N - RULE-ID[ RULE-ID…] what it proves``, perhaps with ``# SKIP reason``; lines that start
-with ``#`` belong to the case before them.  Other lines are a host's own words and are passed over,
+with ``#`` stand above the case that they explain.  Other lines are a host's own words and are passed over,
 unless they look like TAP.  Whatever is missing or out of order is a problem, and a problem is a failure.
 """
 
@@ -60,6 +60,7 @@ class Reader:
         """Why the image tried nothing (``1..0 # SKIP reason``)."""
         self.cases: list[Case] = []
         self.problems: list[str] = []
+        self._notes: list[str] = []
 
     def line(self, text: str) -> None:
         """One line of the console, without its end."""
@@ -95,7 +96,8 @@ class Reader:
         for rule in case.rules:
             if rule not in self._known:
                 self.problems.append(f"case {case.number} names the rule {rule}, which the ABI does not have")
-        self.cases.append(case)
+        self.cases.append(case._replace(notes=tuple(self._notes)))
+        self._notes = []
 
     def _take_plan(self, count: int, skipped: str) -> None:
         if self._plan is not None:
@@ -105,5 +107,5 @@ class Reader:
             self.problems.append("the plan says no cases (1..0) and not why")
 
     def _note(self, text: str) -> None:
-        if self.cases and text and len(self.cases[-1].notes) < NOTES_MOST:
-            self.cases[-1] = self.cases[-1]._replace(notes=(*self.cases[-1].notes, text))
+        if text and len(self._notes) < NOTES_MOST:
+            self._notes.append(text)

@@ -13,7 +13,7 @@ import pytest
 
 from paravirt.cli import main
 from paravirt.conform import host, launch
-from paravirt.conform.host import Plan, Run, choose, judge
+from paravirt.conform.host import PROVABLE, Plan, Run, choose, judge
 from paravirt.conform.report import junit, weigh
 from paravirt.conform.tap import Case
 from paravirt.errors import ConfigError
@@ -103,13 +103,13 @@ def test_images_to_be_refused(code: str, passed: bool) -> None:
 def test_placeholders(images: Path) -> None:
     code = (
         "import os, sys; image, disk, rest = sys.argv[1:]\n"
-        "print(f'ok 1 - CALL-1 {os.path.basename(image)} {os.path.basename(disk)} {os.stat(disk).st_size} {rest}')\n"
+        "print(f'ok 1 - CALL-1 {os.path.basename(image)} {os.path.basename(disk)} {os.stat(disk).st_size} {rest[-22:]}')\n"
         "print('1..1')"
     )
-    launcher = python(code).replace("{image}", "{image} {disk} {memory}/{vcpus}/{privilege}")
+    launcher = python(code).replace("{image}", "{image} {disk} {fixed}/{memory}/{vcpus}/{privilege}")
     runs = list(judge(Plan(("calls",), launcher=launcher, vcpus=3, memory="32M"), lambda *_: None))
     assert [run.mode for run in runs] == ["user", "supervisor"]
-    assert runs[1].cases[0].text == "conformance_calls.elf scratch 1048576 32M/3/supervisor"
+    assert runs[1].cases[0].text == "conformance_calls.elf scratch 1048576 fixed/32M/3/supervisor"
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,9 @@ CASES = (
 
 def test_the_verdict() -> None:
     good, skipping = Run("a", "user", CASES[:1], ()), Run("b", "user", CASES[:3:2], ())
-    assert weigh([good]).kind == "full host"
-    assert weigh([good, skipping]).kind == "core host"
+    every = Run("c", "user", tuple(Case(n, True, (rule,), "d") for n, rule in enumerate(PROVABLE, 1)), ())
+    assert (weigh([good, every]).kind, weigh([good, every]).without_result) == ("full host", ())
+    assert weigh([good]).kind == weigh([good, skipping]).kind == "core host"
     assert "CALL-1" not in weigh([good, skipping]).without_result
     assert "CALL-7" in weigh([good, skipping]).without_result
     assert not weigh([Run("a", "user", CASES[:1], ("cut off",))]).passed

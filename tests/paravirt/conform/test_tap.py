@@ -22,8 +22,8 @@ def read(text: str) -> Reader:
 
 def test_cases() -> None:
     reader = read(
-        "some firmware speaks\nok 1 - CALL-1 unknown: console\n# expected 1\nnot ok 2 - CALL-5 VQ-3 both\n"
-        "# got 3\n#\nok 3 - VQ-3 rings # SKIP no device\n1..3\n"
+        "some firmware speaks\n# expected 1\nok 1 - CALL-1 unknown: console\n# got 3\n#\nnot ok 2 - CALL-5 VQ-3 both\n"
+        "ok 3 - VQ-3 rings # SKIP no device\n1..3\n"
     )
     assert reader.problems == []
     assert [c.rules for c in reader.cases] == [("CALL-1",), ("CALL-5", "VQ-3"), ("VQ-3",)]
@@ -70,5 +70,5 @@ def test_problems(text: str, problem: str) -> None:
 
 
 def test_diagnostics_are_bounded() -> None:
-    reader = read("# early\nok 1 - CALL-1 a\n" + "# more\n" * 100 + "1..1\n")
+    reader = read("# more\n" * 100 + "ok 1 - CALL-1 a\n# late\n1..1\n")
     assert len(reader.cases[0].notes) == NOTES_MOST

@@ -1,0 +1,59 @@
+"""Runs the images against each wrong host: whether a case that cites the broken rule fails.
+
+A host that dies of its mutant proves nothing: it is the case that has to find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from paravirt.conform.host import Plan, Privilege, Run, choose, judge
+from tests.conformance.plant import VARIABLE, Mutant
+
+TIMEOUT_S = 20.0  # of one image; a mutant may have it wait for what never comes
+
+
+class Caught(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: Mutant
+    by: str
+    """``chapter: case`` that found it; empty: nothing did."""
+    instead: str
+    """What happened instead, when nothing did."""
+
+
+def _quiet(_chapter: str, _mode: str, _cases: int) -> None:
+    pass
+
+
+def _runs(copy: Path, chapters: Sequence[str], mutant: str, privileges: Sequence[Privilege]) -> Iterator[Run]:
+    environment = (("PYTHONPATH", str(copy)), (VARIABLE, mutant))
+    for privilege in privileges:
+        yield from judge(Plan(tuple(chapters), (privilege,), timeout_s=TIMEOUT_S, environment=environment), _quiet)
+
+
+def healthy(copy: Path) -> list[Run]:
+    """The runs of every chapter while all mutants sleep, at CPL 3, which is quick."""
+    return list(_runs(copy, choose(()), "", ("user",)))
+
+
+def chapters_of(rule: str, runs: Sequence[Run]) -> list[str]:
+    """The chapters that cite `rule`, quickest first."""
+    ordered = sorted(runs, key=lambda run: run.seconds)
+    return list(dict.fromkeys(run.chapter for run in ordered if any(rule in case.rules for case in run.cases)))
+
+
+def hunt(copy: Path, mutant: Mutant, chapters: Sequence[str]) -> Caught:
+    """Runs `chapters` against `mutant` until a case that cites its rule fails."""
+    instead = [] if chapters else [f"no case cites {mutant.rule}"]
+    for run in _runs(copy, chapters, mutant.id, ("user", "supervisor")):
+        for case in run.cases:
+            if not case.passed and mutant.rule in case.rules:
+                return Caught(mutant, f"{run.chapter}: {case.text}", "")
+        failed = [f"{' '.join(case.rules)} {case.text}" for case in run.cases if not case.passed]
+        said = "; ".join([*run.problems, *failed][:3]) or "every case passed"
+        instead.append(f"{run.chapter}: {said}")
+    return Caught(mutant, "", " | ".join(instead))
