@@ -22,6 +22,7 @@ from .accel.kvm import Kvm
 from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import plan_devices
+from .callring import CallRings
 from .config import MachineConfig, check_host
 from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .interrupts import Held
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from .recording.recorder import Recorder
     from .trace import Tracer
 
-OFFERED = {int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET)}  # features, by service
+OFFERED = {  # features, by service
+    int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
+    int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET),
+}
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
@@ -140,6 +144,8 @@ class Machine:
         if self.tracer:
             for vcpu in self.vcpus:
                 vcpu.native.trace = self.tracer.track(f"vCPU {vcpu.index}")
+        self.callrings = CallRings(self)
+        give_back(self.callrings.close)
         self.devices = VirtioDevices(self, windows > 0)
         give_back(self.devices.close)
         self.devices.add(self.plan)
@@ -288,6 +294,7 @@ class Machine:
             lib.pv_machine_end(self.native)
             for vcpu in self.vcpus:
                 vcpu.join()
+            self.callrings.join()
             self.devices.stop()
             for thread in self._threads:
                 thread.join()

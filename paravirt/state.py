@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from hypercall_abi.callring import RING_SETUP
 from hypercall_abi.emit.c import records
 from hypercall_abi.schema import GPA, U16, U32, U64, Record, pad
 
@@ -44,12 +45,23 @@ DEVICE_STATE = Record(
     "queues" / QUEUE_STATE[8] * "Its queues.",
 )
 
+CALLRING_STATE = Record(
+    "callring_state",
+    "A call ring.",
+    "setup" / RING_SETUP * "As base.ring was given it.",
+    "state" / U32 * "Constants `ring_state`.",
+    "next" / U32 * "Index of the next submission, and of its completion.",
+    "completed" / U32 * "What completion_tail says.",
+    "signalled" / U32 * "completion_tail when completion_event was last read.",
+)
+
 VCPU_STATE = Record(
     "vcpu_saved",
     "What the services keep of a vCPU, beside its registers and its shared page.",
     "state" / U32 * "Constants `vcpu_state`.",
     "upcall_vector" / U32 * "event.upcall.",
     "deadline_ns" / U64 * "time.deadline, or all ones.",
+    "callring" / CALLRING_STATE * "base.ring.",
 )
 
 MACHINE_STATE = Record(
@@ -62,7 +74,7 @@ MACHINE_STATE = Record(
     "watchdog_ns" / U64 * "When the watchdog bites (monotonic), or all ones.",
 )
 
-RECORDS = (QUEUE_STATE, DEVICE_STATE, VCPU_STATE, MACHINE_STATE)
+RECORDS = (QUEUE_STATE, DEVICE_STATE, CALLRING_STATE, VCPU_STATE, MACHINE_STATE)
 
 HEADER = Path(__file__).parent / "native" / "state.h"
 

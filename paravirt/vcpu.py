@@ -52,7 +52,7 @@ class Vcpu:
     @property
     def statistics(self) -> VcpuStatistics:
         """Counts so far."""
-        return VcpuStatistics(self.native.calls, self.native.exits, self.native.upcalls)
+        return VcpuStatistics(self.native.calls + self.native.callring.calls, self.native.exits, self.native.upcalls)
 
 
 def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint: str = "") -> ParavirtError | None:

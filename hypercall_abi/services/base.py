@@ -93,7 +93,7 @@ SERVICE = Service(
             (Buffer("setup", "Where the ring is.", "read", RINGS, align=8, entry=RING_SETUP),),
             roads=TRAP,
             feature="RING",
-            statuses=("NOT_FOUND", "INVALID", "LIMIT", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE"),
+            statuses=("NOT_FOUND", "INVALID", "LIMIT", "UNALIGNED", "BAD_ADDRESS", "BAD_STATE", "NO_MEMORY"),
         ),
         Call(
             7,

@@ -25,6 +25,8 @@ void pv_machine_init(struct pv_machine *machine)
 	machine->console_budget = UINT64_MAX;
 	machine->trace_mark_budget = UINT64_MAX;
 	machine->poison_seed = 0x9e3779b97f4a7c15ull;
+	machine->callrings.doorbell_fd = -1;
+	pthread_mutex_init(&machine->callrings.lock, NULL);
 }
 
 void pv_machine_end(struct pv_machine *machine)
@@ -38,6 +40,7 @@ void pv_machine_end(struct pv_machine *machine)
 		machine->ops.kick(vcpu);
 	}
 	pv_timer_poke(machine);
+	pv_callring_wake(machine);
 }
 
 PV_HANDLER(base_version)
@@ -56,7 +59,7 @@ static bool list_service(const struct pv_machine *machine, uint32_t slot, const 
 		.service = number,
 		.calls = pv_call_mask(machine, number),
 		.offered = pv_service_offers(machine, slot),
-		.accepted = machine->state.accepted[slot],
+		.accepted = __atomic_load_n(&machine->state.accepted[slot], __ATOMIC_RELAXED),
 	};
 
 	if (args[1] - *value < sizeof(info))
@@ -110,6 +113,7 @@ PV_HANDLER(base_renegotiate) /* BASE-8 */
 	for (uint32_t s = 0; s < COUNT(state->accepted); s++)
 		__atomic_store_n(&state->accepted[s], 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&negotiation);
+	pv_callring_remove_all(vcpu->machine); /* RING-12; a ring set up from now on finds no feature */
 	return PV_STATUS_OK;
 }
 
@@ -136,19 +140,11 @@ PV_HANDLER(base_boot_info)
 /* One entry; the submission is copied once and only the copy is looked at (BATCH-4). */
 static void batch_entry(struct pv_vcpu *vcpu, const uint8_t *submission, uint8_t *completion)
 {
-	struct pv_submission from;
-	struct pv_result result = { .status = PV_STATUS_INVALID };
+	struct pv_submission copy;
 
-	memcpy(&from, submission, sizeof(from));
+	memcpy(&copy, submission, sizeof(copy));
 	__asm__ volatile("" ::: "memory"); /* the copy is not read again from guest memory */
-	if (!from.flags) { /* BATCH-3 */
-		struct pv_call call = { .id = from.call, .road = PV_ROAD_BATCH };
-
-		memcpy(call.args, from.args, sizeof(call.args));
-		pv_dispatch(vcpu, &call, &result);
-	}
-	struct pv_completion to = { .cookie = from.cookie, .status = result.status, .value = result.value };
-	memcpy(completion, &to, sizeof(to));
+	pv_submission_serve(vcpu, PV_ROAD_BATCH, &copy, (struct pv_completion *)completion);
 }
 
 PV_HANDLER(base_batch)

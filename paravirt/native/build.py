@@ -45,6 +45,7 @@ extern "Python" {
     int64_t pv_py_console_write(struct pv_machine *machine, const uint8_t *text, uint64_t size_bytes);
     uint64_t pv_py_console_read(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
     void pv_py_end(struct pv_machine *machine, const struct pv_end *end);
+    int64_t pv_py_serve_callrings(struct pv_vcpu *vcpu);
     void pv_py_device_activate(struct pv_device *device);
     void pv_py_device_reset(struct pv_device *device);
     void pv_py_device_notify(struct pv_device *device, uint32_t queue);

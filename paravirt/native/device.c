@@ -174,6 +174,8 @@ void pv_doorbell(struct pv_machine *machine, uint32_t value)
 	struct pv_device *device = find(machine, value >> 16);
 
 	pv_record_moment(machine, PV_RECORDED_DOORBELL, UINT32_MAX, value);
-	if (device)
+	if (value >> 16 == PV_RING_DOORBELL)
+		pv_callring_doorbell(machine, value & 0xffff);
+	else if (device)
 		pv_device_notify(device, value & 0xffff); /* DEV-8: nobody to tell if it is refused */
 }

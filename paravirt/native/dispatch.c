@@ -41,6 +41,7 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_BASE_LIMIT, pv_call_base_limit),
 	HANDLER(PV_CALL_BASE_BOOT_INFO, pv_call_base_boot_info),
 	HANDLER(PV_CALL_BASE_BATCH, pv_call_base_batch),
+	HANDLER(PV_CALL_BASE_RING, pv_call_base_ring),
 	HANDLER(PV_CALL_BASE_RENEGOTIATE, pv_call_base_renegotiate),
 	HANDLER(PV_CALL_CONSOLE_WRITE, pv_call_console_write),
 	HANDLER(PV_CALL_CONSOLE_READ, pv_call_console_read),
@@ -198,7 +199,7 @@ static void poison_output(const struct pv_vcpu *vcpu, const struct pv_declaratio
 	}
 }
 
-static void trace_call(struct pv_vcpu *vcpu, const struct pv_call *call, const struct pv_result *result,
+static void trace_call(struct pv_trace *trace, const struct pv_call *call, const struct pv_result *result,
 		       uint64_t begin_ns)
 {
 	struct pv_trace_event event = {
@@ -211,7 +212,7 @@ static void trace_call(struct pv_vcpu *vcpu, const struct pv_call *call, const s
 	};
 
 	memcpy(event.args, call->args, sizeof(event.args));
-	pv_trace_put(vcpu->trace, &event);
+	pv_trace_put(trace, &event);
 }
 
 static int64_t carry_out(struct pv_vcpu *vcpu, const struct pv_call *call, uint64_t *value)
@@ -235,24 +236,45 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 {
 	struct pv_machine *machine = vcpu->machine;
 	const struct pv_declaration *d = find(machine, call->id);
-	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
+	bool ring = call->road == PV_ROAD_RING; /* made in another thread, beside the vCPU's own calls */
+	struct pv_trace *trace = ring ? machine->callrings.trace : vcpu->trace;
+	struct pv_capture *capture = ring ? machine->callrings.capture : vcpu->capture;
+	uint64_t begin_ns = trace ? pv_clock_ns() : 0;
 	struct pv_record record;
 
-	if (vcpu->capture)
-		pv_record_begin(vcpu, d, call, &record);
+	if (capture)
+		pv_record_begin(vcpu, capture, d, call, &record);
 	result->value = 0;
 	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
 	if (result->status == PV_STATUS_OK)
 		result->status = carry_out(vcpu, call, &result->value);
-	__atomic_store_n(&vcpu->page->calls, ++vcpu->calls, __ATOMIC_RELAXED);
+	if (!ring) { /* those are counted in groups */
+		vcpu->calls++;
+		__atomic_fetch_add(&vcpu->page->calls, 1, __ATOMIC_RELAXED);
+	}
 	if (result->status < 0)
 		result->value = machine->poison ? pv_random(machine) : 0; /* CALL-10 */
 	else if (machine->poison && d)
 		poison_output(vcpu, d, call, result->value);
-	if (vcpu->trace)
-		trace_call(vcpu, call, result, begin_ns);
-	if (vcpu->capture)
-		pv_record_end(vcpu, call, result, &record);
+	if (trace)
+		trace_call(trace, call, result, begin_ns);
+	if (capture)
+		pv_record_end(vcpu, capture, call, result, &record);
+}
+
+void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_submission *from,
+			 struct pv_completion *to)
+{
+	struct pv_result result = { .status = PV_STATUS_INVALID };
+
+	if (!from->flags) { /* BATCH-3 */
+		struct pv_call call = { .id = from->call, .road = road };
+
+		memcpy(call.args, from->args, sizeof(call.args));
+		pv_dispatch(vcpu, &call, &result);
+	}
+	struct pv_completion done = { .cookie = from->cookie, .status = result.status, .value = result.value };
+	memcpy(to, &done, sizeof(done));
 }
 
 uint32_t pv_host_api(void)

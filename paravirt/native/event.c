@@ -64,7 +64,8 @@ void pv_event_raise(struct pv_machine *machine, uint32_t index, uint32_t channel
 		return;
 	uint32_t before = __atomic_exchange_n(&page->upcall_pending, 1, __ATOMIC_SEQ_CST);
 	pv_vcpu_wake(vcpu); /* EVT-2 */
-	if (!before && !__atomic_load_n(&page->upcall_mask, __ATOMIC_SEQ_CST) && vcpu->state.upcall_vector) {
+	if (!before && !__atomic_load_n(&page->upcall_mask, __ATOMIC_SEQ_CST) &&
+	    __atomic_load_n(&vcpu->state.upcall_vector, __ATOMIC_SEQ_CST)) {
 		__atomic_store_n(&page->upcalls, __atomic_add_fetch(&vcpu->upcalls, 1, __ATOMIC_RELAXED),
 				 __ATOMIC_RELAXED);
 		machine->ops.upcall(vcpu);
@@ -181,6 +182,7 @@ PV_HANDLER(vcpu_stop)
 	static const struct pv_end success = { .kind = PV_END_SHUTDOWN, .reason = PV_SHUTDOWN_POWEROFF };
 
 	(void)args, (void)value;
+	pv_callring_remove(vcpu); /* RING-12, before another vCPU may start this one again */
 	set_state(vcpu, PV_VCPU_STATE_STOPPED);
 	if (__atomic_sub_fetch(&vcpu->machine->running, 1, __ATOMIC_SEQ_CST) == 0)
 		pv_machine_finish(vcpu->machine, &success);

@@ -25,6 +25,12 @@ static inline bool pv_feature_accepted(const struct pv_machine *machine, uint32_
 
 uint64_t pv_watchdog_serve(struct pv_machine *machine, uint64_t now_ns);
 
+/* ---- dispatch.c, for batches and rings ---- */
+
+/* Carries out a submission, a copy (BATCH-4), and writes its completion into guest memory. */
+void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_submission *from,
+			 struct pv_completion *to);
+
 #define PV_HANDLER(name) int64_t pv_call_##name(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value)
 
 PV_HANDLER(base_version);
@@ -33,6 +39,7 @@ PV_HANDLER(base_accept);
 PV_HANDLER(base_limit);
 PV_HANDLER(base_boot_info);
 PV_HANDLER(base_batch);
+PV_HANDLER(base_ring);
 PV_HANDLER(base_renegotiate);
 PV_HANDLER(console_write);
 PV_HANDLER(console_read);

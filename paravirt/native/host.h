@@ -119,15 +119,17 @@ struct pv_trace_event {
 #define PV_TRACE_REQUEST 6
 #define PV_TRACE_CHAIN 7 /* a chain that a back end in Python served; id: the queue, value: bytes written */
 
-/* A track: one producer, one consumer, events lost are counted. */
+/* A track: one consumer, events lost are counted. */
 struct pv_trace {
 	struct pv_trace_event *events;
+	uint32_t busy; /* somebody puts an event in */
 	uint32_t size; /* a power of two */
 	uint32_t head; /* next to write */
 	uint32_t tail; /* next to read */
 	uint64_t lost;
 };
 
+/* Any thread: a vCPU's marks come over its ring, too. */
 void pv_trace_put(struct pv_trace *trace, const struct pv_trace_event *event);
 /* Takes up to count events; how many. */
 uint32_t pv_trace_take(struct pv_trace *trace, struct pv_trace_event *events, uint32_t count);
@@ -136,6 +138,27 @@ uint32_t pv_trace_take(struct pv_trace *trace, struct pv_trace_event *events, ui
 
 struct pv_capture;
 struct pv_recording;
+
+/* A vCPU's call ring, beside what is saved of it; callring.c's own. */
+struct pv_callring {
+	struct pv_submission *submissions; /* in guest memory, while the ring is on */
+	struct pv_completion *completions;
+	struct pv_ring_control *control;
+	uint64_t calls;
+	uint64_t events; /* raised */
+	const char *fault; /* id of the rule that the guest broke last, or NULL */
+};
+
+/* Of all rings of a machine. */
+struct pv_callrings {
+	pthread_mutex_t lock; /* who holds it may touch rings */
+	uint32_t wanted; /* vCPUs that wait for the lock */
+	uint64_t on; /* rings that are on, a bit per vCPU */
+	int doorbell_fd; /* eventfd that wakes pv_callring_serve, or -1 */
+	uint32_t doorbells; /* that no eventfd took */
+	struct pv_trace *trace; /* calls over rings; NULL: off */
+	struct pv_capture *capture; /* the same for a recording */
+};
 
 struct pv_vcpu {
 	struct pv_vcpu_saved state; /* what is saved */
@@ -151,7 +174,8 @@ struct pv_vcpu {
 	uint32_t starts; /* times that it was started */
 	uint32_t life; /* the start that its thread is at; the thread's own */
 	uint32_t wake; /* futex; changes when there may be something to do */
-	uint64_t calls;
+	struct pv_callring callring;
+	uint64_t calls; /* but those over the ring */
 	uint64_t exits;
 	uint64_t upcalls;
 	void *opaque; /* run.c's */
@@ -186,6 +210,7 @@ struct pv_machine {
 	uint64_t started_ns; /* CLOCK_MONOTONIC at the guest's time zero */
 	uint32_t timer; /* futex of the timer thread */
 	uint64_t timer_due_ns; /* when it will wake by itself */
+	struct pv_callrings callrings;
 	uint32_t ending;
 	uint32_t ended; /* ops.end was called */
 	uint32_t running; /* vCPUs started and not stopped */
@@ -215,5 +240,18 @@ void pv_vcpu_wake(struct pv_vcpu *vcpu);
 /* ---- time.c ---- */
 
 void pv_timer_poke(struct pv_machine *machine);
+
+/* ---- callring.c: the ring road ---- */
+
+/* Gives the vCPU the ring described in `setup`, a copy: a status of base.ring. From its own thread. */
+int64_t pv_callring_set_up(struct pv_vcpu *vcpu, const struct pv_ring_setup *setup);
+/* Takes a ring, or all, out of use: afterwards nobody touches their memory (RING-12). Not from a call over a ring. */
+void pv_callring_remove(struct pv_vcpu *vcpu);
+void pv_callring_remove_all(struct pv_machine *machine);
+/* Visits each ring once; calls made. One thread at a time, and not beside pv_callring_serve. */
+uint32_t pv_callring_poll(struct pv_machine *machine);
+/* A doorbell for rings that no eventfd took. */
+void pv_callring_doorbell(struct pv_machine *machine, uint32_t vcpu);
+void pv_callring_wake(struct pv_machine *machine);
 
 #endif

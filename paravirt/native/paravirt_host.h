@@ -10,9 +10,10 @@
  * pv_vcpu_lives, and hands traps to pv_trap; ops.end or pv_machine_end ends it; join the threads;
  * pv_machine_destroy; then the memory may go.
  *
- * Threads: a vCPU's traps come from its own thread.  A queue is walked by one thread at a time.  Where
- * another thread may call, it says so.  The guest is hostile: what lies in its memory is copied once and
- * the copy is checked; nothing that it does ends the process (CALL-12).
+ * Threads: a vCPU's traps come from its own thread, the calls over its ring from the one thread of
+ * pv_callring_serve, at the same time.  A queue is walked by one thread at a time.  Where another thread may
+ * call, it says so.  The guest is hostile: what lies in its memory is copied once and the copy is checked;
+ * nothing that it does ends the process (CALL-12).
  */
 #ifndef PARAVIRT_HOST_PUBLIC_H
 #define PARAVIRT_HOST_PUBLIC_H
@@ -153,6 +154,9 @@ struct pv_machine_ops {
 	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
 	/* Has a vCPU's thread leave the guest, for pv_vcpu_lives has become false. Any thread. */
 	void (*kick)(struct pv_vcpu *vcpu);
+	/* A call ring is about to be set up: a thread is in pv_callring_serve from now on, if none was. From a vCPU's
+	 * thread; a status. NULL: one is there already. */
+	int64_t (*serve_callrings)(struct pv_vcpu *vcpu);
 };
 
 /* Has every vCPU leave its run loop and the timer thread return. Any thread. */
@@ -188,6 +192,17 @@ uint64_t pv_time_now(const struct pv_machine *machine); /* the guest's monotonic
 void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t counter_offset);
 /* Serves deadlines and the watchdog and refreshes the time page until the machine ends. A thread of its own. */
 void pv_timer_run(struct pv_machine *machine);
+
+/* ---- call rings ---- */
+
+/*
+ * Where the feature RING of the service base is offered: serves all rings of the machine until it ends.  A
+ * thread of its own, which polls while there is work, then sleeps on the eventfd.  The doorbell signals this one
+ * (for every vCPU, PV_RING_DOORBELL << 16 | vCPU) where the hypervisor can tie them, or goes to pv_doorbell.
+ */
+void pv_callring_serve(struct pv_machine *machine);
+/* The eventfd, the caller's; before pv_callring_serve. */
+void pv_callring_sleep_on(struct pv_machine *machine, int eventfd);
 
 /* ---- virtio devices ---- */
 

@@ -121,13 +121,13 @@ static void take_input(const struct pv_machine *machine, struct pv_capture *capt
 	}
 }
 
-void pv_record_begin(struct pv_vcpu *vcpu, const struct pv_declaration *declared, const struct pv_call *call,
-		     struct pv_record *record)
+void pv_record_begin(struct pv_vcpu *vcpu, struct pv_capture *capture, const struct pv_declaration *declared,
+		     const struct pv_call *call, struct pv_record *record)
 {
 	struct pv_machine *machine = vcpu->machine;
 
 	record->begin_ns = pv_clock_ns();
-	record->mark = vcpu->capture->used;
+	record->mark = capture->used;
 	record->count = 0;
 	for (uint16_t i = 0, r = 0; declared && i < declared->count; i++) {
 		const struct pv_argument *a = &declared->arguments[i];
@@ -148,7 +148,7 @@ void pv_record_begin(struct pv_vcpu *vcpu, const struct pv_declaration *declared
 			record->bytes[n] = hva;
 			record->units[n] = a->fixed ? 0 : a->unit;
 			if (a->kind == PV_ARGUMENT_READ)
-				take_input(machine, vcpu->capture, record, n, call->args[r]);
+				take_input(machine, capture, record, n, call->args[r]);
 		}
 		r = (uint16_t)(r + (a->kind == PV_ARGUMENT_VALUE || a->fixed ? 1 : 2));
 	}
@@ -170,8 +170,8 @@ static void count_output(struct pv_record *record, const struct pv_result *resul
 	}
 }
 
-void pv_record_end(struct pv_vcpu *vcpu, const struct pv_call *call, const struct pv_result *result,
-		   struct pv_record *record)
+void pv_record_end(struct pv_vcpu *vcpu, struct pv_capture *capture, const struct pv_call *call,
+		   const struct pv_result *result, struct pv_record *record)
 {
 	const struct pv_machine *machine = vcpu->machine;
 	uint64_t now = pv_clock_ns();
@@ -196,7 +196,7 @@ void pv_record_end(struct pv_vcpu *vcpu, const struct pv_call *call, const struc
 	for (uint32_t i = 0; i < record->count; i++)
 		parts[2 + i] = (struct iovec){ (void *)(uintptr_t)record->bytes[i], record->buffers[i].bytes };
 	pv_recording_put(machine->recording, now, parts, 2 + record->count);
-	vcpu->capture->used = record->mark;
+	capture->used = record->mark;
 }
 
 void pv_record_moment(struct pv_machine *machine, uint16_t kind, uint32_t vcpu, uint64_t number)

@@ -14,7 +14,7 @@
 #define PV_CAPTURE_BYTES 131072
 #define PV_RECORDING_BUFFER_BYTES 65536
 
-/* Input of the calls that a vCPU has under way: a batch and one of its entries at most. */
+/* Input of the calls that a vCPU, or the thread of call rings, has under way: a batch and one entry at most. */
 struct pv_capture {
 	uint32_t used;
 	uint32_t running; /* a VCPU_START without its VCPU_STOP */
@@ -47,11 +47,11 @@ int pv_recording_deinit(struct pv_recording *recording);
 /* A packet: at_ns is of CLOCK_MONOTONIC. */
 void pv_recording_put(struct pv_recording *recording, uint64_t at_ns, const struct iovec *parts, uint32_t count);
 
-/* Around a call of a vCPU with a capture. `declared` may be NULL: no such call. */
-void pv_record_begin(struct pv_vcpu *vcpu, const struct pv_declaration *declared, const struct pv_call *call,
-		     struct pv_record *record);
-void pv_record_end(struct pv_vcpu *vcpu, const struct pv_call *call, const struct pv_result *result,
-		   struct pv_record *record);
+/* Around a call of a vCPU, with its capture or that of call rings. `declared` may be NULL: no such call. */
+void pv_record_begin(struct pv_vcpu *vcpu, struct pv_capture *capture, const struct pv_declaration *declared,
+		     const struct pv_call *call, struct pv_record *record);
+void pv_record_end(struct pv_vcpu *vcpu, struct pv_capture *capture, const struct pv_call *call,
+		   const struct pv_result *result, struct pv_record *record);
 /* What is not a call; nothing if the machine is not recorded. */
 void pv_record_moment(struct pv_machine *machine, uint16_t kind, uint32_t vcpu, uint64_t number);
 /* The vCPU begins (at `entry_gpa`), or has ended; the latter only after the former. In its own thread. */

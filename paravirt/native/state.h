@@ -59,16 +59,33 @@ PV_STATIC_ASSERT(offsetof(struct pv_device_state, queue_selector) == 44, "device
 PV_STATIC_ASSERT(offsetof(struct pv_device_state, queues) == 48, "device_state.queues");
 PV_STATIC_ASSERT(sizeof(struct pv_device_state) == 432, "device_state");
 
+/* A call ring. */
+struct pv_callring_state {
+	struct pv_ring_setup setup; /* As base.ring was given it. */
+	uint32_t state; /* Constants `ring_state`. */
+	uint32_t next; /* Index of the next submission, and of its completion. */
+	uint32_t completed; /* What completion_tail says. */
+	uint32_t signalled; /* completion_tail when completion_event was last read. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_callring_state, setup) == 0, "callring_state.setup");
+PV_STATIC_ASSERT(offsetof(struct pv_callring_state, state) == 40, "callring_state.state");
+PV_STATIC_ASSERT(offsetof(struct pv_callring_state, next) == 44, "callring_state.next");
+PV_STATIC_ASSERT(offsetof(struct pv_callring_state, completed) == 48, "callring_state.completed");
+PV_STATIC_ASSERT(offsetof(struct pv_callring_state, signalled) == 52, "callring_state.signalled");
+PV_STATIC_ASSERT(sizeof(struct pv_callring_state) == 56, "callring_state");
+
 /* What the services keep of a vCPU, beside its registers and its shared page. */
 struct pv_vcpu_saved {
 	uint32_t state; /* Constants `vcpu_state`. */
 	uint32_t upcall_vector; /* event.upcall. */
 	uint64_t deadline_ns; /* time.deadline, or all ones. */
+	struct pv_callring_state callring; /* base.ring. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, state) == 0, "vcpu_saved.state");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, upcall_vector) == 4, "vcpu_saved.upcall_vector");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, deadline_ns) == 8, "vcpu_saved.deadline_ns");
-PV_STATIC_ASSERT(sizeof(struct pv_vcpu_saved) == 16, "vcpu_saved");
+PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, callring) == 16, "vcpu_saved.callring");
+PV_STATIC_ASSERT(sizeof(struct pv_vcpu_saved) == 72, "vcpu_saved");
 
 /* What the services keep of the machine. */
 struct pv_machine_state {

@@ -132,6 +132,20 @@ void pv_timer_poke(struct pv_machine *machine)
 	syscall(SYS_futex, &machine->timer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/*
+ * The page shows the deadline.  The vCPU, its ring and the timer change it at the same time: who has stored
+ * one looks afterwards whether it still holds, so that the last to leave shows the last one stored.
+ */
+static void show_deadline(struct pv_vcpu *vcpu)
+{
+	uint64_t shown;
+
+	do {
+		shown = __atomic_load_n(&vcpu->state.deadline_ns, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&vcpu->page->deadline_ns, shown, __ATOMIC_SEQ_CST);
+	} while (__atomic_load_n(&vcpu->state.deadline_ns, __ATOMIC_SEQ_CST) != shown);
+}
+
 /* Raises what is due (once each, TIME-2) and answers with the next deadline. */
 static uint64_t serve_deadlines(struct pv_machine *machine, uint64_t now)
 {
@@ -145,7 +159,7 @@ static uint64_t serve_deadlines(struct pv_machine *machine, uint64_t now)
 			next = due < next ? due : next;
 		} else if (__atomic_compare_exchange_n(&vcpu->state.deadline_ns, &due, PV_DEADLINE_NEVER, false,
 						       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-			__atomic_store_n(&vcpu->page->deadline_ns, PV_DEADLINE_NEVER, __ATOMIC_RELAXED);
+			show_deadline(vcpu);
 			pv_event_raise(machine, i, PV_CHANNEL_DEADLINE);
 		} else {
 			next = now; /* armed anew meanwhile: look again */
@@ -186,8 +200,8 @@ PV_HANDLER(time_deadline)
 	struct pv_machine *machine = vcpu->machine;
 
 	(void)value;
-	__atomic_store_n(&vcpu->page->deadline_ns, args[0], __ATOMIC_RELAXED);
 	__atomic_store_n(&vcpu->state.deadline_ns, args[0], __ATOMIC_SEQ_CST);
+	show_deadline(vcpu);
 	if (args[0] < __atomic_load_n(&machine->timer_due_ns, __ATOMIC_SEQ_CST))
 		pv_timer_poke(machine);
 	return PV_STATUS_OK;

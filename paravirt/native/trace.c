@@ -2,6 +2,7 @@
 /*
  * Services trace and entropy, and the tracks that a trace is gathered in.
  */
+#include <sched.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -9,14 +10,17 @@
 
 void pv_trace_put(struct pv_trace *trace, const struct pv_trace_event *event)
 {
+	while (__atomic_exchange_n(&trace->busy, 1, __ATOMIC_ACQUIRE))
+		sched_yield();
 	uint32_t tail = __atomic_load_n(&trace->tail, __ATOMIC_ACQUIRE);
 
 	if (trace->head - tail >= trace->size) {
 		__atomic_fetch_add(&trace->lost, 1, __ATOMIC_RELAXED);
-		return;
+	} else {
+		trace->events[trace->head % trace->size] = *event;
+		__atomic_store_n(&trace->head, trace->head + 1, __ATOMIC_RELEASE);
 	}
-	trace->events[trace->head % trace->size] = *event;
-	__atomic_store_n(&trace->head, trace->head + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&trace->busy, 0, __ATOMIC_RELEASE);
 }
 
 uint32_t pv_trace_take(struct pv_trace *trace, struct pv_trace_event *events, uint32_t count)

@@ -84,6 +84,7 @@ class Recorder:
         for vcpu in machine.vcpus:
             capture = self._captures.setdefault(vcpu.index, ffi.new("struct pv_capture *"))
             vcpu.native.capture = capture
+        machine.native.callrings.capture = self._captures.setdefault(-1, ffi.new("struct pv_capture *"))
 
     def _machine(self, machine: Machine) -> bytes:
         config, offered, denied = machine.config, machine.offered(), machine.denied
