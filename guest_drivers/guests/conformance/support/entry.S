@@ -31,13 +31,13 @@
 cf_entry:
 	KEEP(cf_at_entry, %rip)
 	leaq stack_end(%rip), %rsp
+	pushfq
+	popq 128+cf_at_entry(%rip)
 	movl %cs, %eax
 	testl $3, %eax
-	jz 1f /* a KVM that emulates CPL 0 does not know this instruction */
+	jz 1f /* a KVM that emulates CPL 0 does not know the next instruction */
 	stmxcsr 136+cf_at_entry(%rip)
-1:	pushfq
-	popq 128+cf_at_entry(%rip)
-	cld
+1:	cld
 	xorl %ebp, %ebp
 	call cf_main
 	movslq %eax, %rsi /* the machine's status; system.shutdown, reason FAILURE or POWEROFF */
