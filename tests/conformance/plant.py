@@ -57,8 +57,14 @@ def _find(text: str, mutant: Mutant) -> tuple[int, int]:
 
 def _spots(text: str, mutants: Sequence[Mutant]) -> list[_Spot]:
     places: dict[tuple[int, int], list[Mutant]] = {}
+    misfits = []
     for mutant in mutants:
-        places.setdefault(_find(text, mutant), []).append(mutant)
+        try:
+            places.setdefault(_find(text, mutant), []).append(mutant)
+        except PlantError as error:
+            misfits.append(str(error))
+    if misfits:
+        raise PlantError("\n".join(misfits))
     return [_Spot(*place, tuple(same)) for place, same in sorted(places.items(), key=lambda p: (p[0][0], -p[0][1]))]
 
 

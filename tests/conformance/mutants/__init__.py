@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, calls, devices, queues, services
+from tests.conformance.mutants import boot, callrings, calls, devices, queues, services
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     *calls.MUTANTS,
+    *callrings.MUTANTS,
     *boot.MUTANTS,
     *services.MUTANTS,
     *devices.MUTANTS,

@@ -14,6 +14,7 @@ _CHECKED = "result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
 _MASKED = "call->id >> 16 < PV_SERVICES && machine->denied[call->id >> 16] >> (call->id & 15) & 1"
 _DECLARED = "declarations[call->id >> 16][call->id & 15]"
 _UNACCEPTED = f"call->id >> 16 < PV_SERVICES && (call->id & 0xffff) < PV_FUNCTIONS && {_DECLARED}.feature >= 0"
+_SERVE = "pv_submission_serve(vcpu, PV_ROAD_BATCH, &copy, (struct pv_completion *)completion);"
 _SUBMISSIONS = "pv_memory_at(memory, args[0], count * sizeof(struct pv_submission))"
 
 DISPATCH = (
@@ -156,7 +157,7 @@ BASE = (
         old="from + *value * sizeof(struct pv_submission)",
         new="from + (count - 1 - *value) * sizeof(struct pv_submission)",
     ),
-    _base(id="flags_ignored", rule="BATCH-3", old="!from.flags", new="true"),
+    _base(id="flags_ignored", rule="BATCH-3", old=_SERVE, new=f"copy.flags = 0; {_SERVE}"),
     _base(
         id="submissions_read_early",
         rule="BATCH-4",
