@@ -133,3 +133,18 @@ void cf_down(struct pv_virtio *device)
 {
 	device->transport->set_status(device, 0);
 }
+
+bool cf_called_device(struct pv_virtio *device, struct pv_device_info *info)
+{
+	static struct pv_device_info list[PV_LIMIT_DEVICES];
+	const uint16_t doorbell = (uint16_t)cf_boot.abi->doorbell;
+
+	if (!cf_offered(PV_SERVICE_DEVICE) || (pv_virtio_find(device, PV_DEVICE_TYPE_BLOCK, "scratch", doorbell) < 0 &&
+					       pv_virtio_find(device, PV_DEVICE_TYPE_ENTROPY, NULL, doorbell) < 0))
+		return false;
+	uint64_t count = pv_call2(PV_CALL_DEVICE_LIST, pv_gpa(list), sizeof(list)).value / sizeof(list[0]);
+	for (uint64_t i = 0; i < count; i++)
+		if (list[i].device == device->index)
+			*info = list[i];
+	return true;
+}

@@ -50,4 +50,50 @@ bool cf_works(struct pv_virtio *device, uint64_t features);
 bool cf_gives_up(struct pv_virtio *device);
 void cf_down(struct pv_virtio *device);
 
+/* Calls of service device on it, and what they answer. */
+static inline int64_t cf_set_status(const struct pv_virtio *device, uint64_t status)
+{
+	return pv_call2(PV_CALL_DEVICE_SET_STATUS, device->index, status).status;
+}
+
+static inline int64_t cf_status_of(const struct pv_virtio *device)
+{
+	return (int64_t)pv_call1(PV_CALL_DEVICE_STATUS, device->index).value;
+}
+
+static inline int64_t cf_accept_bits(const struct pv_virtio *device, uint64_t block, uint64_t bits)
+{
+	return pv_call3(PV_CALL_DEVICE_ACCEPT, device->index, block, bits).status;
+}
+
+static inline int64_t cf_setup_queue(const struct pv_virtio *device, const struct pv_queue_setup *setup)
+{
+	return pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device->index, pv_gpa(setup)).status;
+}
+
+static inline int64_t cf_notify(const struct pv_virtio *device, uint64_t queue)
+{
+	return pv_call2(PV_CALL_DEVICE_NOTIFY, device->index, queue).status;
+}
+
+static inline int64_t cf_bind(const struct pv_virtio *device, uint64_t queue, uint64_t vcpu, uint64_t channel)
+{
+	return pv_call4(PV_CALL_DEVICE_BIND, device->index, queue, vcpu, channel).status;
+}
+
+#define CF_AGREED (PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER | PV_VIRTIO_STATUS_FEATURES_OK)
+
+/* From a reset to FEATURES_OK with VERSION_1 alone. */
+static inline void cf_agree(const struct pv_virtio *device)
+{
+	cf_set_status(device, 0);
+	cf_set_status(device, PV_VIRTIO_STATUS_ACKNOWLEDGE);
+	cf_set_status(device, PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER);
+	cf_accept_bits(device, 0, PV_VIRTIO_F_VERSION_1);
+	cf_set_status(device, CF_AGREED);
+}
+
+/* The device that chapters about calls use: a disk, or entropy; with its record. False if there is none. */
+bool cf_called_device(struct pv_virtio *device, struct pv_device_info *info);
+
 #endif
