@@ -28,6 +28,7 @@ COMMAND_LINE_BYTES = 4096
 
 Privilege = Literal["user", "supervisor"]
 Transport = Literal["calls", "mmio"]
+Accel = Literal["auto", "kvm", "software"]
 IoEngine = Literal["auto", "uring", "threads"]
 
 _SIZE = re.compile(r"(\d{1,20})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
@@ -187,6 +188,8 @@ class MachineConfig(Value):
     budgets: Budgets = Budgets()
     io_engine: IoEngine = "auto"
     kvm_device: Path = Path("/dev/kvm")
+    accel: Accel = "auto"
+    """What runs vCPUs; auto: what PARAVIRT_ACCEL says, else KVM where it can be opened, else the software vCPU."""
 
     def __post_init__(self) -> None:
         self.__dict__["image"] = Path(self.image)
@@ -197,6 +200,9 @@ class MachineConfig(Value):
         self._check_text()
         _check_choice("the privilege", self.privilege, ("user", "supervisor"))
         _check_choice("the transport", self.transport, ("calls", "mmio"))
+        if self.accel == "auto":
+            self.__dict__["accel"] = os.environ.get("PARAVIRT_ACCEL") or "auto"
+        _check_choice("the accelerator", self.accel, ("auto", "kvm", "software"))
         _check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")

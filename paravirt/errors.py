@@ -249,6 +249,18 @@ class NativeMismatch(HostError):
     exit_status = 47
 
 
+class SoftwareMissing(HostError):
+    """The software vCPU was asked for and its engine is not installed."""
+
+    exit_status = 48
+
+
+class EngineLost(HostError):
+    """The process of the software vCPU's engine ended before its machine."""
+
+    exit_status = 49
+
+
 # ---- the running guest ----
 
 
@@ -294,6 +306,12 @@ class EntryFailed(GuestError):
     """The CPU refused the guest's state (KVM_EXIT_FAIL_ENTRY)."""
 
     exit_status = 54
+
+
+class SoftwareUnsupported(GuestError):
+    """The guest does what the software vCPU cannot; the text says what."""
+
+    exit_status = 57
 
 
 class WatchdogExpired(GuestError):

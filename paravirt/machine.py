@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._native import ffi, lib
 from .abi import SERVICES
-from .accel.kvm import Kvm
+from .accel import make_accelerator
 from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import plan_devices
 from .callring import CallRings
 from .config import MachineConfig, check_host
-from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
+from .errors import EngineLost, GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .interrupts import Held
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
@@ -42,6 +42,7 @@ OFFERED = {  # features, by service
     int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
     int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET),
 }
+OWN_FAULT = (lib.PV_EXIT_UNSUPPORTED, lib.PV_EXIT_ENGINE)  # exits that the accelerator has words for
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
@@ -132,14 +133,14 @@ class Machine:
         self.native.opaque = self._handle
         self.memory = GuestMemory(config.memory_bytes, ffi.addressof(self.native, "memory"))
         give_back(self.memory.close)
-        self.kvm = Kvm(config, self.native)
-        give_back(self.kvm.close)
+        self.accelerator = make_accelerator(config, self.native, self.memory)
+        give_back(self.accelerator.close)
         for gpa, size in self.memory.ranges:
-            self.kvm.add_memory(gpa, size, self.memory.hva(gpa, size))
+            self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
         windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0
         self.layout = lay_out(config, self.image, self.memory, windows)
         self._offer()
-        self.kvm.set_entry(self.layout)
+        self.accelerator.set_entry(self.layout)
         self._add_vcpus(self.layout)
         if self.tracer:
             for vcpu in self.vcpus:
@@ -178,8 +179,8 @@ class Machine:
             self.vcpus.append(vcpu)
             self.native.vcpus[index] = vcpu.native
             self.native.vcpu_count = index + 1
-            self._resources.callback(lib.pv_kvm_vcpu_destroy, vcpu.native)
-            self.kvm.add_vcpu(vcpu.native)
+            self._resources.callback(self.accelerator.remove_vcpu, vcpu.native)
+            self.accelerator.add_vcpu(vcpu.native)
 
     # ---- running it ----
 
@@ -203,23 +204,28 @@ class Machine:
         self.vcpus[0].set_start(self.image.entry_gpa, argument)
         self.native.running = 1
         self._started_ns = time.monotonic_ns()
-        lib.pv_time_start(self.native, lib.pv_kvm_counter_hz(self.vcpus[0].native), 0)
+        lib.pv_time_start(self.native, self.accelerator.counter_hz(self.vcpus[0].native), 0)
         timers = threading.Thread(target=lib.pv_timer_run, args=(self.native,), name="timers", daemon=True)
         try:
             timers.start()
             self._threads = [timers]
+            self.accelerator.begin(self._accelerator_lost)
             for vcpu in self.vcpus:
-                vcpu.begin(self._vcpu_ended)
+                vcpu.begin(self.accelerator.run, self._vcpu_ended)
         except RuntimeError as error:  # what Python makes of EAGAIN
             raise HostCallFailed(f"cannot start the machine's threads: {error}; see ulimit -u") from error
 
     def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
         try:
-            error: BaseException | None = exit_error(vcpu.index, result, self._place, self._hint(result))
+            words = self.accelerator.last_words if result.kind in OWN_FAULT else ""
+            error: BaseException | None = exit_error(vcpu.index, result, self._place, self._hint(result) or words)
         except Exception as ours:  # a bug of ours: it ends the machine, too
             error = ours
         if error:
             self.fail(error)
+
+    def _accelerator_lost(self) -> None:
+        self.fail(EngineLost(f"the software vCPU's engine ended: {self.accelerator.last_words}; report it"))
 
     def _hint(self, result: Any) -> str:
         if result.kind != lib.PV_EXIT_TRIPLE_FAULT:
@@ -295,6 +301,7 @@ class Machine:
             for vcpu in self.vcpus:
                 vcpu.join()
             self.callrings.join()
+            self.accelerator.end()
             self.devices.stop()
             for thread in self._threads:
                 thread.join()

@@ -7,9 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native import ffi, lib
-from .errors import EntryFailed, GuestError, HostCallFailed, KvmInternalError, ParavirtError, TripleFault, UnknownExit
+from .errors import (
+    EngineLost,
+    EntryFailed,
+    GuestError,
+    HostCallFailed,
+    KvmInternalError,
+    ParavirtError,
+    SoftwareUnsupported,
+    TripleFault,
+    UnknownExit,
+)
 from .outcome import VcpuStatistics
 
+Run = Callable[[Any, Any], None]
+"""An accelerator's: a ``struct pv_vcpu *`` runs until it is stopped or a ``struct pv_exit *`` says why not."""
 Ended = Callable[["Vcpu", Any], None]
 
 
@@ -32,15 +44,15 @@ class Vcpu:
         start.entry_gpa, start.stack_gpa, start.argument = entry_gpa, 0, argument
         self.native.state.state = self.native.page.state = lib.PV_VCPU_STATE_RUNNING
 
-    def begin(self, ended: Ended) -> None:
-        """Starts its thread; `ended` is called from it at its end, with a ``struct pv_exit *``."""
-        thread = threading.Thread(target=self._run, args=(ended,), name=f"vcpu{self.index}", daemon=True)
+    def begin(self, run: Run, ended: Ended) -> None:
+        """Starts its thread, in which `run` is called, and at its end `ended`, with a ``struct pv_exit *``."""
+        thread = threading.Thread(target=self._run, args=(run, ended), name=f"vcpu{self.index}", daemon=True)
         thread.start()
         self._thread = thread  # one that could not be started is not joined
 
-    def _run(self, ended: Ended) -> None:
+    def _run(self, run: Run, ended: Ended) -> None:
         result = ffi.new("struct pv_exit *")
-        lib.pv_vcpu_run(self.native, result)
+        run(self.native, result)
         ended(self, result)
 
     def join(self) -> None:
@@ -77,8 +89,14 @@ def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint:
             f"KVM internal error {result.reason} on {where}: mostly an instruction that it cannot emulate; "
             "try --privilege user",
         ),
+        lib.PV_EXIT_UNSUPPORTED: (
+            SoftwareUnsupported,
+            f"the software vCPU does not do what {where} wants: {hint}; use --accel kvm",
+        ),
         lib.PV_EXIT_ENTRY: (EntryFailed, f"the CPU refused the state of {where}: reason {result.detail:#x}"),
     }
+    if result.kind == lib.PV_EXIT_ENGINE:
+        return EngineLost(f"the software vCPU's engine ended: {hint}; report it")
     if result.kind == lib.PV_EXIT_ERROR:
         import os
 

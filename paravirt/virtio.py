@@ -54,7 +54,7 @@ class VirtioDevices:
         return self._fds[-1]
 
     def _wire(self, device: Device) -> None:
-        machine, kvm = self._machine, self._machine.kvm
+        machine, accelerator = self._machine, self._machine.accelerator
         native: Any = ffi.new("struct pv_device *")
         lib.pv_device_init(native, machine.native)
         index = machine.native.device_count
@@ -64,16 +64,16 @@ class VirtioDevices:
         if self._mmio:
             native.mmio, native.mmio_gpa = 1, mmio_window_gpa(index)
             native.interrupt_fd = self._eventfd()
-            kvm.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
+            accelerator.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
         device.attach(native)
         if self._mmio:
             native.offered[0] &= ~RING_RESET  # there is no register for it
         for number in range(native.queue_count):
             fd = native.queues[number].doorbell_fd = self._eventfd()
             if self._mmio:
-                kvm.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
+                accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
             else:
-                kvm.add_doorbell(fd, index, number)
+                accelerator.add_doorbell(fd, index, number)
         machine.native.devices[index] = native
         machine.native.device_count = index + 1
 

@@ -1,1 +1,39 @@
-"""Accelerators: what runs vCPUs.  KVM is the one there is."""
+"""What runs vCPUs: KVM, or an emulated CPU in a process of its own where there is no KVM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..config import MachineConfig
+from ..errors import KvmForbidden, KvmMissing, SoftwareMissing
+from ..memory import GuestMemory
+
+if TYPE_CHECKING:
+    from .kvm import Kvm
+    from .software import Software
+
+    Accelerator = Kvm | Software
+
+
+def make_accelerator(config: MachineConfig, machine: Any, memory: GuestMemory) -> Accelerator:
+    """The accelerator that `config` asks for, over a ``struct pv_machine *``.
+
+    ``auto`` is KVM where it can be opened.  Raises HostError.
+    """
+    if config.accel == "software":
+        from .software import Software
+
+        return Software(config, machine, memory)
+    from .kvm import Kvm
+
+    try:
+        return Kvm(config, machine)
+    except (KvmMissing, KvmForbidden) as error:
+        if config.accel == "kvm":
+            raise
+        from .software import Software
+
+        try:
+            return Software(config, machine, memory)
+        except SoftwareMissing as missing:
+            raise type(error)(f"{error}; or, without KVM: {missing}") from error

@@ -1,9 +1,13 @@
-"""The accelerator KVM: a virtual machine's descriptors over the C core, with errors as types."""
+"""The accelerator KVM: a virtual machine's descriptors over the C core, with errors as types.
+
+``software.py`` has the same methods; a machine is told by :func:`paravirt.accel.make_accelerator` which it has.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
@@ -14,6 +18,8 @@ from ..errors import HostCallFailed, HostError, HostLimit, KvmForbidden, KvmMiss
 
 class Kvm:
     """One virtual machine.  ``native`` is the C core's ``struct pv_kvm *``."""
+
+    name = "kvm"
 
     def __init__(self, config: MachineConfig, machine: Any) -> None:
         self.native = ffi.new("struct pv_kvm *")
@@ -69,6 +75,30 @@ class Kvm:
     def add_vcpu(self, vcpu: Any) -> None:
         """Creates KVM's side of a ``struct pv_vcpu *``."""
         self._check(lib.pv_kvm_vcpu_create(self.native, vcpu))
+
+    def remove_vcpu(self, vcpu: Any) -> None:
+        """Destroys KVM's side of it, which may not be there; its thread has ended."""
+        lib.pv_kvm_vcpu_destroy(vcpu)
+
+    def begin(self, lost: Callable[[], None]) -> None:
+        """All vCPUs are there and about to run."""
+
+    def end(self) -> None:
+        """No vCPU runs any more."""
+
+    def counter_hz(self, vcpu: Any) -> int:
+        """Frequency of the guest's counter; 0: it has none to rely on."""
+        return int(lib.pv_kvm_counter_hz(vcpu))
+
+    @property
+    def run(self) -> Any:
+        """The C function (struct pv_vcpu *, struct pv_exit *) that runs a vCPU in its thread."""
+        return lib.pv_vcpu_run
+
+    @property
+    def last_words(self) -> str:
+        """What an exit that is the accelerator's own fault was about."""
+        return ""
 
     def add_doorbell(self, fd: int, device: int, queue: int) -> None:
         """The kernel signals `fd` when the guest rings the doorbell for a queue."""

@@ -31,7 +31,10 @@ ABI = ROOT / "hypercall_abi" / "include"
 
 HEADERS = (
     ABI / "paravirt_abi.h",
-    *(NATIVE / name for name in ("paravirt_host.h", "state.h", "host.h", "record.h", "kvm.h", "aio.h", "block.h")),
+    *(
+        NATIVE / name
+        for name in ("paravirt_host.h", "state.h", "host.h", "record.h", "kvm.h", "software.h", "aio.h", "block.h")
+    ),
 )
 
 # What the headers take from the C library; the compiler fills in the rest.

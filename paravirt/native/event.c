@@ -54,6 +54,14 @@ void pv_event_raise(struct pv_machine *machine, uint32_t index, uint32_t channel
 {
 	if (index >= machine->vcpu_count || channel >= PV_LIMIT_CHANNELS)
 		return;
+	if (machine->ops.defer)
+		machine->ops.defer(machine, index, channel);
+	else
+		pv_event_raise_now(machine, index, channel);
+}
+
+void pv_event_raise_now(struct pv_machine *machine, uint32_t index, uint32_t channel)
+{
 	struct pv_vcpu *vcpu = machine->vcpus[index];
 	struct pv_vcpu_page *page = vcpu->page;
 	uint64_t bit = 1ull << channel % 64;

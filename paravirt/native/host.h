@@ -215,6 +215,7 @@ struct pv_machine {
 	uint32_t ended; /* ops.end was called */
 	uint32_t running; /* vCPUs started and not stopped */
 	void *opaque; /* Python's handle */
+	void *accelerator; /* software.c's */
 };
 
 void pv_machine_init(struct pv_machine *machine);

@@ -25,6 +25,8 @@
 #define PV_EXIT_INTERNAL 3 /* reason: KVM_EXIT_INTERNAL_ERROR's suberror */
 #define PV_EXIT_ENTRY 4 /* reason: hardware's, the CPU refused the state */
 #define PV_EXIT_ERROR 5 /* reason: errno of KVM_RUN */
+#define PV_EXIT_UNSUPPORTED 6 /* software vCPU: what it does not do; its engine has said what */
+#define PV_EXIT_ENGINE 7 /* software vCPU: its engine has ended */
 
 struct pv_exit {
 	uint32_t kind;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The transport of virtio devices by registers: a virtio-mmio window, version 2 (virtio 4.2).
- * Translates between registers and the status machine (status.c); where the window lies, and which
- * exits come here, is left to the surroundings.
+ * Translates between registers and the status machine (status.c); which exits come here is left to the
+ * surroundings.
  *
  * Registers answer no status, so a step that is refused has no effect, and the driver reads that.
  */
@@ -169,6 +169,19 @@ static void register_write(struct pv_device *device, uint32_t offset, uint32_t v
 	default:
 		queue_write(device, offset, value);
 	}
+}
+
+struct pv_device *pv_mmio_window(const struct pv_machine *machine, uint64_t gpa, uint32_t *offset)
+{
+	for (uint32_t i = 0; i < machine->device_count; i++) {
+		struct pv_device *device = machine->devices[i];
+
+		if (device->mmio && gpa - device->mmio_gpa < PV_MMIO_WINDOW_BYTES) {
+			*offset = (uint32_t)(gpa - device->mmio_gpa);
+			return device;
+		}
+	}
+	return NULL;
 }
 
 uint64_t pv_mmio_read(struct pv_device *device, uint32_t offset, uint32_t size_bytes)

@@ -152,6 +152,8 @@ struct pv_machine_ops {
 	int64_t (*start)(struct pv_vcpu *caller, struct pv_vcpu *target);
 	/* CR2 of the calling vCPU. */
 	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
+	/* Puts off raising a channel (both are checked) until no guest code runs, then pv_event_raise_now. NULL: at once. */
+	void (*defer)(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
 	/* Has a vCPU's thread leave the guest, for pv_vcpu_lives has become false. Any thread. */
 	void (*kick)(struct pv_vcpu *vcpu);
 	/* A call ring is about to be set up: a thread is in pv_callring_serve from now on, if none was. From a vCPU's
@@ -179,6 +181,8 @@ struct pv_start {
 
 /* Raises a channel: pending bit, then upcall or wake-up (rule EVT-1). Any thread. */
 void pv_event_raise(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
+/* The same at once, for who has ops.defer. */
+void pv_event_raise_now(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
 /* Waits until the vCPU is started: true, or false: it is to stop. */
 bool pv_vcpu_wait_start(struct pv_vcpu *vcpu);
 /* False once the start that was waited for is over: stopped, perhaps started again, or to stop. */
@@ -245,6 +249,8 @@ void pv_device_fault(struct pv_device *device, const char *rule);
 /* New configuration bytes from the host: generation + 1, configuration event. Takes the lock: not from a thread
  * that the back end's reset waits for. */
 void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes);
+/* The device whose virtio-mmio window a GPA is in, with its offset there, or NULL. */
+struct pv_device *pv_mmio_window(const struct pv_machine *machine, uint64_t gpa, uint32_t *offset);
 /* One access to a virtio-mmio window, at an offset. Sizes other than the register's read as zero and write nothing. */
 uint64_t pv_mmio_read(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
 void pv_mmio_write(struct pv_device *device, uint32_t offset, uint32_t size_bytes, uint64_t value);

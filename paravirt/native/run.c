@@ -126,20 +126,10 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 	}
 }
 
-static struct pv_device *window(const struct pv_machine *machine, uint64_t gpa)
-{
-	for (uint32_t i = 0; i < machine->device_count; i++) {
-		struct pv_device *device = machine->devices[i];
-
-		if (device->mmio && gpa - device->mmio_gpa < PV_MMIO_WINDOW_BYTES)
-			return device;
-	}
-	return NULL;
-}
-
 static void serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run)
 {
-	struct pv_device *device = window(vcpu->machine, run->mmio.phys_addr);
+	uint32_t offset;
+	struct pv_device *device = pv_mmio_window(vcpu->machine, run->mmio.phys_addr, &offset);
 	uint32_t size = run->mmio.len <= 8 ? run->mmio.len : 8;
 	uint64_t value = UINT64_MAX;
 
@@ -147,10 +137,10 @@ static void serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run)
 		value = 0;
 		memcpy(&value, run->mmio.data, size);
 		if (device)
-			pv_mmio_write(device, (uint32_t)(run->mmio.phys_addr - device->mmio_gpa), size, value);
+			pv_mmio_write(device, offset, size, value);
 	} else {
 		if (device)
-			value = pv_mmio_read(device, (uint32_t)(run->mmio.phys_addr - device->mmio_gpa), size);
+			value = pv_mmio_read(device, offset, size);
 		memcpy(run->mmio.data, &value, size);
 	}
 }
