@@ -31,6 +31,9 @@ Transport = Literal["calls", "mmio"]
 Accel = Literal["auto", "kvm", "software"]
 IoEngine = Literal["auto", "uring", "threads"]
 
+ACCELERATORS: tuple[Accel, ...] = ("auto", "kvm", "software")
+KVM_DEVICE = Path("/dev/kvm")
+
 _SIZE = re.compile(r"(\d{1,20})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 
 
@@ -187,7 +190,7 @@ class MachineConfig(Value):
     """Further boot records (type, flags, payload), put before END; for vendors and tests."""
     budgets: Budgets = Budgets()
     io_engine: IoEngine = "auto"
-    kvm_device: Path = Path("/dev/kvm")
+    kvm_device: Path = KVM_DEVICE
     accel: Accel = "auto"
     """What runs vCPUs; auto: what PARAVIRT_ACCEL says, else KVM where it can be opened, else the software vCPU."""
 
@@ -202,7 +205,7 @@ class MachineConfig(Value):
         _check_choice("the transport", self.transport, ("calls", "mmio"))
         if self.accel == "auto":
             self.__dict__["accel"] = os.environ.get("PARAVIRT_ACCEL") or "auto"
-        _check_choice("the accelerator", self.accel, ("auto", "kvm", "software"))
+        _check_choice("the accelerator", self.accel, ACCELERATORS)
         _check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")

@@ -1,5 +1,6 @@
 """What holds for every test: KVM is not skipped where it exists, nothing runs for ever, nothing is left behind.
 
+Guests run on KVM, or on the software vCPU where there is none or where ``PARAVIRT_ACCEL=software`` says so.
 ``PARAVIRT_NATIVE`` names a directory with another build of the extension (the sanitizers', see
 tox.ini); ``PARAVIRT_EXAMPLES`` has generative tests try that many examples (``./dev fuzz``).
 """
@@ -7,6 +8,7 @@ tox.ini); ``PARAVIRT_EXAMPLES`` has generative tests try that many examples (``.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import signal
 import threading
@@ -38,35 +40,53 @@ settings.register_profile(
 settings.load_profile("fuzz" if EXAMPLES else "tests")
 
 
-def _kvm_line() -> str:
-    if KVM.exists():
-        return f"KVM: {KVM} is here; a KVM test that is skipped fails"
-    return f"NO KVM: there is no {KVM}, THE TESTS THAT NEED IT ARE SKIPPED"
+def _accelerator() -> str:
+    """What the tests' guests run on: ``kvm``, ``software``, or nothing."""
+    wanted = os.environ.get("PARAVIRT_ACCEL", "auto")
+    if wanted != "software" and KVM.exists():
+        return "kvm"
+    return "software" if importlib.util.find_spec("unicorn") else ""
+
+
+ACCELERATOR = _accelerator()
+os.environ["PARAVIRT_ACCEL"] = ACCELERATOR or "auto"  # for the commands that tests start, too
+
+
+def _accelerator_line() -> str:
+    if ACCELERATOR == "kvm":
+        return f"KVM: {KVM} is here; a test of guests that is skipped fails"
+    why = "PARAVIRT_ACCEL says so" if KVM.exists() else f"there is no {KVM}"
+    if ACCELERATOR == "software":
+        return f"NO KVM ({why}): THE GUESTS OF THE TESTS RUN ON THE SOFTWARE vCPU; what is about KVM itself is skipped"
+    return f"NO KVM ({why}) and no engine (pip install unicorn): THE TESTS THAT RUN GUESTS ARE SKIPPED"
 
 
 def pytest_report_header() -> str:
-    return _kvm_line()
+    return _accelerator_line()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not KVM.exists():
-        terminalreporter.write_line(_kvm_line(), red=True, bold=True)
+    if ACCELERATOR != "kvm":
+        terminalreporter.write_line(_accelerator_line(), red=True, bold=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not KVM.exists():
-        for item in items:
-            if item.get_closest_marker("kvm"):
-                item.add_marker(pytest.mark.skip(reason=f"no {KVM}"))
+    for item in items:
+        only = item.get_closest_marker("only_kvm")
+        if only and ACCELERATOR != "kvm":
+            item.add_marker(pytest.mark.skip(reason=f"about KVM alone: {only.args[0]}"))
+        elif item.get_closest_marker("kvm") and not ACCELERATOR:
+            item.add_marker(pytest.mark.skip(reason=f"no {KVM} and no software vCPU"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turns the skip of a KVM test into a failure where KVM exists: silence would look like success."""
+    """Turns the skip of a test of guests into a failure where it could run: silence would look like success."""
     report = yield
-    if report.skipped and KVM.exists() and item.get_closest_marker("kvm") and not hasattr(report, "wasxfail"):
+    able = ACCELERATOR == "kvm" or (ACCELERATOR and not item.get_closest_marker("only_kvm"))
+    if report.skipped and able and item.get_closest_marker("kvm") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: skipped although {KVM} exists: {report.longreprtext}"
+        report.longrepr = f"{item.nodeid}: skipped although guests run on {ACCELERATOR}: {report.longreprtext}"
     return report
 
 

@@ -34,6 +34,8 @@ def make_accelerator(config: MachineConfig, machine: Any, memory: GuestMemory) -
         from .software import Software
 
         try:
-            return Software(config, machine, memory)
+            accelerator = Software(config, machine, memory)
         except SoftwareMissing as missing:
             raise type(error)(f"{error}; or, without KVM: {missing}") from error
+        accelerator.instead_of = str(error).partition("; ")[0]
+        return accelerator

@@ -20,6 +20,7 @@ class Kvm:
     """One virtual machine.  ``native`` is the C core's ``struct pv_kvm *``."""
 
     name = "kvm"
+    instead_of = ""
 
     def __init__(self, config: MachineConfig, machine: Any) -> None:
         self.native = ffi.new("struct pv_kvm *")

@@ -36,6 +36,8 @@ class Software:
     """One virtual machine.  ``native`` is the C core's ``struct pv_software *``."""
 
     name = "software"
+    instead_of = ""
+    """Why it is not KVM, where nobody asked for it."""
 
     def __init__(self, config: MachineConfig, machine: Any, memory: GuestMemory) -> None:
         if importlib.util.find_spec("unicorn") is None:  # looked for, not loaded

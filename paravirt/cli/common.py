@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from ..config import ACCELERATORS
 from ..errors import OutputError
 from . import HelpFormatter
+
+if TYPE_CHECKING:
+    from ..machine import Machine
 
 
 def add_command(
@@ -20,6 +27,27 @@ def add_command(
         epilog=epilog,
         formatter_class=HelpFormatter,
     )
+
+
+def add_accelerator(parser: argparse.ArgumentParser) -> None:
+    """The option ``--accel``."""
+    parser.add_argument(
+        "--accel",
+        choices=ACCELERATORS,
+        default="auto",
+        help="what runs the vCPUs: KVM, or a CPU in software; auto is KVM where there is one (auto)",
+    )
+
+
+def tell_accelerator(machine: Machine) -> None:
+    """Says so if the guest runs on another accelerator than was to be expected: it is much slower."""
+    if machine.accelerator.instead_of:
+        with suppress(OSError):  # nobody may be left to tell
+            print(
+                f"paravirt: NO KVM: {machine.accelerator.instead_of}; THE GUEST RUNS ON THE SOFTWARE vCPU, "
+                "which is slow (--accel kvm refuses that)",
+                file=sys.stderr,
+            )
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:

@@ -7,11 +7,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
-from .common import add_command, print_json
+from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
+
+if TYPE_CHECKING:
+    from ..machine import Machine
 
 SOURCE = Path(__file__).resolve().parents[2]
 DEFAULT_TREES = ("docs", "hypercall_abi")
@@ -43,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--privilege", choices=("user", "supervisor"), default="user", help="CPL 3 or CPL 0 (user)")
     add("--transport", choices=("calls", "mmio"), default="calls", help="how the guest reaches its disks (calls)")
     add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
+    add_accelerator(parser)
     add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
     add("--timeout", type=float, default=60, metavar="S", help="stop the guest after so many seconds (60)")
     add("--repeat", type=int, default=1, metavar="N", help="do it N times in a row")
@@ -79,15 +84,22 @@ def run(args: argparse.Namespace) -> int:
         privilege=args.privilege,
         transport=args.transport,
         poison=args.poison,
+        accel=args.accel,
         trace=args.trace,
         timeout_s=args.timeout,
         name="demo",
     )
+
+    def made(machine: Machine) -> None:
+        if turn == 0:
+            tell_accelerator(machine)
+        console.watch(machine)
+
     trees = _trees(args.tree)
     began = time.monotonic()
     for turn in range(args.repeat):
         with tempfile.TemporaryDirectory(prefix="paravirt-demo-") as work:
-            done = run_demo(config, trees, Path(work), said, console.watch)
+            done = run_demo(config, trees, Path(work), said, made)
             console.check()
         if args.repeat > 1:
             _progress(turn + 1, args.repeat, stream.isatty())

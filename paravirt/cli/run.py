@@ -15,10 +15,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..boot.bundled import find_image
-from ..config import MachineConfig, parse_disk, parse_size
+from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError
 from . import Terminated
-from .common import add_command, print_json
+from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
     add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
-    add("--kvm-device", type=Path, default=Path("/dev/kvm"), metavar="PATH", help="the KVM device (/dev/kvm)")
+    add_accelerator(parser)
+    add("--kvm-device", type=Path, metavar="PATH", help="the KVM device (/dev/kvm); naming one asks for KVM")
     add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
 
 
@@ -98,7 +99,8 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         timeout_s=args.timeout,
         transport=args.transport,
         name=image.stem[:40] or "guest",
-        kvm_device=args.kvm_device,
+        accel="kvm" if args.kvm_device and args.accel == "auto" else args.accel,
+        kvm_device=args.kvm_device or KVM_DEVICE,
     )
 
 
@@ -127,6 +129,7 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with _sigterm(), Machine(config) as machine:
+        tell_accelerator(machine)
         console.watch(machine)
         created_ns = time.monotonic_ns()
         try:

@@ -55,13 +55,7 @@ def make_engine(memory: Memory, vcpu: Any) -> Uc:
     uc.hook_add(
         unicorn.UC_HOOK_CODE, lambda uc, *_: uc.emu_stop(), None, SCRATCH_GPA + _LANDING, SCRATCH_GPA + _LANDING
     )
-    vcpu.in_scratch = False
     return uc
-
-
-def is_scratch(vcpu: Any, address: int) -> bool:
-    """Whether the vCPU is being led into its mode; then every address is its own."""
-    return bool(vcpu.in_scratch)
 
 
 def _land(vcpu: Vcpu, cs: int, ss: int) -> None:

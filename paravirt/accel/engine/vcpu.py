@@ -66,6 +66,8 @@ class Vcpu:
         self.why = ""
         """What an exit EXIT_INTERNAL was about."""
         self.halted = False
+        self.in_scratch = False
+        """It is being led into its mode (start.py), where every address is that of the scratch page's neighbourhood."""
         self.alone = True
         """Nothing waits for the end of its slice; a PAUSE gives way to nobody."""
         self._memory = memory
@@ -138,7 +140,7 @@ class Vcpu:
         add(insn, lambda *_: None, None, 1, 0, x86_const.UC_X86_INS_OUT)
 
     def _fill(self, uc: Uc, address: int, access: int, entry: Any, _data: object) -> bool:
-        if start.is_scratch(self, address):
+        if self.in_scratch:
             entry.paddr, entry.perms = address & -paging.PAGE, unicorn.UC_PROT_ALL
             return True
         wanted, user = _ACCESS[access], self.cpl == 3
