@@ -46,7 +46,7 @@ class CallRings:
         tracer = self._machine.tracer
         self._fd = os.eventfd(0, os.EFD_CLOEXEC) if self._fd < 0 else self._fd
         for index in range(native.vcpu_count):
-            self._machine.kvm.add_doorbell(self._fd, int(lib.PV_RING_DOORBELL), index)
+            self._machine.accelerator.add_doorbell(self._fd, int(lib.PV_RING_DOORBELL), index)
         native.callrings.trace = tracer.track("call rings") if tracer else ffi.NULL
         native.callrings.doorbell_fd = self._fd
 
