@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: 0BSD
  *
  * Chapter calls: every declared call with every class of argument that the declaration alone refuses,
- * over the trap and in batches (CALL-6).  The table of calls is the declaration's.
+ * over the trap, in batches, and over a ring (CALL-6, RING-15).  The table of calls is the declaration's.
  */
 #include "paravirt/string.h"
-#include "support/conformance.h"
+#include "support/callring.h"
 
 #define ARGUMENTS PV_LIMIT_ARGUMENTS
 #define LAST 0xffffffffffffffc0ull /* 64 bytes before addresses wrap */
@@ -39,9 +39,20 @@ static const struct call calls[] = {
 
 static uint8_t scratch[65536] __attribute__((aligned(4096)));
 
-/* Over each road of the call that can be told, with the one answer that all must give. */
+static bool by_ring; /* the second time, over a ring, with one case for each call */
+#define BEGIN(...)                            \
+	do {                                  \
+		if (!by_ring)                 \
+			cf_case(__VA_ARGS__); \
+	} while (0)
+
+/* Over each road of the call, with the one answer that all must give. */
 static void expect(const struct call *call, const uint64_t *args, int64_t status, const char *what)
 {
+	if (by_ring) {
+		cf_expect(cf_ringed(call->id, args).status, status, what);
+		return;
+	}
 	cf_expect(cf_trap(call->id, args).status, status, what);
 	if (call->roads & PV_ROAD_BATCH)
 		cf_expect(cf_batched(call->id, args).status, status, what);
@@ -102,7 +113,7 @@ static void undeclared_arguments(const struct call *call)
 
 	if (call->registers == ARGUMENTS)
 		return;
-	cf_case("CALL-5 %s: an argument beyond those declared", call->name);
+	BEGIN("CALL-5 %s: an argument beyond those declared", call->name);
 	for (uint32_t i = call->registers; i < ARGUMENTS; i++) {
 		good_arguments(call, args);
 		args[i] = 1ull << (i * 11);
@@ -121,7 +132,7 @@ static void bad_buffers(const struct call *call)
 		const struct argument *argument = &call->arguments[i];
 
 		if (argument->is_buffer && !any) {
-			cf_case("CALL-6 %s: length, alignment, range, in this order", call->name);
+			BEGIN("CALL-6 %s: length, alignment, range, in this order", call->name);
 			any = true;
 		}
 		if (argument->is_buffer)
@@ -149,11 +160,11 @@ static void empty_buffers(const struct call *call)
 	}
 	if (!any)
 		return;
-	cf_case("CALL-7 %s: an empty buffer, wherever it is", call->name);
-	int64_t status = cf_trap(call->id, args).status;
+	BEGIN("CALL-7 %s: an empty buffer, wherever it is", call->name);
+	int64_t status = by_ring ? cf_ringed(call->id, args).status : cf_trap(call->id, args).status;
 	cf_want(status >= 0 || status == PV_STATUS_NOT_FOUND || status == PV_STATUS_INVALID,
 		"the buffer is not refused");
-	if (call->roads & PV_ROAD_BATCH)
+	if (!by_ring && call->roads & PV_ROAD_BATCH)
 		cf_expect(cf_batched(call->id, args).status, status, "the same in a batch");
 }
 
@@ -207,6 +218,44 @@ static void unknown_calls(void)
 					  "not in the mask");
 }
 
+static void over_ring(const struct call *call)
+{
+	uint64_t args[ARGUMENTS];
+
+	memset(args, 0xff, sizeof(args));
+	if (!cf_exists(call->id)) {
+		cf_case("RING-15 CALL-1 %s: does not exist over a ring either", call->name);
+		expect(call, args, PV_STATUS_NOT_SUPPORTED, "before its arguments");
+	} else if (!(call->roads & PV_ROAD_RING)) {
+		cf_case("CALL-4 %s: over a ring", call->name);
+		expect(call, args, PV_STATUS_WRONG_ROAD, "before its arguments");
+	} else {
+		cf_case("RING-15 CALL-5 CALL-6 %s: over a ring as over the other roads", call->name);
+		undeclared_arguments(call);
+		bad_buffers(call);
+		empty_buffers(call);
+	}
+}
+
+static void every_call_over_ring(void)
+{
+	struct pv_ring_setup setup = cf_ring_setup(0);
+
+	if (!cf_callring_offered()) {
+		cf_case("RING-15 calls over a ring");
+		cf_skip("the feature RING is not offered");
+		return;
+	}
+	cf_case("RING-1 the ring over which every call is made");
+	if (!cf_expect(cf_ring_on(0, &setup), PV_STATUS_OK, "base.ring"))
+		return;
+	by_ring = true;
+	for (uint32_t i = 0; i < CALLS; i++)
+		over_ring(&calls[i]);
+	by_ring = false;
+	pv_call0(PV_CALL_BASE_RENEGOTIATE);
+}
+
 static void every_call(void)
 {
 	if (cf_exists(PV_CALL_BASE_RENEGOTIATE)) /* so that no feature has been accepted: CALL-3 */
@@ -214,6 +263,7 @@ static void every_call(void)
 	for (uint32_t i = 0; i < CALLS; i++)
 		one_call(&calls[i]);
 	unknown_calls();
+	every_call_over_ring();
 	cf_is(pv_call0(PV_CALL_BASE_VERSION).status, PV_STATUS_OK, "CALL-12 the host still answers");
 }
 

@@ -69,9 +69,9 @@ static void vectors(void)
 	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF).status, PV_STATUS_OK, "OFF");
 }
 
-/* What an upcall does here: takes the channel. */
 static uint32_t last_vector; /* by which the last upcall came */
 
+/* What an upcall does here: takes the channel. */
 static void take_first(uint32_t vcpu, uint32_t vector)
 {
 	CF_STORE(last_vector, vector);
