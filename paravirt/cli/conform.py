@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -113,10 +113,10 @@ def _judge(plan: object, quiet: bool) -> list[Run]:
     return runs
 
 
-def _progress(chapter: str, mode: str, cases: int) -> None:
+def _progress(chapter: str, mode: str, cases: Sequence[object]) -> None:
     """A line that is written over, for people; a case may take a second, an image at CPL 0 a minute."""
-    if sys.stderr.isatty() and cases % 10 == 0:
-        _say(f"\r\033[K{chapter} {mode} … {cases} cases")
+    if sys.stderr.isatty() and len(cases) % 10 == 0:
+        _say(f"\r\033[K{chapter} {mode} … {len(cases)} cases")
 
 
 def _clear() -> None:
@@ -124,6 +124,6 @@ def _clear() -> None:
         _say("\r\033[K")
 
 
-def _say(*parts: Iterable[str]) -> None:
+def _say(text: str) -> None:
     with suppress(OSError):  # nobody may be left to tell
-        print(*parts, sep="", end="", file=sys.stderr, flush=True)
+        print(text, end="", file=sys.stderr, flush=True)

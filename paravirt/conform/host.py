@@ -75,8 +75,8 @@ class Run(NamedTuple):
         return f"{self.chapter} ({self.mode})" if self.mode else self.chapter
 
 
-Progress = Callable[[str, str, int], None]
-"""Told of chapter, mode and cases so far."""
+Progress = Callable[[str, str, Sequence[Case]], None]
+"""Told of chapter, mode and the cases so far; what it raises ends the run."""
 
 
 def chapters(guests: Path = GUESTS) -> dict[str, tuple[Path, ...]]:
@@ -136,9 +136,9 @@ def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, prog
 
     def line(text: str) -> None:
         reader.line(text)
-        progress(chapter, mode, len(reader.cases))
+        progress(chapter, mode, reader.cases)
 
-    progress(chapter, mode, 0)
+    progress(chapter, mode, ())
     command = _command(plan, image, mode, place)
     if mode == MASKED:
         command += ["--deny", DENIED[chapter]]
@@ -161,7 +161,7 @@ def _refused(plan: Plan, images: Sequence[Path], mode: str, place: Path, progres
         rule = f"{group.upper()}-{number_of_rule}"
         cases.append(Case(number, passed, (rule,), f"refused: {' '.join(words)}", "", tuple(filter(None, notes))))
         seconds += end.seconds
-        progress(REFUSED, mode, number)
+        progress(REFUSED, mode, cases)
     return Run(REFUSED, mode, tuple(cases), (), "", seconds)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from paravirt.conform.host import Plan, Privilege, Run, choose, judge
+from paravirt.conform.host import Plan, Privilege, Progress, Run, choose, judge
+from paravirt.conform.tap import Case
 from tests.conformance.plant import VARIABLE, Mutant
 
 TIMEOUT_S = 20.0  # of one image; a mutant may have it wait for what never comes
@@ -25,19 +26,21 @@ class Caught(NamedTuple):
     """What happened instead, when nothing did."""
 
 
-def _quiet(_chapter: str, _mode: str, _cases: int) -> None:
-    pass
+class _Found(Exception):
+    """A case has failed that cites the rule: the rest of the run, which may wait for much, is of no interest."""
 
 
-def _runs(copy: Path, chapters: Sequence[str], mutant: str, privileges: Sequence[Privilege]) -> Iterator[Run]:
+def _runs(
+    copy: Path, chapters: Sequence[str], mutant: str, privileges: Sequence[Privilege], progress: Progress
+) -> Iterator[Run]:
     environment = (("PYTHONPATH", str(copy)), (VARIABLE, mutant))
     for privilege in privileges:
-        yield from judge(Plan(tuple(chapters), (privilege,), timeout_s=TIMEOUT_S, environment=environment), _quiet)
+        yield from judge(Plan(tuple(chapters), (privilege,), timeout_s=TIMEOUT_S, environment=environment), progress)
 
 
 def healthy(copy: Path) -> list[Run]:
     """The runs of every chapter while all mutants sleep, at CPL 3, which is quick."""
-    return list(_runs(copy, choose(()), "", ("user",)))
+    return list(_runs(copy, choose(()), "", ("user",), lambda *_: None))
 
 
 def chapters_of(rule: str, runs: Sequence[Run]) -> list[str]:
@@ -48,12 +51,17 @@ def chapters_of(rule: str, runs: Sequence[Run]) -> list[str]:
 
 def hunt(copy: Path, mutant: Mutant, chapters: Sequence[str]) -> Caught:
     """Runs `chapters` against `mutant` until a case that cites its rule fails."""
+
+    def look(chapter: str, _mode: str, cases: Sequence[Case]) -> None:
+        if cases and not cases[-1].passed and mutant.rule in cases[-1].rules:
+            raise _Found(f"{chapter}: {cases[-1].text}")
+
     instead = [] if chapters else [f"no case cites {mutant.rule}"]
-    for run in _runs(copy, chapters, mutant.id, ("user", "supervisor")):
-        for case in run.cases:
-            if not case.passed and mutant.rule in case.rules:
-                return Caught(mutant, f"{run.chapter}: {case.text}", "")
-        failed = [f"{' '.join(case.rules)} {case.text}" for case in run.cases if not case.passed]
-        said = "; ".join([*run.problems, *failed][:3]) or "every case passed"
-        instead.append(f"{run.chapter}: {said}")
+    try:
+        for run in _runs(copy, chapters, mutant.id, ("user", "supervisor"), look):
+            failed = [f"{' '.join(case.rules)} {case.text}" for case in run.cases if not case.passed]
+            said = "; ".join([*run.problems, *failed][:3]) or "every case passed"
+            instead.append(f"{run.chapter}: {said}")
+    except _Found as found:
+        return Caught(mutant, str(found), "")
     return Caught(mutant, "", " | ".join(instead))

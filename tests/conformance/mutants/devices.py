@@ -46,7 +46,12 @@ DEVICE = (
         new="true",
     ),
     _status(id="config_reaches_further", rule="DEV-6", old="size_bytes <= end - offset", new="size_bytes <= end"),
-    _notify(id="fault_is_not_told", rule="DEV-7", old="status | NEEDS_RESET", new="status"),
+    _status(
+        id="needs_reset_can_be_cleared",
+        rule="DEV-7",
+        old="answer = check_status(before, status);",
+        new="answer = check_status(before, status); if (!(status & NEEDS_RESET)) device->state.status &= ~NEEDS_RESET;",
+    ),
     _kvm(
         id="doorbell_rings_nowhere",
         rule="DEV-8",

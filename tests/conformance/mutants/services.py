@@ -99,10 +99,10 @@ TIME = (
 
 VCPU = (
     _event(
-        id="running_vcpu_started",
+        id="start_of_a_running_vcpu_says_ok",
         rule="VCPU-1",
-        old="__atomic_load_n(&target->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED",
-        new="0",
+        old="__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST); return PV_STATUS_BAD_STATE;",
+        new="__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST); return PV_STATUS_OK;",
     ),
     _event(id="stack_aligned_to_8", rule="VCPU-2", old="stack_gpa % 16", new="stack_gpa % 8"),
     _event(
