@@ -232,6 +232,15 @@ static int64_t carry_out(struct pv_vcpu *vcpu, const struct pv_call *call, uint6
 	return status > PV_STATUS_CONTINUE || status < PV_STATUS_NO_MEMORY ? PV_STATUS_FAILED : status;
 }
 
+/* Those of a ring are made in another thread, and counted in groups (callring.c). */
+static void count_call(struct pv_vcpu *vcpu, uint32_t road)
+{
+	if (road == PV_ROAD_RING)
+		return;
+	vcpu->calls++;
+	__atomic_fetch_add(&vcpu->page->calls, 1, __ATOMIC_RELAXED);
+}
+
 void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result)
 {
 	struct pv_machine *machine = vcpu->machine;
@@ -248,10 +257,7 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
 	if (result->status == PV_STATUS_OK)
 		result->status = carry_out(vcpu, call, &result->value);
-	if (!ring) { /* those are counted in groups */
-		vcpu->calls++;
-		__atomic_fetch_add(&vcpu->page->calls, 1, __ATOMIC_RELAXED);
-	}
+	count_call(vcpu, call->road);
 	if (result->status < 0)
 		result->value = machine->poison ? pv_random(machine) : 0; /* CALL-10 */
 	else if (machine->poison && d)
@@ -272,6 +278,8 @@ void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_su
 
 		memcpy(call.args, from->args, sizeof(call.args));
 		pv_dispatch(vcpu, &call, &result);
+	} else {
+		count_call(vcpu, road);
 	}
 	struct pv_completion done = { .cookie = from->cookie, .status = result.status, .value = result.value };
 	memcpy(to, &done, sizeof(done));

@@ -12,7 +12,7 @@ from hypercall_abi.schema import Buffer, Call, Service
 from hypercall_abi.services.device import QUEUE_SETUP
 from paravirt._native import ffi
 from tests.paravirt.test_dispatch import addresses, identify, numbers
-from tests.paravirt.virtio.bare_device import Areas, BareDevice
+from tests.paravirt.virtio.bare_device import BareDevice, areas_of
 from tests.support.callring import CallRing
 from tests.support.fake_machine import RAM_BYTES, RAM_GPA, FakeMachine
 
@@ -59,7 +59,7 @@ class Side:
         assert self.ring.set_up() == STATUS.OK
 
         setup = {"device": 0, "queue": 0, "size": 8, "vcpu": 1, "channel": 30}
-        areas = Areas.of(0)
+        areas = areas_of(0)
         fields = {f.name: getattr(areas, f.name, setup.get(f.name, 0)) for f in QUEUE_SETUP.fields if not f.reserved}
         self.machine.write(RAM_GPA, QUEUE_SETUP.build(fields))
 

@@ -18,15 +18,20 @@ class FakeMachine:
     """`vcpus` vCPUs that never run; what C asks of its surroundings is kept.
 
     ``passed_on`` lists calls that it has no handler for, ``said`` is its output and `input` what waits
-    for it, ``ends`` lists how it ended: kind, reason, status, report.
+    for it, ``ends`` lists how it ended: kind, reason, status, report.  `more_ram` are sizes of further
+    ranges of memory, each beside the one before.
     """
 
-    def __init__(self, vcpus: int = 2, *, poison: bool = False, deny: int = 0) -> None:
+    def __init__(self, vcpus: int = 2, *, poison: bool = False, deny: int = 0, more_ram: tuple[int, ...] = ()) -> None:
         self.native = ffi.new("struct pv_machine *")
         lib.pv_machine_init(self.native)
-        self._ram = ffi.new("uint8_t[]", RAM_BYTES + PAGE)
+        sizes = (RAM_BYTES, *more_ram)
+        self._ram = ffi.new("uint8_t[]", sum(sizes) + PAGE)
         self.ram = self._ram + -int(ffi.cast("uintptr_t", self._ram)) % PAGE
-        assert lib.pv_memory_add(ffi.addressof(self.native, "memory"), RAM_GPA, RAM_BYTES, self.ram) == 0
+        gpa = RAM_GPA
+        for size in sizes:
+            assert lib.pv_memory_add(ffi.addressof(self.native, "memory"), gpa, size, self.at(gpa)) == 0
+            gpa += size
         self.native.services = sum(1 << s.number for s in SERVICES.values()) & ~deny
         self.native.poison = poison
         self.native.trace_mark_budget = 1000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from hypercall_abi import STATUS
 from hypercall_abi.mmio import MMIO
+from hypercall_abi.model.virtqueue import Areas
 from hypercall_abi.services.device import QUEUE_SETUP
 from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt._native import ffi, lib
@@ -24,19 +24,10 @@ WRITABLE_FROM = 16
 SCRATCH_GPA = RAM_GPA + 0x8_0000
 
 
-@dataclass(frozen=True)
-class Areas:
-    """Where a queue lies."""
-
-    descriptors_gpa: int
-    driver_gpa: int
-    device_gpa: int
-
-    @classmethod
-    def of(cls, queue: int) -> Areas:
-        """A good place for `queue`."""
-        base = RAM_GPA + 0x1_0000 * (1 + queue)
-        return cls(base, base + 0x4000, base + 0x8000)
+def areas_of(queue: int) -> Areas:
+    """A good place for `queue`."""
+    base = RAM_GPA + 0x1_0000 * (1 + queue)
+    return Areas(base, base + 0x4000, base + 0x8000)
 
 
 class BareDevice:

@@ -6,9 +6,10 @@ import struct
 from typing import Any
 
 from hypercall_abi import STATUS
+from hypercall_abi.model import GuestMemory
+from hypercall_abi.model.virtqueue import Areas, Desc, Virtqueue
 from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt._native import ffi, lib
-from tests.paravirt.virtio.queue_model import Desc, Memory, QueueModel
 
 LOW, HIGH = 0x1_0000, 0x1_4000  # two ranges side by side: nothing may lie across
 RANGES = {LOW: HIGH - LOW, HIGH: 0x1000}
@@ -52,12 +53,14 @@ class Ring:
         assert self.enable() == STATUS.OK
         return self
 
-    def view(self) -> Memory:
-        return Memory({gpa: bytearray(ffi.buffer(b)) for gpa, b in self._buffers.items()})
+    def view(self) -> GuestMemory:
+        return GuestMemory({gpa: bytearray(ffi.buffer(b)) for gpa, b in self._buffers.items()})
 
-    def model(self) -> QueueModel:
-        agreed = bool(self.queue.features & VIRTIO_FEATURE.INDIRECT_DESC)
-        return QueueModel(self.view(), TABLE, self.size, agreed)
+    def model(self) -> Virtqueue:
+        """The model of this queue, in a copy of its memory."""
+        s, areas = self.state, Areas(TABLE, AVAIL, USED)
+        seen = (s.next_avail, s.next_used, s.signalled)
+        return Virtqueue(self.view(), areas, self.size, self.queue.features, *seen)
 
     def write(self, gpa: int, data: bytes) -> None:
         base = max(b for b in self._buffers if b <= gpa)

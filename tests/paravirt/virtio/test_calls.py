@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercall_abi import SERVICES, STATUS
+from hypercall_abi.model.virtio_device import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK
 from hypercall_abi.services.device import DEVICE_INFO
 from paravirt._native import ffi, lib
 from tests.paravirt.virtio.bare_device import (
@@ -19,11 +20,10 @@ from tests.paravirt.virtio.bare_device import (
     NO_CHANNEL,
     OFFERED,
     SCRATCH_GPA,
-    Areas,
     BareDevice,
     Calls,
+    areas_of,
 )
-from tests.paravirt.virtio.status_model import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK
 from tests.support.fake_machine import FakeMachine
 
 ON_DEVICES = [call for call in SERVICES["device"].calls if call.name != "list" and not call.feature]
@@ -51,7 +51,7 @@ def start(calls: Calls, **binding: int) -> None:
     assert calls.accept(0, OFFERED[0]) == STATUS.OK
     for status in (ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         assert calls.set_status(status) == STATUS.OK
-    assert calls.queue_setup(0, 8, Areas.of(0), **binding) == STATUS.OK
+    assert calls.queue_setup(0, 8, areas_of(0), **binding) == STATUS.OK
     assert calls.set_status(calls.status() | DRIVER_OK) == STATUS.OK
 
 
@@ -112,14 +112,14 @@ def test_empty_accesses(calls: Calls) -> None:
 def test_setup_record_is_checked(calls: Calls) -> None:
     """CALL-14: reserved bytes are zero; vCPU and channel exist (DEV-10); refused, nothing is kept (CALL-10)."""
     before = bytes(ffi.buffer(ffi.addressof(calls.device.native, "state").queues))
-    good = 0, 8, Areas.of(0)
+    good = 0, 8, areas_of(0)
     calls.accept(0, OFFERED[0])
     for status in (ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         assert calls.set_status(status) == STATUS.OK
     assert calls.queue_setup(*good, reserved=1) == STATUS.INVALID
     assert calls.queue_setup(*good, vcpu=2) == STATUS.NOT_FOUND
     assert calls.queue_setup(*good, channel=256) == STATUS.NOT_FOUND
-    assert calls.queue_setup(0, 3, Areas.of(0), vcpu=1, channel=9) == STATUS.INVALID
+    assert calls.queue_setup(0, 3, areas_of(0), vcpu=1, channel=9) == STATUS.INVALID
     assert bytes(ffi.buffer(ffi.addressof(calls.device.native, "state").queues)) == before
     assert calls.queue_setup(*good, vcpu=1, channel=255) == STATUS.OK
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercall_abi.mmio import MMIO
+from hypercall_abi.model.virtio_device import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, LADDER
 from hypercall_abi.virtqueue import VIRTIO_STATUS
 from paravirt._native import lib
-from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, WRITABLE_FROM, Areas, BareDevice, Mmio
-from tests.paravirt.virtio.status_model import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, LADDER
+from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, WRITABLE_FROM, BareDevice, Mmio, areas_of
 from tests.support.fake_machine import RAM_BYTES, RAM_GPA, FakeMachine
 
 U32 = 0xFFFF_FFFF
@@ -42,7 +42,7 @@ def start(window: Mmio) -> None:
     window.accept(0, OFFERED[0])
     for status in (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         window.set_status(status)
-    window.queue_setup(0, 8, Areas.of(0))
+    window.queue_setup(0, 8, areas_of(0))
     window.set_status(window.status() | DRIVER_OK)
     assert window.status() & DRIVER_OK
 
@@ -98,7 +98,7 @@ def test_no_such_queue(window: Mmio, device: BareDevice, queue: int) -> None:
     """Registers of a queue that is not there read zero and keep nothing."""
     start(window)
     before = device.snapshot()
-    window.queue_setup(queue, 8, Areas.of(1))
+    window.queue_setup(queue, 8, areas_of(1))
     assert window.read(MMIO.QUEUE_READY) == 0
     assert window.read(MMIO.QUEUE_SIZE_MAX) == 0
     window.notify(queue)
@@ -110,18 +110,18 @@ def test_ready_is_refused_and_mended(window: Mmio, device: BareDevice) -> None:
     """DEV-14: a refused READY reads zero; what was written stays, so that one register mends it."""
     window.accept(0, OFFERED[0])
     window.set_status(ACKNOWLEDGE | DRIVER)
-    window.queue_setup(0, 8, Areas.of(0))
+    window.queue_setup(0, 8, areas_of(0))
     assert window.read(MMIO.QUEUE_READY) == 0  # before FEATURES_OK
     window.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK)
     window.write(MMIO.QUEUE_DRIVER_LOW, RAM_GPA + RAM_BYTES)
     window.write(MMIO.QUEUE_READY, 1)
     assert window.read(MMIO.QUEUE_READY) == 0
-    window.write(MMIO.QUEUE_DRIVER_LOW, Areas.of(0).driver_gpa)
+    window.write(MMIO.QUEUE_DRIVER_LOW, areas_of(0).driver_gpa)
     window.write(MMIO.QUEUE_READY, 2)
     assert window.read(MMIO.QUEUE_READY) == 0
     window.write(MMIO.QUEUE_READY, 1)
     assert window.read(MMIO.QUEUE_READY) == 1
-    assert device.snapshot()["queues"] == {0: (8, Areas.of(0))}
+    assert device.snapshot()["queues"] == {0: (8, areas_of(0))}
 
 
 @pytest.mark.parametrize("size", [0, 3, 257, 512, 0x1_0008, U32])
@@ -130,7 +130,7 @@ def test_bad_sizes(window: Mmio, size: int) -> None:
     window.accept(0, OFFERED[0])
     for status in (ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         window.set_status(status)
-    window.queue_setup(0, size, Areas.of(0))
+    window.queue_setup(0, size, areas_of(0))
     assert window.read(MMIO.QUEUE_READY) == 0
 
 
@@ -144,7 +144,7 @@ def test_ready_taken_back(window: Mmio, device: BareDevice) -> None:
     window.accept(0, OFFERED[0])
     for status in (ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         window.set_status(status)
-    window.queue_setup(0, 8, Areas.of(0))
+    window.queue_setup(0, 8, areas_of(0))
     assert window.read(MMIO.QUEUE_READY) == 1
     window.write(MMIO.QUEUE_READY, 0)
     assert window.read(MMIO.QUEUE_READY) == 0

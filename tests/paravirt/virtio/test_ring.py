@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercall_abi import STATUS
+from hypercall_abi.model import GuestMemory
+from hypercall_abi.model.virtqueue import Areas, Broken, Desc
 from hypercall_abi.virtqueue import DESC_FLAG, RING_FLAG, USED_FLAG, VIRTIO_FEATURE
 from paravirt._native import ffi, lib
-from tests.paravirt.virtio.queue_model import Broken, Desc, Memory
 from tests.paravirt.virtio.ring import ALL, AVAIL, DATA, END, HIGH, LOW, RANGES, TABLE, USED, Ring
 
 NEXT, WRITE, INDIRECT = DESC_FLAG.NEXT, DESC_FLAG.WRITE, DESC_FLAG.INDIRECT
@@ -23,7 +24,9 @@ def check_pop(ring: Ring, head: int) -> None:
     """The C core does with `head` what the model says."""
     ring.offer(head)
     try:
-        readable, writable = ring.model().chain(head)
+        popped = ring.model().pop()
+        assert popped
+        _, readable, writable = popped
     except Broken as broken:
         assert ring.pop() == -1
         assert ring.fault == broken.rule
@@ -238,17 +241,6 @@ def test_changes_while_in_use(reads: list[int], writes: list[int], scribble: byt
     assert ring.view().ranges == before.ranges
 
 
-def enable_status(size: int, maximum: int, descriptors_gpa: int, driver_gpa: int, device_gpa: int) -> int:
-    """VQ-8 and DEV-10."""
-    if size not in [1 << n for n in range(9)] or size > maximum:
-        return STATUS.INVALID
-    if descriptors_gpa % 16 or driver_gpa % 2 or device_gpa % 4:
-        return STATUS.UNALIGNED
-    memory = Memory({gpa: bytearray(length) for gpa, length in RANGES.items()})
-    areas = ((descriptors_gpa, 16 * size), (driver_gpa, 6 + 2 * size), (device_gpa, 6 + 8 * size))
-    return STATUS.OK if all(memory.within(*area) for area in areas) else STATUS.BAD_ADDRESS
-
-
 area_gpas = st.one_of(
     st.sampled_from([LOW, HIGH, HIGH - 16, HIGH - 128, END - 128, END - 16, END - 22, END - 70, 0, U64 - 15]),
     st.integers(LOW, END).map(lambda gpa: gpa & ~15),
@@ -267,7 +259,7 @@ def test_areas(size: int, maximum: int, gpas: tuple[int, int, int]) -> None:
     ring = Ring(size)
     ring.queue.maximum = maximum
     ring.state.descriptors_gpa, ring.state.driver_gpa, ring.state.device_gpa = gpas
-    status = enable_status(size, maximum, *gpas)
+    status = Areas(*gpas).status(GuestMemory(RANGES), size, maximum)
     assert ring.enable() == status
     assert ring.state.enabled == (status == STATUS.OK)
 

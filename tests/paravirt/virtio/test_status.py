@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,20 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hypercall_abi import SERVICES, STATUS
+from hypercall_abi.model import Machine, VirtioDevice
+from hypercall_abi.model.virtio_device import ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, LADDER, NEEDS_RESET
+from hypercall_abi.model.virtqueue import Areas, Broken
 from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt._native import ffi, lib
-from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, Areas, BareDevice, Calls, Mmio
-from tests.paravirt.virtio.status_model import (
-    ACKNOWLEDGE,
-    DRIVER,
-    DRIVER_OK,
-    FAILED,
-    FEATURES_OK,
-    LADDER,
-    NEEDS_RESET,
-    StatusModel,
-)
-from tests.support.fake_machine import RAM_BYTES, RAM_GPA, FakeMachine
+from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, WRITABLE_FROM, BareDevice, Calls, Mmio, areas_of
+from tests.support.fake_machine import PAGE, PAGES_GPA, RAM_BYTES, RAM_GPA, FakeMachine
 
 END = RAM_GPA + RAM_BYTES
 U32 = 0xFFFF_FFFF
@@ -46,6 +40,12 @@ features = st.one_of(
 gpas = st.sampled_from([0, RAM_GPA - 16, RAM_GPA + 8, RAM_GPA + 1, RAM_GPA + 2, RAM_GPA, END - 64, END, U64 - 15])
 
 
+def model_of_device() -> VirtioDevice:
+    """The model of a `BareDevice`, in a machine like `FakeMachine`."""
+    machine = Machine({RAM_GPA: RAM_BYTES}, pages_gpa=PAGES_GPA + PAGE, vcpus=2)
+    return VirtioDevice(machine, "disk", 2, OFFERED, MAXIMA, bytearray(CONFIG), WRITABLE_FROM)
+
+
 class Drivers(RuleBasedStateMachine):
     """The same steps by calls, by registers and by the model."""
 
@@ -54,7 +54,7 @@ class Drivers(RuleBasedStateMachine):
         self.machine = FakeMachine()
         self.devices = BareDevice(self.machine), BareDevice(self.machine, mmio=True)
         self.calls, self.mmio = Calls(self.devices[0]), Mmio(self.devices[1])
-        self.model = StatusModel()
+        self.model = model_of_device()
 
     def teardown(self) -> None:
         for device in self.devices:
@@ -100,7 +100,7 @@ class Drivers(RuleBasedStateMachine):
 
     @rule(queue=st.sampled_from([0, 1]), size=st.sampled_from([1, 4, 8]))
     def queue_setup_well(self, queue: int, size: int) -> None:
-        areas = Areas.of(queue)
+        areas = areas_of(queue)
         assert self.calls.queue_setup(queue, size, areas) == self.model.queue_setup(queue, size, areas)
         self.mmio.queue_setup(queue, size, areas)
 
@@ -119,8 +119,7 @@ class Drivers(RuleBasedStateMachine):
     def config_changes(self, config: bytes) -> None:
         for device in self.devices:
             lib.pv_device_set_config(device.native, config, len(config))
-        self.model.config[:] = config
-        self.model.generation += 1
+        self.model.set_config(config)
 
     @rule(queue=queues)
     def notify(self, queue: int) -> None:
@@ -129,36 +128,38 @@ class Drivers(RuleBasedStateMachine):
 
     def _offer(self, queue: int, descriptor: bytes) -> None:
         """One more chain, the same for both devices, for they share their rings' memory."""
-        size, areas = self.model.queues[queue]
-        at = self.model.next_avail[queue]
-        self.machine.write(areas.descriptors_gpa, descriptor)
-        self.machine.write(areas.driver_gpa + 4 + 2 * (at % size), bytes(2))
-        self.machine.write(areas.driver_gpa + 2, struct.pack("<H", at + 1))
+        q = self.model.queues[queue]
+        for memory in (self.machine, self.model.machine.memory):
+            memory.write(q.areas.descriptors_gpa, descriptor)
+            memory.write(q.areas.driver_gpa + 4 + 2 * (q.next_avail % q.size), bytes(2))
+            memory.write(q.areas.driver_gpa + 2, struct.pack("<H", q.next_avail + 1))
 
     @precondition(lambda self: self.model.queues)
     @rule(data=st.data())
     def chain_is_taken(self, data: st.DataObject) -> None:
         queue = data.draw(st.sampled_from(sorted(self.model.queues)))
         self._offer(queue, struct.pack("<QIHH", RAM_GPA, 1, 0, 0))
+        taken = self.model.pop(queue) is not None
+        assert taken == self.model.running
         for device in self.devices:
-            assert device.pop(queue) == self.model.running
-        self.model.next_avail[queue] += self.model.running
+            assert device.pop(queue) == taken
 
     @precondition(lambda self: self.model.running and self.model.queues)
     @rule(data=st.data())
     def driver_breaks_a_rule(self, data: st.DataObject) -> None:
         queue = data.draw(st.sampled_from(sorted(self.model.queues)))
         self._offer(queue, struct.pack("<QIHH", 0, 1, 0, 0))
+        with pytest.raises(Broken) as broken:  # DEV-7
+            self.model.pop(queue)
         for device in self.devices:
             assert device.pop(queue) == -1
-            assert device.fault == "VQ-3"
+            assert device.fault == broken.value.rule == "VQ-3"
             assert all(device.pop(other) == 0 for other in self.model.queues)
-        self.model.bits |= NEEDS_RESET  # DEV-7
 
     @invariant()
     def all_agree(self) -> None:
         calls, mmio = (device.snapshot() for device in self.devices)
-        assert calls == mmio == self.model.snapshot()
+        assert calls == mmio == snapshot(self.model)
         assert self.devices[0].events == self.devices[1].events == self.model.events
         assert self.calls.status() == self.mmio.status() == self.model.bits
         assert self.calls.generation() == self.mmio.generation() == self.model.generation
@@ -167,6 +168,17 @@ class Drivers(RuleBasedStateMachine):
         for queue in (*range(len(MAXIMA) + 1), 8, 0xFFFF):
             maximum = MAXIMA[queue] if queue < len(MAXIMA) else 0
             assert self.calls.queue_size(queue) == self.mmio.queue_size(queue) == maximum
+
+
+def snapshot(model: VirtioDevice) -> dict[str, Any]:
+    """As `BareDevice.snapshot`."""
+    return {
+        "status": model.bits,
+        "accepted": model.accepted,
+        "generation": model.generation,
+        "config": bytes(model.config),
+        "queues": {index: (queue.size, queue.areas) for index, queue in model.queues.items()},
+    }
 
 
 TestDrivers = Drivers.TestCase
@@ -188,7 +200,7 @@ def start(calls: Calls, wanted: int = OFFERED[0] | VIRTIO_FEATURE.RING_RESET) ->
     for status in (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
         assert calls.set_status(status) == STATUS.OK
     for queue in (0, 1):
-        assert calls.queue_setup(queue, 8, Areas.of(queue)) == STATUS.OK
+        assert calls.queue_setup(queue, 8, areas_of(queue)) == STATUS.OK
 
 
 def go(calls: Calls) -> None:
@@ -204,8 +216,8 @@ def test_queue_reset(calls: Calls) -> None:
     assert calls.call("queue_reset", 2)[0] == STATUS.NOT_FOUND
     assert calls.notify(1) == STATUS.BAD_STATE
     assert calls.notify(0) == STATUS.OK
-    assert calls.queue_setup(1, 4, Areas.of(1)) == STATUS.OK
-    assert calls.queue_setup(1, 4, Areas.of(1)) == STATUS.BAD_STATE
+    assert calls.queue_setup(1, 4, areas_of(1)) == STATUS.OK
+    assert calls.queue_setup(1, 4, areas_of(1)) == STATUS.BAD_STATE
     assert calls.device.events == [("activate",), ("queue", 1, False), ("notify", 0), ("queue", 1, True)]
 
 
@@ -216,7 +228,7 @@ def test_queue_setup_after_a_fault(calls: Calls) -> None:
     assert calls.call("queue_reset", 0)[0] == STATUS.OK
     rule_id = ffi.new("char[]", b"BLK-3")
     lib.pv_device_fault(calls.device.native, rule_id)
-    assert calls.queue_setup(0, 8, Areas.of(0)) == STATUS.BAD_STATE
+    assert calls.queue_setup(0, 8, areas_of(0)) == STATUS.BAD_STATE
 
 
 @pytest.mark.parametrize(
@@ -257,7 +269,7 @@ def test_queue_reset_before_it_runs(calls: Calls) -> None:
     """Before DRIVER_OK no back end is asked."""
     start(calls)
     assert calls.call("queue_reset", 0)[0] == STATUS.OK
-    assert calls.queue_setup(0, 2, Areas.of(0)) == STATUS.OK
+    assert calls.queue_setup(0, 2, areas_of(0)) == STATUS.OK
     assert calls.device.events == []
 
 
