@@ -179,4 +179,6 @@ def test_bench_reports(gcc_build: Build) -> None:
         "batch 1",
         "batch 32",
         "batch 256",
+        "ring batch 32",
+        "ring depth 1",
     ]
