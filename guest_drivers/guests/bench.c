@@ -17,7 +17,7 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
 #define TRAPS 100000u
 #define BATCHES 2000u
-#define RINGS 50000u
+#define RINGS 10000u
 #define RING_ENTRIES 64u
 
 static struct pv_submission submissions[PV_LIMIT_BATCH_ENTRIES] __attribute__((aligned(64)));

@@ -24,7 +24,7 @@ from .report import Row, make_row
 
 HERE = Path(__file__).parent
 INCLUDES = (HERE.parents[1] / "paravirt" / "native", HERE.parents[1] / "hypercall_abi" / "include")
-TURNS = 50_000  # of a ring's floor
+TURNS = 10_000  # of a ring's floor
 RINGS = {"ring batch 32": 32, "ring depth 1": 0}  # figure: submissions of a turn of the floor
 GOALS = {
     "trap": "<= 1.10 x floor",
