@@ -237,6 +237,39 @@ static void over_ring(const struct call *call)
 	}
 }
 
+static void values_over_each_road(void)
+{
+	static uint8_t lists[3][1024];
+	const struct {
+		uint32_t id;
+		uint64_t args[ARGUMENTS];
+	} made[] = {
+		{ PV_CALL_BASE_VERSION, { 0 } },
+		{ PV_CALL_BASE_LIMIT, { PV_LIMIT_ID_BATCH_ENTRIES } },
+		{ PV_CALL_VCPU_STATE, { 0 } },
+		{ PV_CALL_TIME_DEADLINE, { PV_DEADLINE_NEVER } },
+	};
+
+	cf_case("RING-15 status, value and effect are the same over each road");
+	for (uint32_t i = 0; i < CF_COUNT(made); i++) {
+		struct pv_answer answer = cf_trap(made[i].id, made[i].args);
+		struct pv_answer batched = cf_batched(made[i].id, made[i].args);
+		struct pv_answer ringed = cf_ringed(made[i].id, made[i].args);
+
+		cf_expect(batched.status, answer.status, "status in a batch");
+		cf_expect(ringed.status, answer.status, "status over a ring");
+		if (answer.status >= 0) {
+			cf_expect((int64_t)batched.value, (int64_t)answer.value, "value in a batch");
+			cf_expect((int64_t)ringed.value, (int64_t)answer.value, "value over a ring");
+		}
+	}
+	uint64_t length = cf_trap(PV_CALL_BASE_SERVICES, (uint64_t[6]){ pv_gpa(lists[0]), 1024 }).value;
+	cf_batched(PV_CALL_BASE_SERVICES, (uint64_t[6]){ pv_gpa(lists[1]), 1024 });
+	cf_ringed(PV_CALL_BASE_SERVICES, (uint64_t[6]){ pv_gpa(lists[2]), 1024 });
+	for (uint32_t road = 1; road < 3; road++)
+		cf_want(length <= 1024 && !memcmp(lists[road], lists[0], length), "what base.services writes");
+}
+
 static void every_call_over_ring(void)
 {
 	struct pv_ring_setup setup = cf_ring_setup(0);
@@ -253,6 +286,7 @@ static void every_call_over_ring(void)
 	for (uint32_t i = 0; i < CALLS; i++)
 		over_ring(&calls[i]);
 	by_ring = false;
+	values_over_each_road();
 	pv_call0(PV_CALL_BASE_RENEGOTIATE);
 }
 

@@ -9,8 +9,6 @@ from tests.conformance.plant import Mutant
 _ring = partial(Mutant, file="paravirt/native/callring.c")
 
 _SERVE = "pv_submission_serve(vcpu, PV_ROAD_RING, &copy, &ring->completions[at]);"
-_IN_USE = "__atomic_load_n(&machine->callrings.on, __ATOMIC_RELAXED) >> vcpu & 1"
-_UNUSED = f"if (vcpu >= machine->vcpu_count || !({_IN_USE})) return;"
 
 MUTANTS = (
     _ring(
@@ -73,14 +71,22 @@ MUTANTS = (
         id="one_ring_starves_others",
         rule="RING-13",
         old="done += visit(machine->vcpus[__builtin_ctzll(on)], others);",
-        new="if ((done += visit(machine->vcpus[__builtin_ctzll(on)], false)) > 0) break;",
+        new="done += visit(machine->vcpus[63 - __builtin_clzll(on)], others); break;",
     ),
     _ring(
-        id="unused_doorbell_raises",
+        id="every_doorbell_counts",
         rule="RING-14",
-        old=_UNUSED,
-        new=f"if (vcpu >= machine->vcpu_count || !({_IN_USE})) "
-        "{ pv_event_raise(machine, 0, PV_LIMIT_CHANNELS - 1); return; }",
+        old="serve_for_a_while(machine)",
+        new="""({
+            struct pv_vcpu *first = machine->vcpus[0];
+            static bool slept;
+            if (slept && machine->callrings.on & 1 &&
+                first->callring.control->submission_tail == first->state.callring.next) {
+                first->state.callring.next++;
+                publish(first);
+            }
+            slept = serve_for_a_while(machine);
+        })""",
     ),
     _ring(
         id="other_value_over_the_ring",
