@@ -89,6 +89,8 @@ def test_the_wheel_holds_extension_guests_and_what_builds_guests(wheel: Path) ->
     assert [name for name in names if name.startswith("paravirt/_native.") and name.endswith(".so")]
     assert {f"paravirt/guests/{guest}.elf" for guest in GUESTS} <= names
     assert {"hypercall_abi/include/paravirt_abi.h", "guest_drivers/Makefile"} <= names
+    assert {"hypercall_abi/rust/paravirt_abi.rs", "guest_drivers/rust/start.rs"} <= names
+    assert {"hypercall_abi/json/abi.schema.json", "hypercall_abi/vectors/generated/base.txt"} <= names
     assert not [name for name in names if name.startswith("tests/") or name.endswith(".o")]
 
 
