@@ -32,8 +32,8 @@ ABI = ROOT / "hypercall_abi" / "include"
 HEADERS = (
     ABI / "paravirt_abi.h",
     *(
-        NATIVE / name
-        for name in ("paravirt_host.h", "state.h", "host.h", "record.h", "kvm.h", "software.h", "aio.h", "block.h")
+        NATIVE / f"{name}.h"
+        for name in "paravirt_host paravirt_host_boot state host record kvm software aio block".split()
     ),
 )
 

@@ -285,12 +285,45 @@ void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_su
 	memcpy(to, &done, sizeof(done));
 }
 
-uint32_t pv_host_api(void)
+void pv_trap(struct pv_vcpu *vcpu, struct pv_trap *registers)
 {
-	return PV_HOST_API;
+	struct pv_machine *machine = vcpu->machine;
+	struct pv_call call = {
+		.id = registers->rax >> 32 ? UINT32_MAX : (uint32_t)registers->rax, /* CALL-8 */
+		.road = PV_ROAD_TRAP,
+		.args = { registers->rdi, registers->rsi, registers->rcx, registers->r8, registers->r9,
+			  registers->r10 },
+	};
+	struct pv_result result;
+
+	pv_dispatch(vcpu, &call, &result);
+	registers->rax = (uint64_t)result.status;
+	registers->rdx = result.value;
+	if (machine->poison) { /* CALL-9 */
+		registers->rcx = pv_random(machine);
+		registers->r8 = pv_random(machine);
+		registers->r9 = pv_random(machine);
+		registers->r10 = pv_random(machine);
+		registers->r11 = pv_random(machine);
+	}
 }
 
-const char *pv_abi_digest(void)
+bool pv_port(struct pv_vcpu *vcpu, bool out, uint16_t port, uint32_t size_bytes, uint32_t count, void *data,
+	     struct pv_trap *registers)
 {
-	return PV_ABI_DIGEST;
+	const struct pv_machine *machine = vcpu->machine;
+	uint32_t value;
+
+	if (!out)
+		memset(data, 0xff, (size_t)size_bytes * count);
+	if (!out || size_bytes != sizeof(value) || count != 1)
+		return false;
+	if (port == machine->ports[0]) {
+		pv_trap(vcpu, registers);
+		return true;
+	}
+	memcpy(&value, data, sizeof(value));
+	if (port == machine->ports[1])
+		pv_doorbell(vcpu->machine, value);
+	return false;
 }

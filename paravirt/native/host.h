@@ -199,6 +199,9 @@ struct pv_machine {
 	uint64_t poison_seed;
 	const uint8_t *boot_info; /* the host's copy */
 	uint32_t boot_info_bytes;
+	void *owned_boot_info; /* the same, if pv_boot made it */
+	uint64_t boot_info_gpa; /* set by pv_boot */
+	uint16_t ports[2]; /* trap and doorbell; set by pv_boot */
 	uint64_t console_budget; /* bytes of output (CON-2) */
 	uint64_t trace_mark_budget; /* marks and ends of spans (TRC-1) */
 	uint64_t doorbell_budget; /* doorbells by call or exit, per second and machine; 0: no bound */
@@ -214,7 +217,7 @@ struct pv_machine {
 	uint32_t ending;
 	uint32_t ended; /* ops.end was called */
 	uint32_t running; /* vCPUs started and not stopped */
-	void *opaque; /* Python's handle */
+	void *opaque; /* the surroundings' own */
 	void *accelerator; /* software.c's */
 };
 

@@ -76,6 +76,20 @@ struct pv_result {
 
 /* Carries a call out; the result is complete, poison included. */
 void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result);
+/* Registers of the x86-64 traps (chapter roads). */
+struct pv_trap {
+	uint64_t rax, rdx; /* call id; then status and value */
+	uint64_t rdi, rsi, rcx, r8, r9, r10, r11;
+};
+
+/* A trap: the call that the registers ask for, and then what they hold (CALL-8, CALL-9). In the vCPU's thread. */
+void pv_trap(struct pv_vcpu *vcpu, struct pv_trap *registers);
+/*
+ * An access to a port, one or several of `size_bytes` each, by a machine that pv_boot gave its ports: traps,
+ * doorbells, and ports where nothing is (CALL-17). True: it was a trap, and the registers are to be loaded.
+ */
+bool pv_port(struct pv_vcpu *vcpu, bool out, uint16_t port, uint32_t size_bytes, uint32_t count, void *data,
+	     struct pv_trap *registers);
 /* True if the call exists for this guest now (rules CALL-1 to CALL-3). */
 bool pv_call_exists(const struct pv_machine *machine, uint32_t id);
 /* service_call, as the standard declares it; NULL: no such call. */
@@ -161,6 +175,33 @@ struct pv_machine_ops {
 	int64_t (*serve_callrings)(struct pv_vcpu *vcpu);
 };
 
+struct pv_machine_config {
+	uint32_t api; /* PV_HOST_API: what the caller was compiled for */
+	uint32_t vcpus;
+	uint32_t poison; /* 1: scramble whatever the standard calls undefined, to find guests that rely on it */
+	uint64_t console_bytes; /* budgets of the machine; 0: no bound (CON-2, TRC-1) */
+	uint64_t trace_marks;
+	uint64_t doorbells_per_second; /* that are exits or calls */
+	struct pv_machine_ops ops;
+	void *opaque;
+};
+
+/* A machine that offers the service base. NULL, with *wrong in words: another library, too many vCPUs, no memory. */
+struct pv_machine *pv_machine_create(const struct pv_machine_config *config, const char **wrong);
+/* Its threads have ended. Extensions and guest memory are the caller's. */
+void pv_machine_destroy(struct pv_machine *machine);
+void *pv_machine_opaque(const struct pv_machine *machine);
+struct pv_memory *pv_machine_memory(struct pv_machine *machine);
+/* Offers a service of the standard with features that the library or ops.call serves; false: there is no such. */
+bool pv_machine_offer(struct pv_machine *machine, uint32_t service, uint64_t features);
+/* Offers every service of the standard whose calls the library serves by itself, without features. */
+void pv_machine_offer_all(struct pv_machine *machine);
+/* Switches a call of the standard off, but none of base; false: there is no such (CALL-2). Before vCPUs run. */
+bool pv_machine_deny(struct pv_machine *machine, uint32_t id);
+/* Where the pages lie that the boot information names, a page each per vCPU; false: not in memory. Before vCPUs run. */
+bool pv_machine_pages(struct pv_machine *machine, uint64_t time_gpa, uint64_t vcpu_gpa);
+/* What base.boot_info copies; the caller's, and there as long as the machine. */
+void pv_machine_boot_info(struct pv_machine *machine, const void *info, uint32_t size_bytes);
 /* Has every vCPU leave its run loop and the timer thread return. Any thread. */
 void pv_machine_end(struct pv_machine *machine);
 /* Ends the guest's life, unless it has ended: ops.end, then pv_machine_end. Whether this was its end. Any thread. */
@@ -179,6 +220,21 @@ struct pv_start {
 	uint64_t argument;
 };
 
+/* NULL: there is no such. */
+struct pv_vcpu *pv_machine_vcpu(const struct pv_machine *machine, uint32_t index);
+struct pv_machine *pv_vcpu_machine(const struct pv_vcpu *vcpu);
+uint32_t pv_vcpu_index(const struct pv_vcpu *vcpu);
+/* The caller's own word about a vCPU. */
+void *pv_vcpu_opaque(const struct pv_vcpu *vcpu);
+void pv_vcpu_set_opaque(struct pv_vcpu *vcpu, void *opaque);
+/* Has the boot vCPU begin as soon as its thread waits for it. */
+void pv_vcpu_boot(struct pv_vcpu *vcpu, const struct pv_start *start);
+/* What the vCPU that pv_vcpu_wait_start let go begins with. */
+const struct pv_start *pv_vcpu_begins(const struct pv_vcpu *vcpu);
+/* Counts an exit, for the vCPU's page. */
+void pv_vcpu_exited(struct pv_vcpu *vcpu);
+/* Time that the vCPU was ready to run and did not, for its page. */
+void pv_vcpu_stolen(struct pv_vcpu *vcpu, uint64_t steal_ns);
 /* Raises a channel: pending bit, then upcall or wake-up (rule EVT-1). Any thread. */
 void pv_event_raise(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
 /* The same at once, for who has ops.defer. */
@@ -230,6 +286,27 @@ struct pv_chain {
 	struct iovec segments[PV_MAX_QUEUE_SIZE];
 };
 
+struct pv_device_config {
+	uint32_t type; /* PV_DEVICE_TYPE_ */
+	const char *name; /* logical name, up to 32 bytes */
+	uint64_t features; /* beside VERSION_1, INDIRECT_DESC and EVENT_IDX; RING_RESET comes with ops.queue_changed */
+	const void *config; /* the configuration space at first */
+	uint32_t config_bytes; /* up to 256 */
+	uint32_t config_writable_from; /* first byte that the driver may write */
+	uint32_t queue_count;
+	uint16_t queue_sizes[PV_MAX_QUEUES]; /* largest, powers of two */
+	uint64_t mmio_gpa; /* of its virtio-mmio window; 0: it is reached by calls */
+	int interrupt_fd; /* with a window: eventfd of its interrupt line */
+	struct pv_device_ops ops;
+	void *opaque;
+};
+
+/* A device of the machine, which destroys it; NULL: no room or memory, or the config is none. Before vCPUs run. */
+struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_device_config *config);
+void *pv_device_opaque(const struct pv_device *device);
+struct pv_queue *pv_device_queue(struct pv_device *device, uint32_t queue);
+/* An eventfd that doorbells of the queue signal, in place of ops.notify. */
+void pv_queue_set_doorbell(struct pv_queue *queue, int fd);
 /* Next chain of an active device: 1 taken, 0 none waiting, -1 the driver broke a rule and must reset the device. */
 int pv_device_pop(struct pv_device *device, uint32_t queue, struct pv_chain *chain);
 /* Copy from the readable, to the writable part of a chain at a byte offset; bytes copied. */
@@ -261,5 +338,7 @@ void pv_mmio_write(struct pv_device *device, uint32_t offset, uint32_t size_byte
 #ifdef __cplusplus
 }
 #endif
+
+#include "paravirt_host_boot.h"
 
 #endif

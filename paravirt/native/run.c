@@ -82,29 +82,20 @@ static void complete(struct pv_kvm_vcpu *own)
 	own->run->immediate_exit = 0;
 }
 
-static void trap(struct pv_vcpu *vcpu, struct kvm_run *run)
+static void serve_trap(struct pv_vcpu *vcpu, struct kvm_run *run)
 {
 	struct kvm_regs *regs = &run->s.regs.regs;
-	struct pv_machine *machine = vcpu->machine;
-	struct pv_call call = {
-		.id = (uint32_t)regs->rax,
-		.road = PV_ROAD_TRAP,
-		.args = { regs->rdi, regs->rsi, regs->rcx, regs->r8, regs->r9, regs->r10 },
-	};
-	struct pv_result result;
+	struct pv_trap trap = { regs->rax, regs->rdx, regs->rdi, regs->rsi, regs->rcx,
+				regs->r8,  regs->r9,  regs->r10, regs->r11 };
 
-	if (regs->rax >> 32) /* CALL-8 */
-		call.id = UINT32_MAX;
-	pv_dispatch(vcpu, &call, &result);
-	regs->rax = (uint64_t)result.status;
-	regs->rdx = result.value;
-	if (machine->poison) { /* CALL-9 */
-		regs->rcx = pv_random(machine);
-		regs->r8 = pv_random(machine);
-		regs->r9 = pv_random(machine);
-		regs->r10 = pv_random(machine);
-		regs->r11 = pv_random(machine);
-	}
+	pv_trap(vcpu, &trap);
+	regs->rax = trap.rax;
+	regs->rdx = trap.rdx;
+	regs->rcx = trap.rcx;
+	regs->r8 = trap.r8;
+	regs->r9 = trap.r9;
+	regs->r10 = trap.r10;
+	regs->r11 = trap.r11;
 	run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
 }
 
@@ -115,7 +106,7 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 	bool word = run->io.direction == KVM_EXIT_IO_OUT && run->io.size == 4;
 
 	if (word && run->io.port == PV_TRAP_PORT && run->io.count == 1) {
-		trap(vcpu, run);
+		serve_trap(vcpu, run);
 	} else if (word && run->io.port == PV_DOORBELL_PORT && run->io.count == 1) {
 		uint32_t value;
 

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Machines as the public header has them: made, filled and destroyed through functions, so that a vendor's
+ * program depends on no record's fields.  Our own host fills the records in itself.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "host.h"
+
+#define PAGE_BYTES 4096
+
+uint32_t pv_host_api(void)
+{
+	return PV_HOST_API;
+}
+
+const char *pv_abi_digest(void)
+{
+	return PV_ABI_DIGEST;
+}
+
+static bool compatible(uint32_t api)
+{
+	return api >> 16 == PV_HOST_API >> 16 && (api & 0xffff) <= (PV_HOST_API & 0xffff);
+}
+
+static bool add_vcpus(struct pv_machine *machine, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct pv_vcpu *vcpu = calloc(1, sizeof(*vcpu));
+
+		if (!vcpu)
+			return false;
+		vcpu->index = i;
+		vcpu->machine = machine;
+		vcpu->state.deadline_ns = PV_DEADLINE_NEVER;
+		machine->vcpus[i] = vcpu;
+		machine->vcpu_count = i + 1;
+	}
+	return true;
+}
+
+struct pv_machine *pv_machine_create(const struct pv_machine_config *config, const char **wrong)
+{
+	struct pv_machine *machine = NULL;
+
+	if (!compatible(config->api)) {
+		*wrong = "libparavirt_host is not the one that this program was compiled for; compile it again";
+	} else if (!config->vcpus || config->vcpus > PV_MAX_VCPUS) {
+		*wrong = "a machine has from 1 to 64 vCPUs";
+	} else if (!config->ops.upcall || !config->ops.upcall_vector || !config->ops.kick || !config->ops.start ||
+		   !config->ops.fault_address) {
+		*wrong = "an operation is missing that every machine needs";
+	} else {
+		*wrong = "there is no memory for the machine";
+		machine = malloc(sizeof(*machine));
+	}
+	if (!machine)
+		return NULL;
+	pv_machine_init(machine);
+	machine->ops = config->ops;
+	machine->opaque = config->opaque;
+	machine->poison = config->poison;
+	machine->console_budget = config->console_bytes ? config->console_bytes : UINT64_MAX;
+	machine->trace_mark_budget = config->trace_marks ? config->trace_marks : UINT64_MAX;
+	machine->doorbell_budget = config->doorbells_per_second;
+	machine->services = 1u << PV_SERVICE_BASE;
+	if (getrandom(&machine->poison_seed, sizeof(machine->poison_seed), 0) < 0 ||
+	    !add_vcpus(machine, config->vcpus)) {
+		pv_machine_destroy(machine);
+		return NULL;
+	}
+	*wrong = NULL;
+	return machine;
+}
+
+void pv_machine_destroy(struct pv_machine *machine)
+{
+	for (uint32_t i = 0; i < machine->device_count; i++) {
+		pv_device_deinit(machine->devices[i]);
+		free(machine->devices[i]);
+	}
+	for (uint32_t i = 0; i < machine->vcpu_count; i++)
+		free(machine->vcpus[i]);
+	free(machine->owned_boot_info);
+	free(machine);
+}
+
+void *pv_machine_opaque(const struct pv_machine *machine)
+{
+	return machine->opaque;
+}
+
+struct pv_memory *pv_machine_memory(struct pv_machine *machine)
+{
+	return &machine->memory;
+}
+
+bool pv_machine_offer(struct pv_machine *machine, uint32_t service, uint64_t features)
+{
+	if (service >= PV_SERVICES || !pv_call_name(service << 16))
+		return false;
+	machine->services |= 1u << service;
+	machine->offered[service] = features;
+	return true;
+}
+
+void pv_machine_offer_all(struct pv_machine *machine)
+{
+	for (uint32_t service = 0; service < PV_SERVICES; service++)
+		if (pv_call_name(service << 16))
+			machine->services |= 1u << service;
+}
+
+bool pv_machine_deny(struct pv_machine *machine, uint32_t id)
+{
+	if (!pv_call_name(id) || id >> 16 == PV_SERVICE_BASE)
+		return false;
+	machine->denied[id >> 16] |= 1ull << (id & 0xffff);
+	return true;
+}
+
+bool pv_machine_pages(struct pv_machine *machine, uint64_t time_gpa, uint64_t vcpu_gpa)
+{
+	uint8_t *pages = pv_memory_at(&machine->memory, vcpu_gpa, (uint64_t)machine->vcpu_count * PAGE_BYTES);
+
+	machine->time_page = pv_memory_at(&machine->memory, time_gpa, PAGE_BYTES);
+	if (!machine->time_page || !pages || time_gpa % PAGE_BYTES || vcpu_gpa % PAGE_BYTES)
+		return false;
+	for (uint32_t i = 0; i < machine->vcpu_count; i++) {
+		struct pv_vcpu_page *page = (void *)(pages + (size_t)i * PAGE_BYTES);
+
+		memset(page, 0, sizeof(*page));
+		page->index = i;
+		page->deadline_ns = PV_DEADLINE_NEVER;
+		machine->vcpus[i]->page = page;
+	}
+	return true;
+}
+
+void pv_machine_boot_info(struct pv_machine *machine, const void *info, uint32_t size_bytes)
+{
+	machine->boot_info = info;
+	machine->boot_info_bytes = size_bytes;
+}
+
+struct pv_vcpu *pv_machine_vcpu(const struct pv_machine *machine, uint32_t index)
+{
+	return index < machine->vcpu_count ? machine->vcpus[index] : NULL;
+}
+
+struct pv_machine *pv_vcpu_machine(const struct pv_vcpu *vcpu)
+{
+	return vcpu->machine;
+}
+
+uint32_t pv_vcpu_index(const struct pv_vcpu *vcpu)
+{
+	return vcpu->index;
+}
+
+void *pv_vcpu_opaque(const struct pv_vcpu *vcpu)
+{
+	return vcpu->opaque;
+}
+
+void pv_vcpu_set_opaque(struct pv_vcpu *vcpu, void *opaque)
+{
+	vcpu->opaque = opaque;
+}
+
+void pv_vcpu_boot(struct pv_vcpu *vcpu, const struct pv_start *start)
+{
+	vcpu->start = *start;
+	__atomic_fetch_add(&vcpu->machine->running, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&vcpu->page->state, PV_VCPU_STATE_RUNNING, __ATOMIC_RELAXED);
+	__atomic_store_n(&vcpu->state.state, PV_VCPU_STATE_RUNNING, __ATOMIC_SEQ_CST);
+	pv_vcpu_wake(vcpu);
+}
+
+const struct pv_start *pv_vcpu_begins(const struct pv_vcpu *vcpu)
+{
+	return &vcpu->start;
+}
+
+void pv_vcpu_exited(struct pv_vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->page->exits, ++vcpu->exits, __ATOMIC_RELAXED);
+}
+
+void pv_vcpu_stolen(struct pv_vcpu *vcpu, uint64_t steal_ns)
+{
+	__atomic_store_n(&vcpu->page->steal_ns, steal_ns, __ATOMIC_RELAXED);
+}
+
+struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_device_config *config)
+{
+	const uint64_t ring = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC | PV_VIRTIO_F_EVENT_IDX;
+	struct pv_device *device = malloc(sizeof(*device));
+
+	if (!device || machine->device_count == PV_MAX_DEVICES || config->queue_count > PV_MAX_QUEUES ||
+	    config->config_bytes > sizeof(device->config) || strlen(config->name) > sizeof(device->name)) {
+		free(device);
+		return NULL;
+	}
+	pv_device_init(device, machine);
+	device->index = machine->device_count;
+	device->type = config->type;
+	memcpy(device->name, config->name, strlen(config->name));
+	device->offered[0] =
+		ring | config->features | (config->ops.queue_changed && !config->mmio_gpa ? PV_VIRTIO_F_RING_RESET : 0);
+	device->config_bytes = config->config_bytes;
+	device->config_writable_from = config->config_writable_from;
+	if (config->config_bytes)
+		memcpy(device->config, config->config, config->config_bytes);
+	device->queue_count = config->queue_count;
+	for (uint32_t i = 0; i < config->queue_count; i++)
+		device->queues[i].maximum =
+			config->queue_sizes[i] < PV_MAX_QUEUE_SIZE ? config->queue_sizes[i] : PV_MAX_QUEUE_SIZE;
+	device->mmio = config->mmio_gpa != 0;
+	device->mmio_gpa = config->mmio_gpa;
+	device->interrupt_fd = config->mmio_gpa ? config->interrupt_fd : -1;
+	device->ops = config->ops;
+	device->opaque = config->opaque;
+	machine->devices[machine->device_count++] = device;
+	return device;
+}
+
+void *pv_device_opaque(const struct pv_device *device)
+{
+	return device->opaque;
+}
+
+struct pv_queue *pv_device_queue(struct pv_device *device, uint32_t queue)
+{
+	return queue < device->queue_count ? &device->queues[queue] : NULL;
+}
+
+void pv_queue_set_doorbell(struct pv_queue *queue, int fd)
+{
+	queue->doorbell_fd = fd;
+}
