@@ -16,7 +16,7 @@ from tests.support.tree import ROOT
 
 
 @pytest.mark.parametrize(
-    ("page", "commands"), [("host-vendor.md", 2), pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm)]
+    ("page", "commands"), [("host-vendor.md", 3), pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm)]
 )
 def test_howto(page: str, commands: int, tmp_path: Path) -> None:
     directory = tmp_path / "vendor"
