@@ -61,4 +61,10 @@ SERVICE = Service(
     FEATURE,
 )
 
-RULES = (Rule("CONT-1", "The generation id differs after every restore and clone."),)
+RULES = (
+    Rule(
+        "CONT-1",
+        "The generation id differs after every restore and clone.",
+        no_case="a machine is restored or cloned from outside, which no guest can bring about",
+    ),
+)

@@ -365,7 +365,7 @@ static void callring(void)
 {
 	if (!cf_callring_offered()) {
 		cf_case("RING-1 RING-2 RING-3 RING-4 RING-5 RING-6 RING-8 RING-9 RING-10 RING-11 RING-12 RING-13 "
-			"RING-14 rings");
+			"RING-14 call rings");
 		cf_skip("the feature RING is not offered");
 		return;
 	}

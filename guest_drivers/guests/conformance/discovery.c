@@ -34,6 +34,48 @@ static void entry_state(void)
 		cf_expect(r->mxcsr, 0x1f80, "MXCSR");
 }
 
+static uint32_t never_written[CF_PAGE]; /* BOOT-15; of more than one page */
+
+static void read_counter(void *argument)
+{
+	__asm__ volatile("rdtsc" : "=a"(*(uint32_t *)argument) : : "rdx");
+}
+
+/* BOOT-13, before anything is started or chosen. */
+static void first_state(void)
+{
+	uint32_t counter = 0, found = 0;
+	uint64_t flat;
+
+	cf_case("BOOT-13 vCPU 0 runs, the others are STOPPED, upcalls are off, RDTSC is allowed");
+	cf_expect(cf_boot.abi->vcpu, 0, "the vCPU of the record ABI");
+	cf_expect(cf_page(0)->state, PV_VCPU_STATE_RUNNING, "the state of vCPU 0");
+	for (uint32_t i = 1; i < cf_vcpus(); i++) {
+		cf_expect(cf_page(i)->state, PV_VCPU_STATE_STOPPED, "the state of another");
+		if (cf_offered(PV_SERVICE_VCPU))
+			cf_expect((int64_t)pv_call1(PV_CALL_VCPU_STATE, i).value, PV_VCPU_STATE_STOPPED, "as asked for");
+	}
+	if (cf_has_gates) {
+		cf_want(cf_no_gates_at_first, "the interrupt table is empty");
+		cf_expect(cf_try(read_counter, &counter), 0, "exception of RDTSC");
+	}
+	if (cf_offered(PV_SERVICE_EVENT)) {
+		pv_call2(PV_CALL_EVENT_SEND, 0, CF_CHANNEL);
+		cf_wait_ns(CF_SECOND / 500);
+		cf_expect((int64_t)(cf_page(0)->upcalls + cf_upcalls[0]), 0, "upcalls");
+		CF_STORE(cf_page(0)->pending[0], 0);
+		CF_STORE(cf_page(0)->upcall_pending, 0);
+	}
+	__asm__ volatile("movq %%ds:(%1), %0" : "=r"(flat) : "r"(cf_info));
+	cf_expect((int64_t)flat, (int64_t)cf_info->magic, "what DS reaches");
+	__asm__ volatile("movq %%ss:(%1), %0" : "=r"(flat) : "r"(cf_info));
+	cf_expect((int64_t)flat, (int64_t)cf_info->magic, "what SS reaches");
+	cf_case("BOOT-15 what a segment has beyond its bytes in the file is zero");
+	for (uint32_t i = 0; i < CF_COUNT(never_written); i += cf_user() ? 1 : 17)
+		found |= __atomic_load_n(&never_written[i], __ATOMIC_RELAXED);
+	cf_expect(found, 0, "all of its words together");
+}
+
 static void use_sse(void *argument)
 {
 	__asm__ volatile("movups (%0), %%xmm7\n\tmovups %%xmm7, 16(%0)" : : "r"(argument) : "memory");
@@ -95,9 +137,13 @@ static void records(void)
 	uint32_t count[PV_BOOT_RECORD_TABLES + 1] = { 0 }, seen = 0, last = ~0u;
 	const uint8_t *at = (const uint8_t *)(cf_info + 1), *end = (const uint8_t *)cf_info + cf_info->size_bytes;
 
-	cf_case("BOOT-8 the records that every guest needs, once each, and END last");
+	cf_case("BOOT-8 BOOT-16 the records that every guest needs, once each, END last, each padded with zeros");
 	while (at + sizeof(struct pv_boot_header) <= end && last != PV_BOOT_RECORD_END) {
 		const struct pv_boot_header *header = (const struct pv_boot_header *)at;
+
+		for (uint32_t i = header->size_bytes; i % 8; i++)
+			cf_expect(at[sizeof(*header) + i], 0, "a byte of padding");
+		cf_want(header->size_bytes <= (uint64_t)(end - at) - sizeof(*header), "the payload lies inside");
 
 		last = header->type;
 		count[last <= PV_BOOT_RECORD_TABLES ? last : 0] += last <= PV_BOOT_RECORD_TABLES;
@@ -260,6 +306,7 @@ static void leaves(void)
 static void discovery(void)
 {
 	entry_state();
+	first_state();
 	memory_map();
 	units();
 	mappings();

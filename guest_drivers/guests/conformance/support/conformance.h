@@ -88,7 +88,7 @@ struct pv_answer cf_batched(uint32_t id, const uint64_t args[6]);
 _Noreturn void cf_shutdown(uint32_t reason, uint64_t status);
 
 /* traps.c: whether there is an interrupt table that we may fill. */
-extern bool cf_has_gates;
+extern bool cf_has_gates, cf_no_gates_at_first;
 void cf_gates_init(void);
 /* Runs run(argument); 0, or the vector of the exception that ended it. On vCPU 0 alone. */
 int cf_try(void (*run)(void *argument), void *argument);

@@ -22,7 +22,7 @@ extern const char cf_exception_entries[], cf_upcall_entry[];
 void cf_upcall(uint64_t vector);
 _Noreturn void cf_unexpected(uint64_t vector, const uint64_t *frame);
 
-bool cf_has_gates;
+bool cf_has_gates, cf_no_gates_at_first;
 uint32_t cf_upcalls[CF_VCPUS];
 void (*volatile cf_on_upcall)(uint32_t vcpu, uint32_t vector);
 volatile bool cf_keep_interrupt;
@@ -47,6 +47,10 @@ void cf_gates_init(void)
 	if (!tables || tables->idt_bytes < (CF_VECTOR + 1) * sizeof(struct gate))
 		return;
 	struct gate *idt = pv_at(tables->idt_gpa);
+	const uint8_t *bytes = (const uint8_t *)idt;
+	cf_no_gates_at_first = true;
+	for (uint32_t i = 0; i < tables->idt_bytes; i++)
+		cf_no_gates_at_first &= !bytes[i];
 	for (uint32_t vector = 0; vector < EXCEPTIONS; vector++)
 		set_gate(&idt[vector], cf_exception_entries + vector * ENTRY_BYTES, tables->code_selector);
 	set_gate(&idt[CF_VECTOR], cf_upcall_entry, tables->code_selector);

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * A device without a name.
+ */
+#include "support/refused.h"
+
+PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
+PV_MANIFEST(PV_WANT("", PV_DEVICE_TYPE_ENTROPY, PV_DEVICE_FLAG_OPTIONAL));
+
+CF_REFUSED("NOTE-6 an image with a device that has no name");
