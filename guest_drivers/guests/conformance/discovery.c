@@ -53,7 +53,8 @@ static void first_state(void)
 	for (uint32_t i = 1; i < cf_vcpus(); i++) {
 		cf_expect(cf_page(i)->state, PV_VCPU_STATE_STOPPED, "the state of another");
 		if (cf_offered(PV_SERVICE_VCPU))
-			cf_expect((int64_t)pv_call1(PV_CALL_VCPU_STATE, i).value, PV_VCPU_STATE_STOPPED, "as asked for");
+			cf_expect((int64_t)pv_call1(PV_CALL_VCPU_STATE, i).value, PV_VCPU_STATE_STOPPED,
+				  "as asked for");
 	}
 	if (cf_has_gates) {
 		cf_want(cf_no_gates_at_first, "the interrupt table is empty");

@@ -21,7 +21,8 @@ static bool until_quota(uint32_t call, uint64_t first, uint64_t second)
 	for (uint32_t i = 0; i < BATCH; i++)
 		submissions[i] = (struct pv_submission){ .call = call, .args = { first, second } };
 	while (cf_now_ns() < end_ns) {
-		uint64_t done = pv_call4(PV_CALL_BASE_BATCH, pv_gpa(submissions), BATCH, pv_gpa(completions), BATCH).value;
+		uint64_t done =
+			pv_call4(PV_CALL_BASE_BATCH, pv_gpa(submissions), BATCH, pv_gpa(completions), BATCH).value;
 
 		for (uint64_t i = 0; i < done && i < BATCH; i++)
 			if (completions[i].status != PV_STATUS_OK)

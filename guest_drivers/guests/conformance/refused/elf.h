@@ -11,64 +11,34 @@
 #define RW 6
 #define RX 5
 
-	.macro header type, flags, offset, gpa, bytes, memory
-	.long \type, \flags
-	.quad \offset, \gpa, \gpa, \bytes, \memory, 4096
-	.endm
-	/* a PT_LOAD of the first bytes of the file */
-	.macro load flags, gpa, bytes, memory
-	header 1, \flags, 0, \gpa, \bytes, \memory
-	.endm
+.macro header type, flags, offset, gpa, bytes, memory.long \type, \flags.quad \offset, \gpa, \gpa, \bytes, \memory,
+	4096.endm
+		/* a PT_LOAD of the first bytes of the file */
+		.macro load flags,
+	gpa, bytes, memory header 1, \flags, 0, \gpa, \bytes, \memory.endm
 
-	.text
-	.code64
-start:	.byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0
-	.quad 0
-	.short 2, 62
-	.long 1
-	.quad ENTRY
-	.quad 64, 0
-	.long 0
-	.short 64, 56, SEGMENTS + 2, 64, 0, 0
-	load RX, CODE, (end - start), MEMORY
-	header 4, R, (notes - start), (CODE + notes - start), (notes_end - notes), (notes_end - notes)
-	HEADERS
+								      .text.code64 start :.byte 0x7f,
+	'E', 'L', 'F', 2, 1, 1, 0.quad 0.short 2, 62.long 1.quad ENTRY.quad 64, 0.long 0.short 64, 56, SEGMENTS + 2, 64,
+	0, 0 load RX, CODE, (end - start), MEMORY header 4, R, (notes - start), (CODE + notes - start),
+	(notes_end - notes),
+	(notes_end - notes) HEADERS
 
-	.balign 4
-notes:	.long 9, 8, 1 /* REQUIRE, version 1.0, no services */
-	.asciz "Paravirt"
-	.balign 4
-	.short 1, 0
-	.long 0
-notes_end:
+		.balign 4 notes :.long 9,
+	8,
+	1 /* REQUIRE, version 1.0, no services */
+		.asciz "Paravirt".balign 4.short 1,
+	0.long 0 notes_end :
 
-code:	leaq 16(%rdi), %rbx /* the record ABI of the boot information, which has the trap */
-1:	cmpw $1, (%rbx)
-	je 2f
-	movl 4(%rbx), %eax
-	leaq 15(%rbx, %rax), %rbx
-	andq $-8, %rbx
-	jmp 1b
-2:	movzwl 16(%rbx), %ebx
-	movl $0x20000, %eax /* console.write */
-	movl $CODE + text - start, %edi
-	movl $text_end - text, %esi
-	xorl %ecx, %ecx
-	xorl %r8d, %r8d
-	xorl %r9d, %r9d
-	xorl %r10d, %r10d
-	movl %ebx, %edx
-	outl %eax, %dx
-	movl $0x80000, %eax /* system.shutdown, FAILURE, 1 */
-	movl $1, %edi
-	movl $1, %esi
-	xorl %ecx, %ecx
-	xorl %r8d, %r8d
-	xorl %r9d, %r9d
-	xorl %r10d, %r10d
-	movl %ebx, %edx
-	outl %eax, %dx
-	ud2
-text:	.ascii "not ok 1 - BOOT-14 an image that must be refused was run\n1..1\n"
-text_end:
-end:
+    code : leaq 16(% rdi),
+	% rbx /* the record ABI of the boot information, which has the trap */
+		1 : cmpw $1,
+	(% rbx) je 2f movl 4(% rbx), % eax leaq 15(% rbx, % rax), % rbx andq $ - 8, % rbx jmp 1b 2 : movzwl 16(% rbx),
+	% ebx movl $0x20000, % eax /* console.write */
+					     movl $CODE
+				     + text - start,
+	% edi movl $text_end - text, % esi xorl % ecx, % ecx xorl % r8d, % r8d xorl % r9d, % r9d xorl % r10d,
+	% r10d movl % ebx, % edx outl % eax, % dx movl $0x80000, % eax /* system.shutdown, FAILURE, 1 */
+									 movl $1,
+	% edi movl $1, % esi xorl % ecx, % ecx xorl % r8d, % r8d xorl % r9d, % r9d xorl % r10d, % r10d movl % ebx,
+	% edx outl % eax,
+	% dx ud2 text :.ascii "not ok 1 - BOOT-14 an image that must be refused was run\n1..1\n" text_end : end:
