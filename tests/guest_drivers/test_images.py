@@ -37,7 +37,7 @@ VECTORS = re.compile(r".*%[xyz]?mm\d")  # conformance looks whether they are pre
 
 def judges(image: Path) -> bool:
     """Whether it is an image of host conformance, which has a start code of its own, or one to be refused."""
-    return image.stem.startswith(("conformance_", "refused_"))
+    return image.stem.startswith(("conformance_", "refused_", "rust_"))
 
 
 def notes(elf: ELFFile) -> Iterator[tuple[str, int, bytes]]:
