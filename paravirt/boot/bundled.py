@@ -9,9 +9,12 @@ from ..errors import ImageUnreadable
 GUESTS = Path(__file__).parent.parent / "guests"  # built guests that come with the package
 
 
+JUDGES = ("conformance_", "refused_")  # what the names of conformance images begin with; `paravirt conform` knows them
+
+
 def bundled_guests() -> list[str]:
-    """The names of the guests that come with the package."""
-    return sorted(path.stem for path in GUESTS.glob("*.elf"))
+    """The names of the guests that come with the package, without those that judge hosts."""
+    return sorted(path.stem for path in GUESTS.glob("*.elf") if not path.stem.startswith(JUDGES))
 
 
 def find_image(text: str) -> Path:
@@ -22,7 +25,7 @@ def find_image(text: str) -> Path:
     if "/" in text or path.exists():
         return path
     bundled = GUESTS / f"{text}.elf"
-    if text in bundled_guests():
+    if text in bundled_guests() or (text.startswith(JUDGES) and bundled.exists()):
         return bundled
     from difflib import get_close_matches  # only for those who mistype
 

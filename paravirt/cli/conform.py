@@ -1,4 +1,4 @@
-"""``paravirt conform``: judges a host by the conformance images."""
+"""``paravirt conform``: judges a host by the conformance images, and packs these for use without Python."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ examples:
   paravirt conform host
   paravirt conform host --chapter calls --chapter events --privilege user
   paravirt conform host --launcher 'my-vmm --kernel {image} --cpus {vcpus}' --junit result.xml
+  paravirt conform images .
+"""
+
+IMAGES_EPILOG = """\
+examples:
+  paravirt conform images .
 """
 
 HOST_EPILOG = """\
@@ -41,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_command(subparsers, "conform", "judge a host by the ABI's conformance images", EPILOG)
     sides = parser.add_subparsers(dest="side", metavar="SIDE", required=True)
     _add_host(sides)
+    _add_images(sides)
 
 
 def _add_host(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,8 +66,24 @@ def _add_host(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--timeout", type=float, default=120.0, metavar="S", help="stop an image after so many seconds (120)")
 
 
+def _add_images(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(sides, "images", "write the images as a tar file, to be run without Python", IMAGES_EPILOG)
+    parser.add_argument("directory", type=Path, metavar="PATH", help="the directory to write it to")
+
+
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; 0 if everything passed.  Raises ConfigError and OutputError."""
+    return SIDES[args.side](args)
+
+
+def _run_images(args: argparse.Namespace) -> int:
+    from ..conform import release
+
+    show(str(release.write(args.directory)))
+    return 0
+
+
+def _run_host(args: argparse.Namespace) -> int:
     from ..conform import report
     from ..conform.host import Plan, choose
 
@@ -127,3 +150,6 @@ def _clear() -> None:
 def _say(text: str) -> None:
     with suppress(OSError):  # nobody may be left to tell
         print(text, end="", file=sys.stderr, flush=True)
+
+
+SIDES = {"host": _run_host, "images": _run_images}

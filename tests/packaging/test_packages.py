@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.tree import ROOT, tree
 
-GUESTS = {"hello", "demo"}
+GUESTS = {"hello", "demo", "conformance_all"}
 
 pytestmark = pytest.mark.slow
 

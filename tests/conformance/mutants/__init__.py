@@ -18,7 +18,6 @@ IMMUNE: dict[str, str] = {
     "BLK-8": "whether data is durable shows only when the power fails",
     "BLK-9": "whether data is durable shows only when the power fails",
     "CALL-12": "a host that ends the guest leaves no case that could fail: its run has no plan and fails as a whole",
-    "CALL-13": "memory is mapped one to one, so that a host that took the other kind of address would find the same",
     "CALL-15": "a trap is a full barrier on every CPU that there is a host for; what is missing would show by chance",
     "CONT-1": "a guest cannot have itself copied",
     "TIME-4": "a guest cannot put a counter behind another's",

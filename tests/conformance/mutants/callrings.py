@@ -52,8 +52,8 @@ MUTANTS = (
     _ring(
         id="nobody_is_told",
         rule="RING-10",
-        old="if (wish - state->signalled < passed) raise(vcpu);",
-        new="",
+        old="wish - state->signalled < state->completed - state->signalled",
+        new="0",
     ),
     _ring(
         id="no_channel_is_the_last",

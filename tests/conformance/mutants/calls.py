@@ -72,6 +72,16 @@ DISPATCH = (
         old="(length - value) * a->unit",
         new="(length - value) * a->unit + 1",
     ),
+    _run(
+        id="addresses_of_the_guests_own",
+        rule="CALL-13",
+        old="regs->rdi",
+        new="""({
+            struct kvm_translation found = { .linear_address = regs->rdi };
+            int fd = ((struct pv_kvm_vcpu *)vcpu->opaque)->fd;
+            ioctl(fd, KVM_TRANSLATE, &found) == 0 && found.valid ? found.physical_address : regs->rdi;
+        })""",
+    ),
     _run(id="upper_half_of_rax_ignored", rule="CALL-8", old="regs->rax >> 32", new="0"),
     _run(
         id="r12_lost",

@@ -103,7 +103,8 @@ def test_images_to_be_refused(code: str, passed: bool) -> None:
 def test_placeholders(images: Path) -> None:
     code = (
         "import os, sys; image, disk, rest = sys.argv[1:]\n"
-        "print(f'ok 1 - CALL-1 {os.path.basename(image)} {os.path.basename(disk)} {os.stat(disk).st_size} {rest[-22:]}')\n"
+        "print(f'ok 1 - CALL-1 {os.path.basename(image)} {os.path.basename(disk)} "
+        "{os.stat(disk).st_size} {rest[-22:]}')\n"
         "print('1..1')"
     )
     launcher = python(code).replace("{image}", "{image} {disk} {fixed}/{memory}/{vcpus}/{privilege}")
