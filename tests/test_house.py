@@ -50,8 +50,6 @@ def test_packages_depend_one_way(package: str, allowed: set[str]) -> None:
     assert files
     for path in files:
         foreign = set(imports(path)) - allowed - sys.stdlib_module_names
-        if ENGINE in path.parents:
-            foreign.discard("unicorn")
         assert not foreign, f"{name(path)} imports {', '.join(sorted(foreign))}"
 
 

@@ -21,6 +21,8 @@ class Kvm:
 
     name = "kvm"
     instead_of = ""
+    cpu_level = None
+    """The host's."""
 
     def __init__(self, config: MachineConfig, machine: Any) -> None:
         self.native = ffi.new("struct pv_kvm *")

@@ -25,8 +25,6 @@ from ..errors import HostCallFailed, SoftwareMissing
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
 
-CPU_LEVEL = 2
-"""The psABI level of what the engine executes."""
 PATIENCE_S = 2.0
 WORDS_BYTES = 4096
 PACKAGES = Path(__file__).resolve().parents[2]
@@ -36,6 +34,8 @@ class Software:
     """One virtual machine.  ``native`` is the C core's ``struct pv_software *``."""
 
     name = "software"
+    cpu_level = 2
+    """The psABI level of what the engine executes."""
     instead_of = ""
     """Why it is not KVM, where nobody asked for it."""
 

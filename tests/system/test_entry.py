@@ -63,6 +63,7 @@ VECTORS = {3: (b"\xc5\xf5\xef\xc9", 0b111), 4: (b"\x62\xf1\xf5\x48\xef\xc9", 0b1
 XGETBV = b"\x31\xc9\x0f\x01\xd0"
 
 
+@pytest.mark.only_kvm("the software vCPU is of level 2, which has no vectors of its own")
 def test_vectors_of_the_level_asked_for(tmp_path: Path) -> None:
     """BOOT-10: a guest without privilege can use what its CPU note asks for, as far as this CPU goes."""
     for level in range(1, host_cpu_level() + 1):

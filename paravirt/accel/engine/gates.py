@@ -18,6 +18,9 @@ INVALID_OPCODE, DOUBLE_FAULT, PROTECTION, PAGE_FAULT = 6, 8, 13, 14
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 CONTRIBUTORY = frozenset((0, 10, 11, 12, 13))
 
+IO_MAP_OFFSET = 102
+"""In a TSS: where its map of ports begins."""
+
 _GATE = struct.Struct("<HHBBHII")
 _INTERRUPT_GATE, _TRAP_GATE = 14, 15
 _PRESENT, _CODE, _LONG = 0x80, 0x18, 0x20
@@ -68,7 +71,7 @@ def deliver(vcpu: Vcpu, vector: int, code: int = 0, *, software: bool = False) -
 def _enter(vcpu: Vcpu, vector: int, code: int, software: bool) -> None:
     if not vcpu.efer & EFER_LMA:
         raise TripleFault  # an entry by PVH that has not made its tables yet
-    _, base, limit, _ = vcpu.get("IDTR")
+    base, limit = vcpu.get("IDTR")
     index_code = vector << 3 | 2
     if vector * 16 + 15 > limit:
         raise _Refused(PROTECTION, index_code)
@@ -97,7 +100,7 @@ def _enter(vcpu: Vcpu, vector: int, code: int, software: bool) -> None:
 
 def _check_target(vcpu: Vcpu, selector: int) -> int:
     """The selector to enter a gate's code segment with: 64-bit, and of the level that runs."""
-    _, base, limit, _ = vcpu.get("GDTR")
+    base, limit = vcpu.get("GDTR")
     if selector & 4 or selector < 8 or (selector | 7) > limit:
         raise _Refused(PROTECTION, selector & ~3)
     access, flags = struct.unpack_from("<BB", vcpu.read(base + (selector & ~7), 8, system=True), 5)
@@ -113,7 +116,7 @@ def _check_target(vcpu: Vcpu, selector: int) -> int:
 
 def _stack(vcpu: Vcpu, number: int) -> int:
     """Stack `number` of the TSS's table (IST)."""
-    _, base, limit, _ = vcpu.get("TR")
+    base, limit = vcpu.get("TR")
     offset = 28 + 8 * number
     if offset + 7 > limit:
         raise _Refused(10, 0)

@@ -70,7 +70,7 @@ class Stopper(threading.Thread):
             spoken = self._poll.poll(SLICE_MS)
             # A stop that comes before the run has begun is lost: it is given until the turn is over.
             while turn == self._turn and (vcpu := self._running) and (spoken or not vcpu.alone):
-                vcpu.uc.emu_stop()
+                vcpu.emulator.stop()
                 time.sleep(STOP_AGAIN_S)
             if spoken and turn == self._turn:
                 time.sleep(STOP_AGAIN_S)  # the main thread is about to hear it

@@ -6,13 +6,10 @@ sees, that brings the vCPU to its level, or to 32-bit mode.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from typing import TYPE_CHECKING, Any
 
-import unicorn
-from unicorn import UC_ARCH_X86, UC_MODE_64, Uc, x86_const
-
+from .emulator import Context, Emulator
 from .paging import PAGE
 
 if TYPE_CHECKING:
@@ -24,6 +21,7 @@ SCRATCH_GPA = TOP - PAGE
 _FRAME, _LANDING, _GDT = 0x100, 0x200, 0x300  # in the scratch page
 _IRETQ = b"\x48\xcf"
 _CODE_32, _DATA_32 = 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF
+_BUSY_TSS = 0x8B00
 _FLAGS_ALWAYS, FLAG_IF = 2, 1 << 9
 
 _CR0_PVH, _CR0_LONG, _CR4_LONG, _EFER_LONG = 0x11, 0x8001_0033, 0x620, 0xD00
@@ -37,35 +35,34 @@ def hole(memory: Memory) -> tuple[int, int]:
     return low_end, SCRATCH_GPA
 
 
-def make_engine(memory: Memory, vcpu: Any) -> Uc:
-    """An engine with guest memory in its places."""
-    uc = Uc(UC_ARCH_X86, UC_MODE_64, x86_const.UC_CPU_X86_HASWELL)
-    uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
-    uc.ctl_exits_enabled(True)  # and none given: it never ends at an address by itself
-    view = (ctypes.c_char * len(memory.map)).from_buffer(memory.map)
-    at = ctypes.addressof(view)
+def make_emulator(memory: Memory, vcpu: Vcpu) -> Emulator:
+    """A CPU with guest memory in its places."""
+    emulator = Emulator()
+    at = memory.address
     for gpa, size in memory.ranges:
-        uc.mem_map_ptr(gpa, size, unicorn.UC_PROT_ALL, at)
+        emulator.map(gpa, size, at)
         at += size
     base, end = hole(memory)
-    uc.mmio_map(base, end - base, vcpu.hole_read, base, vcpu.hole_write, base)
-    uc.mem_map(SCRATCH_GPA, PAGE)
-    uc.mem_write(SCRATCH_GPA, _IRETQ.ljust(PAGE, b"\xf4"))
-    uc.mem_write(SCRATCH_GPA + _GDT, struct.pack("<3Q", 0, _CODE_32, _DATA_32))
-    uc.hook_add(
-        unicorn.UC_HOOK_CODE, lambda uc, *_: uc.emu_stop(), None, SCRATCH_GPA + _LANDING, SCRATCH_GPA + _LANDING
+    emulator.map_device(
+        base,
+        end - base,
+        lambda offset, size: vcpu.hole_read(base + offset, size),
+        lambda offset, size, value: vcpu.hole_write(base + offset, size, value),
     )
-    return uc
+    emulator.map(SCRATCH_GPA, PAGE)
+    emulator.write(SCRATCH_GPA, _IRETQ.ljust(PAGE, b"\xf4"))
+    emulator.write(SCRATCH_GPA + _GDT, struct.pack("<3Q", 0, _CODE_32, _DATA_32))
+    return emulator
 
 
 def _land(vcpu: Vcpu, cs: int, ss: int) -> None:
     """Loads the segments `cs` and `ss`, and with them level and width."""
     frame = struct.pack("<5Q", SCRATCH_GPA + _LANDING, cs, _FLAGS_ALWAYS, SCRATCH_GPA + _FRAME, ss)
-    vcpu.uc.mem_write(SCRATCH_GPA + _FRAME, frame)
+    vcpu.emulator.write(SCRATCH_GPA + _FRAME, frame)
     vcpu.set("RSP", SCRATCH_GPA + _FRAME)
     vcpu.in_scratch = True
     try:
-        vcpu.uc.emu_start(SCRATCH_GPA, 0)
+        vcpu.emulator.run(SCRATCH_GPA, 1)
         for name in ("DS", "ES", "FS", "GS"):
             vcpu.set(name, ss)
     finally:
@@ -86,13 +83,13 @@ def _registers(vcpu: Vcpu, rip: int, rsp: int, flags: int) -> None:
     vcpu.set("RIP", rip)
 
 
-def begin(vcpu: Vcpu, entry_gpa: int, stack_gpa: int, argument: int, mode: Any) -> None:
+def begin(vcpu: Vcpu, entry_gpa: int, stack_gpa: int, argument: int, mode: Context | None) -> None:
     """The state that the machine's image is entered in, or that of a `mode` (see :func:`capture`)."""
     setup = vcpu.setup
     pvh = setup["mode"] == MODE_PVH and mode is None
-    vcpu.uc.context_restore(mode or vcpu.fresh)
+    vcpu.emulator.restore(mode or vcpu.fresh)
     if mode is None:
-        vcpu.uc.msr_write(MSR_EFER, _EFER_LONG)
+        vcpu.emulator.set_msr(MSR_EFER, _EFER_LONG)
         vcpu.set("CR4", _CR4_LONG)
         vcpu.set("CR0", _CR0_LONG)
         if pvh:
@@ -107,23 +104,23 @@ def begin(vcpu: Vcpu, entry_gpa: int, stack_gpa: int, argument: int, mode: Any) 
 
 def _begin_long(vcpu: Vcpu, setup: dict[str, Any]) -> None:
     user = setup["mode"] == MODE_USER
-    vcpu.set("GDTR", (0, setup["gdt_gpa"], setup["gdt_bytes"] - 1, 0))
-    vcpu.set("IDTR", (0, setup["idt_gpa"], PAGE - 1, 0))
-    vcpu.set("TR", (0x28, setup["tss_gpa"], setup["tss_bytes"] - 1, 0x8B00))
+    vcpu.emulator.set_table("GDTR", setup["gdt_gpa"], setup["gdt_bytes"] - 1)
+    vcpu.emulator.set_table("IDTR", setup["idt_gpa"], PAGE - 1)
+    vcpu.emulator.set_table("TR", setup["tss_gpa"], setup["tss_bytes"] - 1, 0x28, _BUSY_TSS)
     _land(vcpu, *((0x23, 0x1B) if user else (0x08, 0x10)))
     vcpu.set("CR3", setup["page_table_gpa"])  # also forgets what was translated in the scratch page
 
 
 def _begin_pvh(vcpu: Vcpu) -> None:
-    vcpu.set("GDTR", (0, SCRATCH_GPA + _GDT, 23, 0))
+    vcpu.emulator.set_table("GDTR", SCRATCH_GPA + _GDT, 23)
     _land(vcpu, 0x08, 0x10)
     vcpu.set("CR0", _CR0_PVH)
-    vcpu.uc.msr_write(MSR_EFER, 0)
+    vcpu.emulator.set_msr(MSR_EFER, 0)
     vcpu.set("CR4", 0)
-    vcpu.set("GDTR", (0, 0, 0, 0))
+    vcpu.emulator.set_table("GDTR", 0, 0)
     vcpu.set("CR3", 0)
 
 
-def capture(vcpu: Vcpu) -> Any:
+def capture(vcpu: Vcpu) -> Context:
     """The mode of a vCPU at a trap, for another that starts in it (VCPU-6)."""
-    return vcpu.uc.context_save()
+    return vcpu.emulator.save()

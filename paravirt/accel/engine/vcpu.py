@@ -7,27 +7,34 @@ faulted.  A page is either writable or executable at a time, so that it is looke
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from collections.abc import Callable
 from typing import Any
 
-import unicorn
-from unicorn import Uc, UcError, unicorn_const, x86_const
-
 from . import code, gates, paging, records, start
 from .apic import APIC_BYTES, APIC_GPA, Apic
 from .cpuid import Leaf
+from .emulator import (
+    ERROR_INVALID_INSTRUCTION,
+    MEM_FETCH,
+    MEM_READ,
+    MEM_WRITE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    EmulatorError,
+    TlbEntry,
+)
+from .exceptions import exceptions
 
+FAULTING_GPA = 0xFFFF_D000
+"""Where loads and stores go that fault: as accesses to a device they come with all bits of their address."""
 FLOATING_GPA = 0xFFFF_E000
 """Where accesses go that nothing answers: beyond RAM and the hole below 4 GiB."""
 MSR_EFER = 0xC000_0080
-PROT_READ, PROT_WRITE, PROT_EXEC = unicorn.UC_PROT_READ, unicorn.UC_PROT_WRITE, unicorn.UC_PROT_EXEC
-_ACCESS = {
-    unicorn_const.UC_MEM_READ: paging.READ,
-    unicorn_const.UC_MEM_WRITE: paging.WRITE,
-    unicorn_const.UC_MEM_FETCH: paging.FETCH,
-}
-_EXIT_REGISTERS = [getattr(x86_const, f"UC_X86_REG_{name}") for name in ("RIP", "RSP", "CR2", *records.EXIT_REGISTERS)]
+_ACCESS = {MEM_READ: paging.READ, MEM_WRITE: paging.WRITE, MEM_FETCH: paging.FETCH}
+_EXIT_REGISTERS = ("RIP", "RSP", "CR2", *records.EXIT_REGISTERS)
 
 Exit = tuple[int, int, int, int]  # kind, size, port or GPA, value
 
@@ -38,6 +45,8 @@ class Memory:
     def __init__(self, fd: int, ranges: list[tuple[int, int]]) -> None:
         self.ranges = ranges
         self.map = mmap.mmap(fd, sum(size for _, size in ranges))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        """Where it is in this process."""
 
     def offset(self, gpa: int, size_bytes: int) -> int | None:
         """Where `gpa` is in the file; None if the range is not wholly RAM."""
@@ -73,31 +82,25 @@ class Vcpu:
         self._memory = memory
         self._cpuid = cpuid
         self._ports = (setup["trap_port"], setup["doorbell_port"])
-        self._hooked: set[int] = set()
+        self._watched: set[int] = set()
         self._executable: set[int] = set()
         self._reason: tuple[int, int] | None = None
         self._interrupt: int | None = None
         self._fault: paging.PageFault | None = None
+        self._faulting: paging.PageFault | None = None
         self._unbacked: int | None = None
         self._step = False
-        self.uc = start.make_engine(memory, self)
+        self.emulator = start.make_emulator(memory, self)
+        self.get, self.set = self.emulator.get, self.emulator.set
         self._hook()
-        self.fresh = self.uc.context_save()
+        self.fresh = self.emulator.save()
 
     # ---- registers and memory ----
-
-    def get(self, name: str) -> Any:
-        """A register by Unicorn's name for it."""
-        return self.uc.reg_read(getattr(x86_const, f"UC_X86_REG_{name}"))
-
-    def set(self, name: str, value: Any) -> None:
-        """The same, written."""
-        self.uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
 
     @property
     def efer(self) -> int:
         """The register EFER."""
-        return int(self.uc.msr_read(MSR_EFER))
+        return self.emulator.get_msr(MSR_EFER)
 
     @property
     def cpl(self) -> int:
@@ -132,103 +135,146 @@ class Vcpu:
     # ---- hooks ----
 
     def _hook(self) -> None:
-        add, insn = self.uc.hook_add, unicorn.UC_HOOK_INSN
-        add(unicorn.UC_HOOK_TLB_FILL, self._fill)
-        add(unicorn.UC_HOOK_INTR, self._interrupted)
-        add(insn, self._answer_cpuid, None, 1, 0, x86_const.UC_X86_INS_CPUID)
-        add(insn, lambda *_: 0xFFFF_FFFF, None, 1, 0, x86_const.UC_X86_INS_IN)
-        add(insn, lambda *_: None, None, 1, 0, x86_const.UC_X86_INS_OUT)
+        emulator = self.emulator
+        emulator.on_translation(self._fill)
+        emulator.on_interrupt(self._interrupted)
+        emulator.on_code(self._reached)
+        emulator.on_instruction("CPUID", self._answer_cpuid)
+        emulator.on_instruction("IN", lambda *_: 0xFFFF_FFFF)
+        emulator.on_instruction("OUT", lambda *_: None)
 
-    def _fill(self, uc: Uc, address: int, access: int, entry: Any, _data: object) -> bool:
+    def _fill(self, address: int, kind: int, entry: TlbEntry) -> bool:
         if self.in_scratch:
-            entry.paddr, entry.perms = address & -paging.PAGE, unicorn.UC_PROT_ALL
+            entry.page, entry.rights = address & -paging.PAGE, PROT_READ | PROT_WRITE | PROT_EXEC
             return True
-        wanted, user = _ACCESS[access], self.cpl == 3
+        wanted, user = _ACCESS[kind], self.cpl == 3
         try:
-            page, writable, executable = self._walk(address, wanted, user and not self._is_table(address, wanted))
+            page, writable, _ = self._walk(address, wanted, user and not self._is_table(address, wanted))
         except paging.PageFault as fault:
-            self._fault = fault
-            return False
+            return self._redirect(fault, wanted, entry)
         if self._memory.offset(page, paging.PAGE) is None:
-            if wanted == paging.FETCH:  # the engine would give up on itself
+            if wanted == paging.FETCH:  # the library would give up on itself
                 self._unbacked = page
                 return False
-            in_hole = start.hole(self._memory)[0] <= page < FLOATING_GPA
-            entry.paddr, entry.perms = page if in_hole else FLOATING_GPA, PROT_READ | PROT_WRITE
+            in_hole = start.hole(self._memory)[0] <= page < FAULTING_GPA
+            entry.page, entry.rights = page if in_hole else FLOATING_GPA, PROT_READ | PROT_WRITE
             return True
-        entry.paddr = page
-        entry.perms = self._permissions(address & -paging.PAGE, page, wanted, writable, executable)
+        entry.page = page
+        entry.rights = self._rights(address & -paging.PAGE, page, wanted, writable)
         return True
+
+    def _redirect(self, fault: paging.PageFault, wanted: int, entry: TlbEntry) -> bool:
+        """Here an address is that of a page; an access says the rest of it, a fetch is from RIP on."""
+        if wanted == paging.FETCH or fault.code is None:
+            rip = self.get("RIP")
+            self._fault = paging.PageFault(max(fault.address, rip), fault.code)
+            return False
+        self._faulting = fault
+        entry.page, entry.rights = FAULTING_GPA, PROT_READ | PROT_WRITE
+        return True
+
+    def _fault_at(self, offset: int) -> None:
+        """The access that was redirected has come: it is not done, and the instruction starts anew."""
+        assert self._faulting
+        self._fault = paging.PageFault(self._faulting.address + offset, self._faulting.code)
+        self.emulator.stop()
 
     def _is_table(self, address: int, wanted: int) -> bool:
         """Whether the CPU may be reading a descriptor for itself, which it does at every level."""
         if wanted != paging.READ:
             return False
-        return any(base <= address <= base + limit for _, base, limit, _ in (self.get("GDTR"), self.get("TR")))
+        return any(base <= address <= base + limit for base, limit in (self.get("GDTR"), self.get("TR")))
 
-    def _permissions(self, address: int, page: int, wanted: int, writable: bool, executable: bool) -> int:
+    def _rights(self, address: int, page: int, wanted: int, writable: bool) -> int:
         if wanted == paging.FETCH:
             self._look_through(address, page)
-            return int(PROT_READ | PROT_EXEC)
+            return PROT_READ | PROT_EXEC
         if wanted == paging.WRITE:
             self._executable.discard(page)
         if page in self._executable:
-            return int(PROT_READ)
-        return int(PROT_READ | (PROT_WRITE if writable else 0))
+            return PROT_READ
+        return PROT_READ | (PROT_WRITE if writable else 0)
 
     def _look_through(self, address: int, page: int) -> None:
         self._executable.add(page)
         at = self._memory.offset(page, paging.PAGE)
         assert at is not None
         for offset in code.find(self._memory.map[at : at + paging.PAGE]):
-            place = address + offset
-            if place not in self._hooked:
-                self._hooked.add(place)
-                self.uc.hook_add(unicorn.UC_HOOK_CODE, self._reached, None, place, place)
+            if address + offset not in self._watched:
+                self._watched.add(address + offset)
+                self.emulator.watch(address + offset)
 
-    def _reached(self, uc: Uc, address: int, _size: int, _data: object) -> None:
+    def _reached(self, address: int) -> None:
+        """A watched address: stops there if what is there is this file's to do."""
         if self._step:
             return
         try:
-            kind, length = code.decode(self.read(address, code.LONGEST_BYTES))
-        except paging.PageFault:
-            return  # shorter than that, and the page ends
-        if kind == 0 or (kind == code.HALT and self.cpl) or (kind == code.PAUSE and self.alone):
-            return
-        if kind == code.IRET and not self.apic.nmi_blocked:
-            return
-        if kind == code.OUT and self.get("DX") not in self._ports:
+            bytes_ = self.read(address, code.LONGEST_BYTES)
+        except paging.PageFault:  # the page ends
+            bytes_ = self.read(address, -address % paging.PAGE).ljust(code.LONGEST_BYTES, b"\0")
+        kind, length = code.decode(bytes_)
+        if kind == code.IO or (kind == code.OUT and self.get("DX") not in self._ports):
+            if not self._forbidden(*code.port_access(bytes_, self.get("DX"))):
+                return
+            kind = code.IO
+        elif not self._stops(kind):
             return
         self._reason = kind, length
-        uc.emu_stop()
+        self.emulator.stop()
 
-    def _interrupted(self, uc: Uc, vector: int, _data: object) -> None:
+    def _stops(self, kind: int) -> bool:
+        return {
+            code.HALT: self.cpl == 0,
+            code.PAUSE: not self.alone,
+            code.IRET: self.apic.nmi_blocked,
+            code.OUT: True,
+            code.SYSCALL: True,
+        }.get(kind, False)
+
+    def _forbidden(self, port: int, width: int) -> bool:
+        """Whether the TSS keeps the level that runs from a port; the library asks nobody."""
+        if self.cpl <= self.get("EFLAGS") >> 12 & 3:
+            return False
+        base, limit = self.get("TR")
+        at = gates.IO_MAP_OFFSET
+        if limit < at + 1:
+            return True
+        at = int.from_bytes(self.read(base + at, 2, system=True), "little") + port // 8
+        if at + 1 > limit:
+            return True
+        bits = int.from_bytes(self.read(base + at, 2, system=True), "little") >> port % 8
+        return bool(bits & ((1 << width) - 1))
+
+    def _interrupted(self, vector: int) -> None:
         self._interrupt = vector
-        uc.emu_stop()
+        self.emulator.stop()
 
-    def _answer_cpuid(self, _uc: Uc, _data: object) -> bool:
+    def _answer_cpuid(self, *_: object) -> int:
         leaf = self._cpuid.get(self.get("EAX"), (0, 0, 0, 0))
         for name, value in zip(("RAX", "RBX", "RCX", "RDX"), leaf, strict=True):
             self.set(name, value)
-        return True
+        return 1
 
-    def hole_read(self, _uc: Uc, offset: int, size: int, base: int) -> int:
+    def hole_read(self, gpa: int, size: int) -> int:
         """A load from where there is no RAM."""
-        gpa = base + offset
         if APIC_GPA <= gpa < APIC_GPA + APIC_BYTES:
             return self.apic.read(gpa - APIC_GPA)
-        if gpa >= FLOATING_GPA:
+        if gpa >= FAULTING_GPA:
+            if gpa < FLOATING_GPA:
+                self._fault_at(gpa - FAULTING_GPA)
             return (1 << 8 * size) - 1
         return self.exchange(self, (records.EXIT_READ, size, gpa, 0))
 
-    def hole_write(self, _uc: Uc, offset: int, size: int, value: int, base: int) -> None:
+    def hole_write(self, gpa: int, size: int, value: int) -> None:
         """A store there."""
-        gpa = base + offset
         if APIC_GPA <= gpa < APIC_GPA + APIC_BYTES:
             self.apic.write(gpa - APIC_GPA, value)
             # What waited for the end of an interrupt. To stop in here would have the store done again.
             self.alone &= self._due() is None
-        elif gpa < FLOATING_GPA:
+        elif gpa >= FAULTING_GPA:
+            if gpa < FLOATING_GPA:
+                self._fault_at(gpa - FAULTING_GPA)
+        else:
             self.exchange(self, (records.EXIT_WRITE, size, gpa, value))
 
     # ---- running ----
@@ -265,10 +311,10 @@ class Vcpu:
 
     def _run(self) -> Exit | None:
         self._reason = self._interrupt = self._fault = self._unbacked = None
-        failed: UcError | None = None
+        failed: EmulatorError | None = None
         try:
-            self.uc.emu_start(self.get("RIP"), 0)
-        except UcError as error:
+            self.emulator.run(self.get("RIP"))
+        except EmulatorError as error:
             failed = error
         if self._reason:
             return self._instruction(*self._reason)
@@ -278,7 +324,7 @@ class Vcpu:
             return self._internal(f"code at {self._unbacked:#x}, which is not RAM")
         elif self._fault:
             self._page_fault(self._fault)
-        elif failed and failed.errno == unicorn_const.UC_ERR_INSN_INVALID:
+        elif failed and failed.number == ERROR_INVALID_INSTRUCTION:
             gates.deliver(self, gates.INVALID_OPCODE)
         elif failed:
             return self._internal(str(failed))
@@ -289,6 +335,7 @@ class Vcpu:
             gates.deliver(self, gates.PROTECTION)
             return
         self.set("CR2", fault.address)
+        self.set("CR3", self.get("CR3"))  # forgets where the access was redirected to
         gates.deliver(self, gates.PAGE_FAULT, fault.code)
 
     def _exception(self, vector: int) -> None:
@@ -299,10 +346,14 @@ class Vcpu:
             )
         except paging.PageFault:
             asked = False
-        gates.deliver(self, vector, software=asked)
+        error_code = 0 if asked else exceptions().take(self.emulator)
+        gates.deliver(self, vector, error_code, software=asked)
 
     def _instruction(self, kind: int, length: int) -> Exit | None:
         rip = self.get("RIP")
+        if kind == code.IO:
+            gates.deliver(self, gates.PROTECTION)
+            return None
         if kind == code.SYSCALL:  # not offered, and the engine takes it for nothing
             gates.deliver(self, gates.INVALID_OPCODE)
             return None
@@ -323,8 +374,8 @@ class Vcpu:
         """One instruction that a hook stands at; what it faults with is met again without the hook's help."""
         self._step = True
         try:
-            self.uc.emu_start(self.get("RIP"), 0, count=1)
-        except UcError:
+            self.emulator.run(self.get("RIP"), 1)
+        except EmulatorError:
             return
         finally:
             self._step = False
@@ -332,7 +383,7 @@ class Vcpu:
     def pack_exit(self, exit_: Exit) -> bytes:
         """The record of an exit."""
         kind, size, place, value = exit_
-        rip, rsp, cr2, *registers = self.uc.reg_read_batch(_EXIT_REGISTERS)
+        rip, rsp, cr2, *registers = (self.get(name) for name in _EXIT_REGISTERS)
         return records.EXIT.pack(kind, size, place, value, rip, rsp, cr2, self.steal_ns, *registers)
 
     def resume(self, values: tuple[int, ...], poisoned: bool) -> None:

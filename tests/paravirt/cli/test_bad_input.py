@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,14 +103,18 @@ HOST: list[Case] = [
 # A report lies at DATA_GPA; the guest jumps to where there is no memory, in the 32-bit mode of PVH.
 NOWHERE = b"\xb8" + struct.pack("<I", 0xE0000000) + b"\xff\xe0"
 
-GUESTS: list[Case] = [
+GUESTS: list[Any] = [
     (errors.OutputError, GOOD, ["--trace", "/nonexistent/trace"], "give another --trace"),
     (errors.GuestFailed, guest(shutdown(FAILURE, 3)), [], "ended with FAILURE, status 3"),
     (errors.GuestFailed, guest(shutdown(status=7)), [], "ended with POWEROFF, status 7"),
     (errors.GuestCrashed, guest(call(CRASH, DATA_GPA), crash_report(b"oh\nno")), [], r"rip 0x1234: oh\nno"),
     (errors.GuestCrashed, guest(call(CRASH, DATA_GPA), crash_report(b"", 14)), [], "fault address 0xdead000"),
     (errors.TripleFault, guest(UNDEFINED), [], "triple fault on vCPU 0 at rip 0x200000"),
-    (errors.KvmInternalError, Elf([Load(data=NOWHERE)], [pvh()]), [], "KVM internal error"),
+    pytest.param(
+        (errors.KvmInternalError, Elf([Load(data=NOWHERE)], [pvh()]), ["--accel", "kvm"], "KVM internal error"),
+        marks=pytest.mark.only_kvm("its own error"),
+    ),
+    (errors.SoftwareUnsupported, Elf([Load(data=NOWHERE)], [pvh()]), ["--accel", "software"], "code at 0xe0000000"),
     (errors.WatchdogExpired, guest(call(WATCHDOG, 100_000_000)), [], "watchdog"),
     (errors.BootRefused, guest(shutdown(BOOT_REFUSED, 5)), [], "cannot run here, its status is 5"),
     (errors.GuestReset, guest(call(RESET)), [], "reset 100 times"),
