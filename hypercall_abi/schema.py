@@ -230,7 +230,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Arg:
-    """One 64-bit argument passed by value.  With ``until`` the call waits for that time: a replay does not."""
+    """One 64-bit argument passed by value.  ``until`` marks a time that is waited for: a replay gives zero instead."""
 
     name: str
     doc: str

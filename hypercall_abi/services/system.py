@@ -57,7 +57,7 @@ SERVICE = Service(
             3,
             "watchdog",
             "Ends the machine unless called again in time; zero disarms.",
-            (Arg("timeout_ns", "Time from now."),),
+            (Arg("timeout_ns", "Time from now.", until=True),),
         ),
         Call(4, "debug", "Stops for a debugger.", (Arg("code", "For the debugger."),), roads=TRAP, feature="DEBUG"),
     ),
