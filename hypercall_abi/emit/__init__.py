@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import c, calls, docs, json, rust, vectors
+from . import c, calls, docs, json, rust, vectors, wireshark
 
 # name: a function that gives {path below hypercall_abi/: text}
 OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
@@ -12,4 +12,5 @@ OUTPUTS: dict[str, Callable[[], dict[str, str]]] = {
     "json": lambda: {"json/abi.json": json.emit()},
     "rust": lambda: {"rust/paravirt_abi.rs": rust.emit()},
     "vectors": vectors.emit,
+    "wireshark": lambda: {"wireshark/paravirt.lua": wireshark.emit()},
 }

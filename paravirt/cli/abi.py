@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypercall_abi import RULES, SERVICES
+from hypercall_abi.emit import wireshark
 from hypercall_abi.emit.json import describe
 
 from ..errors import ConfigError
 from . import abi_diff
-from .common import add_command, print_json, table
+from .common import add_command, print_json, show, table
 
 EPILOG = """\
 examples:
@@ -26,6 +27,7 @@ examples:
   paravirt abi BAD_ADDRESS       a status by its name or its value (-4)
   paravirt abi 0x20000           a call by its id
   paravirt abi device --json
+  paravirt abi wireshark > paravirt.lua   the dissector of recordings
   paravirt abi diff hypercall_abi/released/1.0.json new.json
 """
 
@@ -44,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ConfigError for a name that nothing has."""
     if args.name == "diff":
         return abi_diff.run(args.file, args.json)
+    if args.name == "wireshark" and not args.file:
+        show(wireshark.emit().removesuffix("\n"))
+        return 0
     if args.file:
         raise ConfigError("paravirt abi takes one name; only paravirt abi diff takes files")
     abi = describe()

@@ -7,7 +7,7 @@ and addresses inside of records are moved likewise.  What of an answer is compar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from hypercall_abi.recording import (
     REPLAY_ENTRY,
     REPLAY_HEAD,
 )
-from hypercall_abi.schema import Arg, Call, Field, Record
+from hypercall_abi.schema import Arg, Call, Record
 
 from ..abi import call_name
 from ..errors import RecordingError
@@ -118,6 +118,24 @@ class Program:
         return head + body
 
 
+def _in_order(calls: Sequence[reader.Call]) -> list[reader.Call]:
+    """`calls` as they took effect: mostly as they were answered.
+
+    But a vCPU may run, and even stop, before who started it has the answer; and it may be started again before its
+    vcpu.stop is in the recording.  Starts and stops of a vCPU take turns.
+    """
+    moments = {call.number: call.end_ns for call in calls}
+    free_ns: dict[int, Iterator[int]] = {}  # of a vCPU: the moments from which on it can be started
+    for vcpu in {call.vcpu for call in calls}:
+        stops = [c.begin_ns for c in calls if c.vcpu == vcpu and c.id == STOP and c.status >= 0]
+        moments.update({c.number: c.begin_ns for c in calls if c.vcpu == vcpu and c.id == STOP and c.status >= 0})
+        free_ns[vcpu] = iter(stops if vcpu == 0 else [0, *stops])  # vCPU 0 runs from the start
+    for call in calls:
+        if call.id == START and call.status >= 0:
+            moments[call.number] = max(call.begin_ns, next(free_ns.get(call.args[0], iter(())), 0) + 1)
+    return sorted(calls, key=lambda call: moments[call.number])
+
+
 class _LeftOut(Exception):
     """A call that cannot be made again; the text says why."""
 
@@ -140,9 +158,10 @@ class _Converter:
         self._program = program
         self._arena = arena
         self._inner: dict[int, list[reader.Call]] = {}  # of a vCPU, since its last batch
+        self._started = {0}
 
     def convert(self) -> None:
-        for call in self._program.life.calls:
+        for call in _in_order(self._program.life.calls):
             declared = DECLARED.get(call.id)
             if call.road == ROAD.BATCH:
                 self._inner.setdefault(call.vcpu, []).append(call)
@@ -154,6 +173,8 @@ class _Converter:
     def _add(self, call: reader.Call) -> None:
         inner = self._inner.pop(call.vcpu, []) if call.id == BATCH else []
         try:
+            if call.vcpu not in self._started:
+                raise _LeftOut(f"vCPU {call.vcpu} was not started by any call that is made")
             if call.id == BATCH and call.status >= 0:
                 self._program.entries += self._batch(call, inner)
             elif call.road == ROAD.RING:
@@ -165,7 +186,10 @@ class _Converter:
 
     def _alone(self, call: reader.Call) -> Entry:
         self._arena.next_entry()
-        return self._entry(call)
+        entry = self._entry(call)
+        if call.id == START and call.status >= 0:
+            self._started.add(call.args[0])
+        return entry
 
     def _entry(self, call: reader.Call) -> Entry:
         """The call by itself; its buffers get new places."""
@@ -196,15 +220,12 @@ class _Converter:
         if record is None or call.status < 0:
             return bytes(data)
         for at in range(0, len(data) - record.size + 1, record.size):
-            values = record.parse(bytes(data[at : at + record.size]))
-            for moved in _addresses(record):
-                gpa = values[moved.name]
-                if not gpa:
-                    continue
-                size = values.get("size_bytes")
+            values = {f.name: int.from_bytes(data[at + f.offset :][: f.size], "little") for f in record.fields}
+            for word in (f for f in record.fields if f.gpa and values[f.name]):
+                gpa, size = values[word.name], values.get("size_bytes")
                 place = self._arena.keep(gpa) if size is None else self._arena.range(size, gpa)
-                data[at + moved.offset : at + moved.offset + _WORD] = place.to_bytes(_WORD, "little")
-                entry.words.append(offset + at + moved.offset)
+                data[at + word.offset : at + word.offset + _WORD] = place.to_bytes(_WORD, "little")
+                entry.words.append(offset + at + word.offset)
         return bytes(data)
 
     def _adapt(self, entry: Entry, declared: Call) -> None:
@@ -321,7 +342,3 @@ def _buffers(declared: Call) -> Iterator[tuple[Any, int]]:
 
 def _records(declared: Call) -> dict[int, Record]:
     return {at: buffer.entry for buffer, at in _buffers(declared) if buffer.entry}
-
-
-def _addresses(record: Record) -> list[Field]:
-    return [f for f in record.fields if f.gpa]

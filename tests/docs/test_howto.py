@@ -16,7 +16,12 @@ from tests.support.tree import ROOT
 
 
 @pytest.mark.parametrize(
-    ("page", "commands"), [("host-vendor.md", 3), pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm)]
+    ("page", "commands"),
+    [
+        ("host-vendor.md", 3),
+        pytest.param("record-and-replay.md", 4, marks=pytest.mark.kvm),
+        pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm),
+    ],
 )
 def test_howto(page: str, commands: int, tmp_path: Path) -> None:
     directory = tmp_path / "vendor"
