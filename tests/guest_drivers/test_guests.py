@@ -22,7 +22,7 @@ from tests.support.tree import ROOT
 pytestmark = pytest.mark.kvm
 
 LINE = re.compile(r"(not ok|ok) (\d+) - (.+)")
-LEAST = {"calls": 50, "events": 55, "devices": 70, "hostile": 600, "hostile_rings": 40}
+LEAST = {"calls": 50, "callring": 20, "events": 55, "devices": 70, "hostile": 600, "hostile_rings": 40}
 QUOTA = -10
 
 

@@ -31,23 +31,17 @@ COMPILERS = [
 ]
 
 
-def program(tmp_path: Path, cc: str, name: str, flags: list[str], more: Sequence[Path] = ()) -> Path:
-    """Compiles `name`.c with both rings and `more`; the program."""
-    target = tmp_path / name
-    command = [
-        cc,
-        *WARNINGS,
-        *flags,
-        *INCLUDES,
-        str(HERE / f"{name}.c"),
-        *map(str, [*SOURCES, *more]),
-        "-lpthread",
-        "-o",
-        str(target),
-    ]
+def compiled(target: Path, cc: str, flags: Sequence[str], sources: Sequence[Path]) -> Path:
+    """Compiles `sources` to the program `target`."""
+    command = [cc, *WARNINGS, *flags, *INCLUDES, *map(str, sources), "-lpthread", "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
+
+
+def program(tmp_path: Path, cc: str, name: str, flags: list[str], more: Sequence[Path] = ()) -> Path:
+    """Compiles `name`.c with both rings and `more`; the program."""
+    return compiled(tmp_path / name, cc, flags, [HERE / f"{name}.c", *SOURCES, *more])
 
 
 def run(target: Path, *arguments: int) -> dict[str, int]:

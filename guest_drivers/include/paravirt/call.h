@@ -27,10 +27,14 @@ static inline void *pv_at(uint64_t gpa)
 }
 
 /* Raw access to ports: the trap, the doorbell, and the legacy devices of other hosts. */
+#ifdef PV_PORTS_EXTERN
+void pv_out32(uint16_t port, uint32_t value);
+#else
 static inline void pv_out32(uint16_t port, uint32_t value)
 {
 	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
 }
+#endif
 
 #ifdef PV_CALL_EXTERN
 /* Tests of the library without a guest bring their own. */
