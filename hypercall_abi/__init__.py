@@ -8,10 +8,10 @@ Everything is data (see :mod:`hypercall_abi.schema`); :mod:`hypercall_abi.emit` 
 from it.  Needs nothing but ``construct``.
 """
 
-from . import boot, callring, conventions, cpuid, devices, mmio, notes, recording, services, virtqueue
+from . import boot, callring, conventions, cpuid, devices, mmio, notes, recording, services, vendors, virtqueue
 from .schema import Constants, Limit, Record, Service, by_name, declared
 
-MODULES = (conventions, callring, *services.MODULES, boot, notes, cpuid, virtqueue, devices, mmio, recording)
+MODULES = (conventions, callring, *services.MODULES, boot, notes, cpuid, virtqueue, devices, mmio, vendors, recording)
 
 SERVICES = by_name(declared(MODULES, Service), "name")
 RECORDS = by_name(declared(MODULES, Record), "name_")

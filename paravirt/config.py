@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import ConfigError, HostMemory
 from .values import Value
+
+if TYPE_CHECKING:
+    from .abi import Service
 
 MIB = 1 << 20
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
@@ -25,6 +29,7 @@ DISKS_MOST = 32  # limit DEVICES
 DEVICE_NAME_BYTES = 32  # device_info.name
 MACHINE_NAME_BYTES = 48  # boot_machine.name
 COMMAND_LINE_BYTES = 4096
+EXTENSION_OPTIONS_BYTES = 1000  # a message to its process
 
 Privilege = Literal["user", "supervisor"]
 Transport = Literal["calls", "mmio"]
@@ -87,6 +92,41 @@ def parse_disk(text: str) -> Disk:
     return Disk(name, Path(path), read_only)
 
 
+class ExtensionConfig(Value):
+    """An extension: the path of a binary module, or the entry point of a plug-in."""
+
+    name: str
+    options: str = ""
+    trusted: bool = False
+    """A module in this process: its calls are faster, and its bugs are this process's."""
+    timeout_ns: int = 1_000_000_000
+    """How long an isolated module may take for a call before it is withdrawn."""
+
+    def __post_init__(self) -> None:
+        if not self.name or "\0" in self.name:
+            raise ConfigError(f"the extension {self.name!r} is no name; give the path of a module or an entry point")
+        if len(self.options.encode("utf-8", "surrogatepass")) > EXTENSION_OPTIONS_BYTES or "\0" in self.options:
+            raise ConfigError(
+                f"the options of {self.name} must be at most {EXTENSION_OPTIONS_BYTES} bytes, without NUL"
+            )
+        if not 0 < self.timeout_ns < 1 << 62:
+            raise ConfigError(
+                f"the time-out of {self.name} must be positive and below 2^62 ns, it is {self.timeout_ns}"
+            )
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a shared object rather than Python."""
+        return "/" in self.name or self.name.endswith(".so")
+
+
+def parse_extension(text: str) -> ExtensionConfig:
+    """An extension written ``NAME|PATH[,trusted][:OPTIONS]``.  Raises ConfigError."""
+    name, _, options = text.partition(":")
+    trusted = name.endswith(",trusted")
+    return ExtensionConfig(name.removesuffix(",trusted"), options, trusted)
+
+
 class Budgets(Value):
     """What a guest may cost its host; a guest that is over a budget harms only itself."""
 
@@ -120,23 +160,25 @@ class Denied(NamedTuple):
     """Service number → bit mask of functions."""
 
 
-def parse_deny(names: frozenset[str]) -> Denied:
-    """Numbers of the services (``time``) and calls (``time.deadline``) named.
+def parse_deny(names: frozenset[str], more: Mapping[str, Service] = MappingProxyType({})) -> Denied:
+    """Numbers of the services (``time``) and calls (``time.deadline``) named, those of extensions in `more`.
 
     Raises ConfigError for a name that does not exist and for anything of the service base, without
     which a guest could not even ask what there is.
     """
     if not names:
         return Denied(frozenset(), {})
-    from .abi import SERVICES  # loads the C core, which not every command needs
+    from .abi import SERVICES as STANDARD  # loads the C core, which not every command needs
+
+    known_services = {**STANDARD, **more}
 
     services: set[int] = set()
     calls: dict[int, int] = {}
     for name in sorted(names):
         service_name, dot, call_name = name.partition(".")
-        service = SERVICES.get(service_name)
+        service = known_services.get(service_name)
         if service is None:
-            raise ConfigError(f"cannot deny {name!r}: no such service; there are {', '.join(SERVICES)}")
+            raise ConfigError(f"cannot deny {name!r}: no such service; there are {', '.join(known_services)}")
         if not service.optional:
             raise ConfigError(f"cannot deny {name!r}: the service {service_name} is always offered")
         if not dot:
@@ -175,6 +217,8 @@ class MachineConfig(Value):
     """Scramble whatever the ABI calls undefined."""
     deny: frozenset[str] = frozenset()
     """Services (``time``) and calls (``time.deadline``) switched off for this guest."""
+    extensions: tuple[ExtensionConfig, ...] = ()
+    """Services of vendors and experiments."""
     trace: Path | None = None
     """Where a Chrome/Perfetto trace is written; None: no trace."""
     record: Path | None = None
@@ -215,7 +259,9 @@ class MachineConfig(Value):
         self.__dict__["uuid"] = self.uuid or new_uuid()
         if len(self.uuid) != 16:
             raise ConfigError(f"the machine's UUID must have 16 bytes, it has {len(self.uuid)}")
-        parse_deny(self.deny)
+        self.__dict__["extensions"] = tuple(self.extensions)
+        if not self.extensions:  # whose names are known once they are loaded
+            parse_deny(self.deny)
 
     def _check_size(self) -> None:
         if not MEMORY_LEAST_BYTES <= self.memory_bytes <= MEMORY_MOST_BYTES:
@@ -246,9 +292,9 @@ class MachineConfig(Value):
         if size >= COMMAND_LINE_BYTES or "\0" in self.command_line:
             raise ConfigError(f"the command line must be shorter than {COMMAND_LINE_BYTES} bytes and without NUL")
 
-    def denied(self) -> Denied:
-        """`deny` in numbers."""
-        return parse_deny(self.deny)
+    def denied(self, extensions: Mapping[str, Service] = MappingProxyType({})) -> Denied:
+        """`deny` in numbers.  Raises ConfigError for what neither the standard nor `extensions` have."""
+        return parse_deny(self.deny, extensions)
 
 
 def host_memory_bytes() -> int:

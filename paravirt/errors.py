@@ -11,6 +11,7 @@ Exit statuses of `paravirt run` (kept stable; scripts rely on them):
 40–  this host cannot do it
 50–  the guest failed while it ran
 60   a recording is refused
+62   an extension is refused
 70   a bug of paravirt's own
 124  the time given with --timeout was over
 130  interrupted (SIGINT)
@@ -58,6 +59,12 @@ class RecordingError(ParavirtError):
     """A recording is no such file, is damaged, or cannot be replayed."""
 
     exit_status = 60
+
+
+class ExtensionError(ParavirtError):
+    """An extension cannot be found, loaded, begun or asked, or its number is taken."""
+
+    exit_status = 62
 
 
 # ---- the image ----

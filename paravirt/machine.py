@@ -25,6 +25,7 @@ from .boot.manifest import plan_devices
 from .callring import CallRings
 from .config import MachineConfig, check_host
 from .errors import EngineLost, GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
+from .extensions import Extensions
 from .interrupts import Held
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
@@ -58,9 +59,14 @@ class Machine:
         self.config = config
         check_host(config)
         self.image = load_image(config.image)
-        self.denied = config.denied()
-        check_against_host(self.image, self.offered())
-        self.plan = plan_devices(self.image, config.disks)
+        self.extensions = Extensions(config.extensions)
+        try:
+            self.denied = config.denied(self.extensions.services)
+            check_against_host(self.image, self.offered() | self._extended())
+            self.plan = plan_devices(self.image, config.disks)
+        except BaseException:
+            self.extensions.close()
+            raise
         self.console = Console(config.console, config.console_input)
         self._life = threading.RLock()  # held while a life of the machine begins or ends
         self._stopped = False  # by stop(), and for good: a reset does not start it again
@@ -78,6 +84,10 @@ class Machine:
         """Services offered to this guest: number → features."""
         here = (s.number for s in SERVICES.values() if s.number not in self.denied.services)
         return {number: OFFERED.get(number, 0) for number in here}
+
+    def _extended(self) -> dict[int, int]:
+        """The same of extensions."""
+        return {n: features for n, features in self.extensions.features.items() if n not in self.denied.services}
 
     def __enter__(self) -> Self:
         try:
@@ -104,6 +114,7 @@ class Machine:
         try:
             self._resources.close()
         finally:
+            self.extensions.close()
             try:
                 if self.tracer:
                     self.tracer.close()
@@ -119,6 +130,7 @@ class Machine:
             from .trace import Tracer  # only for those who look
 
             self.tracer = Tracer(self.config.trace, self.config.budgets.trace_events)
+            self.tracer.extensions = self.extensions.call_names
         if self.config.record:
             from .recording.recorder import Recorder
 
@@ -159,14 +171,15 @@ class Machine:
         for number, features in self.offered().items():
             native.services |= 1 << number
             native.offered[number] = features
-        for number, mask in self.denied.calls.items():
-            native.denied[number] = mask
+        for number in self.offered():
+            native.denied[number] = self.denied.calls.get(number, 0)
         native.poison = self.config.poison
         native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1
         native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
         serve(native)
+        self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
         native.boot_info_bytes = len(self.layout.boot_info)

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Tracer:
         self._error: OSError | None = None  # kept for the end: the machine goes on without a trace
         self._left = events_most
         self._dropped = 0
+        self.extensions: Mapping[int, str] = {}
+        """Names of calls that are not the standard's, by id."""
         self._tracks: dict[str, tuple[Any, Any]] = {}
         self._lock = threading.Lock()  # of the file and the tracks
         self._took = ffi.new("struct pv_trace_event[]", TAKE_EVENTS)
@@ -148,7 +150,7 @@ class Tracer:
         if e.kind == lib.PV_TRACE_CHAIN:
             return event | {"name": f"queue {e.id}", "cat": "chain", "args": {"bytes": e.value}}
         if e.kind == lib.PV_TRACE_CALL:
-            return event | {"name": call_name(e.id), "cat": "call", "args": self._call(e)}
+            return event | {"name": self.extensions.get(e.id) or call_name(e.id), "cat": "call", "args": self._call(e)}
         return event | {"name": f"exit {EXIT_REASONS.get(e.id, e.id)}", "cat": "exit"}
 
     def _call(self, e: Any) -> dict[str, Any]:

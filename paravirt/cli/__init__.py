@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": "show what an image says of itself",
     "doctor": "check what this machine can do",
     "abi": "show the hypercall ABI",
+    "extension": "show extensions, and what a guest needs to call them",
     "conform": "judge a host by the conformance images",
     "completion": "print a completion script for a shell",
 }

@@ -15,8 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..boot.bundled import find_image
-from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_size
-from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError
+from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_size
+from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
 from . import Terminated
 from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
@@ -57,6 +57,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
     add("--deny", action="append", default=[], metavar="SERVICE[.CALL]",
         help="switch a service or a call off; several separated by commas; may be repeated")  # fmt: skip
+    add("--extension", action="append", default=[], metavar="NAME[,trusted][:OPTIONS]",
+        help="offer a vendor's service: the path of a binary module, run in a process of its own unless trusted, "
+        "or the name of a plug-in; may be repeated")  # fmt: skip
     add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
     add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
@@ -93,6 +96,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         console_input=0 if args.console == "-" else b"",
         privilege=args.privilege,
         poison=args.poison,
+        extensions=tuple(parse_extension(text) for text in args.extension),
         deny=frozenset(name for text in args.deny for name in text.split(",")),
         trace=args.trace,
         record=args.record,
@@ -139,6 +143,8 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
             statistics = machine.statistics()
             answer["statistics"] = plain(statistics)
             _tell_faults(statistics.devices)
+            for fault in machine.extensions.faults():
+                _tell(fault)
 
 
 def _tell_faults(devices: Iterable[DeviceStatistics]) -> None:
@@ -150,8 +156,12 @@ def _tell_faults(devices: Iterable[DeviceStatistics]) -> None:
 
         rule = RULES.get(device.fault)
         said = f"its driver broke {rule.id}: {rule.text}" if rule else "the host's side of it failed"
-        with suppress(OSError):  # nobody may be left to tell
-            print(f"paravirt: the device {device.name!r} was stopped: {said}", file=sys.stderr)
+        _tell(f"the device {device.name!r} was stopped: {said}")
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # nobody may be left to tell
+        print(f"paravirt: {one_line(text)}", file=sys.stderr)
 
 
 def _judge(outcome: Outcome) -> None:

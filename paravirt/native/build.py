@@ -28,12 +28,13 @@ from setuptools.command.build_ext import build_ext as SetuptoolsBuildExt
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "paravirt" / "native"
 ABI = ROOT / "hypercall_abi" / "include"
+MODULES = ROOT / "paravirt" / "extensions" / "include"
 
 HEADERS = (
     ABI / "paravirt_abi.h",
     *(
         NATIVE / f"{name}.h"
-        for name in "paravirt_host paravirt_host_boot state host record kvm software aio block".split()
+        for name in "paravirt_host paravirt_host_boot state host record kvm software aio block module_host".split()
     ),
 )
 
@@ -49,6 +50,8 @@ extern "Python" {
     uint64_t pv_py_console_read(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
     void pv_py_end(struct pv_machine *machine, const struct pv_end *end);
     int64_t pv_py_serve_callrings(struct pv_vcpu *vcpu);
+    int64_t pv_py_extension_call(struct pv_vcpu *vcpu, void *opaque, uint32_t function, const uint64_t *args,
+                                 uint64_t *value);
     void pv_py_device_activate(struct pv_device *device);
     void pv_py_device_reset(struct pv_device *device);
     void pv_py_device_notify(struct pv_device *device, uint32_t queue);
@@ -56,7 +59,16 @@ extern "Python" {
 }
 """
 
-COMMON = ("-std=gnu11", "-g", "-fPIC", "-fvisibility=hidden", "-DPV_HOST_PRIVATE", f"-I{NATIVE}", f"-I{ABI}")
+COMMON = (
+    "-std=gnu11",
+    "-g",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-DPV_HOST_PRIVATE",
+    f"-I{NATIVE}",
+    f"-I{ABI}",
+    f"-I{MODULES}",
+)
 OWN = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion")
 # Only what would mean that the generated file and the headers disagree.
 GENERATED = ("-Werror=incompatible-pointer-types", "-Werror=int-conversion", f"-I{sysconfig.get_path('include')}")
@@ -114,7 +126,7 @@ def build(target: Path, work: Path, *, strict: bool = False, sanitize: bool = Fa
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two developers' commands may run at once
-        always = [*sorted(NATIVE.glob("*.h")), *sorted(ABI.glob("*.h")), Path(__file__)]
+        always = [*sorted(NATIVE.glob("*.h")), *sorted(ABI.glob("*.h")), *sorted(MODULES.glob("*.h")), Path(__file__)]
         generated = work / "_native.c"
         if _stale(generated, always):
             emit(generated)

@@ -40,6 +40,7 @@ def test_cited_rules_exist() -> None:
         f"{path.relative_to(ROOT)}: {rule}"
         for path in _files(*CITING)
         for rule in cited(path.read_text(encoding="utf-8")) - set(RULES)
+        if not rule.endswith("-99")  # what tests call a rule that does not exist
     }
     assert not wrong
 
