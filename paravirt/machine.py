@@ -62,7 +62,6 @@ class Machine:
         self.extensions = Extensions(config.extensions)
         try:
             self.denied = config.denied(self.extensions.services)
-            check_against_host(self.image, self.offered() | self._extended())
             self.plan = plan_devices(self.image, config.disks)
         except BaseException:
             self.extensions.close()
@@ -147,7 +146,7 @@ class Machine:
         give_back(self.memory.close)
         self.accelerator = make_accelerator(config, self.native, self.memory)
         give_back(self.accelerator.close)
-        check_against_host(self.image, self.offered(), self.accelerator.cpu_level)
+        check_against_host(self.image, self.offered() | self._extended(), self.accelerator.cpu_level)
         for gpa, size in self.memory.ranges:
             self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
         windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0
