@@ -5,7 +5,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -19,6 +21,50 @@ uint32_t pv_host_api(void)
 const char *pv_abi_digest(void)
 {
 	return PV_ABI_DIGEST;
+}
+
+/* A machine of ours, with the thread of its call rings: made when a guest sets up its first one. */
+struct own {
+	struct pv_machine machine; /* first: what the caller has is its address */
+	pthread_mutex_t lock; /* two vCPUs may set up the first ring */
+	pthread_t rings;
+	bool serving;
+};
+
+static void *run_rings(void *machine)
+{
+	pv_callring_serve(machine);
+	return NULL;
+}
+
+static int64_t serve_callrings(struct pv_vcpu *vcpu)
+{
+	struct own *own = (struct own *)vcpu->machine;
+	struct pv_machine *machine = &own->machine;
+
+	pthread_mutex_lock(&own->lock);
+	if (machine->callrings.doorbell_fd < 0)
+		machine->callrings.doorbell_fd = eventfd(0, EFD_CLOEXEC);
+	if (!own->serving && machine->callrings.doorbell_fd >= 0)
+		own->serving = !pthread_create(&own->rings, NULL, run_rings, machine);
+	bool serving = own->serving;
+	pthread_mutex_unlock(&own->lock);
+	return serving ? PV_STATUS_OK : PV_STATUS_FAILED;
+}
+
+static void end_rings(struct own *own)
+{
+	struct pv_machine *machine = &own->machine;
+
+	if (own->serving) {
+		__atomic_store_n(&machine->ending, 1, __ATOMIC_SEQ_CST);
+		pv_callring_wake(machine);
+		pthread_join(own->rings, NULL);
+	}
+	if (machine->ops.serve_callrings == serve_callrings && machine->callrings.doorbell_fd >= 0)
+		close(machine->callrings.doorbell_fd);
+	pthread_mutex_destroy(&machine->callrings.lock);
+	pthread_mutex_destroy(&own->lock);
 }
 
 static bool compatible(uint32_t api)
@@ -44,7 +90,7 @@ static bool add_vcpus(struct pv_machine *machine, uint32_t count)
 
 struct pv_machine *pv_machine_create(const struct pv_machine_config *config, const char **wrong)
 {
-	struct pv_machine *machine = NULL;
+	struct own *own = NULL;
 
 	if (!compatible(config->api)) {
 		*wrong = "libparavirt_host is not the one that this program was compiled for; compile it again";
@@ -55,12 +101,16 @@ struct pv_machine *pv_machine_create(const struct pv_machine_config *config, con
 		*wrong = "an operation is missing that every machine needs";
 	} else {
 		*wrong = "there is no memory for the machine";
-		machine = malloc(sizeof(*machine));
+		own = calloc(1, sizeof(*own));
 	}
-	if (!machine)
+	if (!own)
 		return NULL;
+	struct pv_machine *machine = &own->machine;
+	pthread_mutex_init(&own->lock, NULL);
 	pv_machine_init(machine);
 	machine->ops = config->ops;
+	if (!machine->ops.serve_callrings)
+		machine->ops.serve_callrings = serve_callrings;
 	machine->opaque = config->opaque;
 	machine->poison = config->poison;
 	machine->console_budget = config->console_bytes ? config->console_bytes : UINT64_MAX;
@@ -78,6 +128,7 @@ struct pv_machine *pv_machine_create(const struct pv_machine_config *config, con
 
 void pv_machine_destroy(struct pv_machine *machine)
 {
+	end_rings((struct own *)machine); /* who makes calls to devices too */
 	for (uint32_t i = 0; i < machine->device_count; i++) {
 		pv_device_deinit(machine->devices[i]);
 		free(machine->devices[i]);
@@ -85,7 +136,7 @@ void pv_machine_destroy(struct pv_machine *machine)
 	for (uint32_t i = 0; i < machine->vcpu_count; i++)
 		free(machine->vcpus[i]);
 	free(machine->owned_boot_info);
-	free(machine);
+	free((struct own *)machine);
 }
 
 void *pv_machine_opaque(const struct pv_machine *machine)
@@ -112,6 +163,8 @@ void pv_machine_offer_all(struct pv_machine *machine)
 	for (uint32_t service = 0; service < PV_SERVICES; service++)
 		if (pv_call_name(service << 16))
 			machine->services |= 1u << service;
+	machine->offered[PV_SERVICE_BASE] = PV_BASE_FEATURE_RING;
+	machine->offered[PV_SERVICE_DEVICE] = PV_DEVICE_FEATURE_QUEUE_RESET;
 }
 
 bool pv_machine_deny(struct pv_machine *machine, uint32_t id)
@@ -201,14 +254,14 @@ struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_d
 	struct pv_device *device = malloc(sizeof(*device));
 
 	if (!device || machine->device_count == PV_MAX_DEVICES || config->queue_count > PV_MAX_QUEUES ||
-	    config->config_bytes > sizeof(device->config) || strlen(config->name) > sizeof(device->name)) {
+	    config->config_bytes > sizeof(device->config)) {
 		free(device);
 		return NULL;
 	}
 	pv_device_init(device, machine);
 	device->index = machine->device_count;
 	device->type = config->type;
-	memcpy(device->name, config->name, strlen(config->name));
+	memcpy(device->name, config->name, strnlen(config->name, sizeof(device->name)));
 	device->offered[0] =
 		ring | config->features | (config->ops.queue_changed && !config->mmio_gpa ? PV_VIRTIO_F_RING_RESET : 0);
 	device->config_bytes = config->config_bytes;

@@ -171,7 +171,7 @@ struct pv_machine_ops {
 	/* Has a vCPU's thread leave the guest, for pv_vcpu_lives has become false. Any thread. */
 	void (*kick)(struct pv_vcpu *vcpu);
 	/* A call ring is about to be set up: a thread is in pv_callring_serve from now on, if none was. From a vCPU's
-	 * thread; a status. NULL: one is there already. */
+	 * thread; a status. NULL: the library makes that thread, which ends with the machine. */
 	int64_t (*serve_callrings)(struct pv_vcpu *vcpu);
 };
 
@@ -194,7 +194,7 @@ void *pv_machine_opaque(const struct pv_machine *machine);
 struct pv_memory *pv_machine_memory(struct pv_machine *machine);
 /* Offers a service of the standard with features that the library or ops.call serves; false: there is no such. */
 bool pv_machine_offer(struct pv_machine *machine, uint32_t service, uint64_t features);
-/* Offers every service of the standard whose calls the library serves by itself, without features. */
+/* Offers every service of the standard, with the features that the library serves by itself. */
 void pv_machine_offer_all(struct pv_machine *machine);
 /* Switches a call of the standard off, but none of base; false: there is no such (CALL-2). Before vCPUs run. */
 bool pv_machine_deny(struct pv_machine *machine, uint32_t id);
@@ -288,7 +288,7 @@ struct pv_chain {
 
 struct pv_device_config {
 	uint32_t type; /* PV_DEVICE_TYPE_ */
-	const char *name; /* logical name, up to 32 bytes */
+	const char *name; /* logical name; 32 bytes of it count */
 	uint64_t features; /* beside VERSION_1, INDIRECT_DESC and EVENT_IDX; RING_RESET comes with ops.queue_changed */
 	const void *config; /* the configuration space at first */
 	uint32_t config_bytes; /* up to 256 */
@@ -303,6 +303,8 @@ struct pv_device_config {
 
 /* A device of the machine, which destroys it; NULL: no room or memory, or the config is none. Before vCPUs run. */
 struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_device_config *config);
+/* One of entropy, reached by calls, that serves itself. As pv_device_create. */
+struct pv_device *pv_entropy_create(struct pv_machine *machine, const char *name);
 void *pv_device_opaque(const struct pv_device *device);
 struct pv_queue *pv_device_queue(struct pv_device *device, uint32_t queue);
 /* An eventfd that doorbells of the queue signal, in place of ops.notify. */

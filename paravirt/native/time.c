@@ -14,6 +14,7 @@
 #include "handlers.h"
 
 #define SECOND_NS 1000000000ull
+#define COARSE_NS 1000000 /* between two refreshes without a counter */
 #define MAXIMUM_BEND_NS 500000 /* ns per second: 500 ppm */
 
 static uint64_t clock_read(clockid_t clock)
@@ -170,7 +171,9 @@ static uint64_t serve_deadlines(struct pv_machine *machine, uint64_t now)
 
 void pv_timer_run(struct pv_machine *machine)
 {
-	uint64_t refresh_ns = pv_time_now(machine) + SECOND_NS;
+	/* Without a counter the page is all the time there is, for the guest and for us. */
+	const uint64_t period_ns = machine->counter_hz ? SECOND_NS : COARSE_NS;
+	uint64_t refresh_ns = pv_time_now(machine) + period_ns;
 
 	while (!__atomic_load_n(&machine->ending, __ATOMIC_SEQ_CST)) {
 		uint32_t seen = __atomic_load_n(&machine->timer, __ATOMIC_SEQ_CST);
@@ -178,9 +181,10 @@ void pv_timer_run(struct pv_machine *machine)
 		/* While it looks, any new deadline must poke; see time_deadline. */
 		__atomic_store_n(&machine->timer_due_ns, UINT64_MAX, __ATOMIC_SEQ_CST);
 		uint64_t now = pv_time_now(machine);
-		if (now >= refresh_ns) {
+		if (now >= refresh_ns || !machine->counter_hz) {
 			refresh(machine);
-			refresh_ns = now + SECOND_NS;
+			now = pv_time_now(machine);
+			refresh_ns = now + period_ns;
 		}
 		uint64_t next = serve_deadlines(machine, now);
 		next = next < refresh_ns ? next : refresh_ns;

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from hypercall_abi import STATUS
+from hypercall_abi.services.event import CHANNEL
 from hypercall_abi.services.time import TIME_PAGE
 from paravirt._native import ffi, lib
 from tests.support.fake_machine import PAGES_GPA, FakeMachine
@@ -142,3 +143,24 @@ def test_trace_rings_lose_and_count_what_does_not_fit() -> None:
     lib.pv_trace_put(trace, ffi.new("struct pv_trace_event *", {"id": 9}))
     assert lib.pv_trace_take(trace, taken, 8) == 1
     assert taken[0].id == 9
+
+
+def test_a_host_without_a_counter_writes_the_page_often() -> None:
+    """TIME-1, TIME-2: its time goes on, as fine as the page, and a deadline is neither lost nor early."""
+    fake = FakeMachine()
+    lib.pv_time_start(fake.native, 0, 0)
+    thread = threading.Thread(target=lib.pv_timer_run, args=(fake.native,))
+    thread.start()
+    try:
+        began, began_ns = lib.pv_time_now(fake.native), time.monotonic_ns()
+        due_ns = began + 50_000_000
+        assert fake.call("time.deadline", due_ns)[0] == STATUS.OK
+        while not fake.vcpus[0].page.pending[0] & 1 << CHANNEL.DEADLINE:
+            assert time.monotonic_ns() < began_ns + 10_000_000_000, "the deadline never came"
+            time.sleep(0.001)
+        page = TIME_PAGE.parse(fake.read(PAGES_GPA, TIME_PAGE.size))
+        assert page.flags == 0 and page.base_ns >= due_ns
+        assert time.monotonic_ns() - began_ns >= 49_000_000
+    finally:
+        lib.pv_machine_end(fake.native)
+        thread.join()

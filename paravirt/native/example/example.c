@@ -2,7 +2,7 @@
 /*
  * A small hypervisor over /dev/kvm: what a vendor adds to libparavirt_host.  It boots an ELF image with our
  * notes, prints the guest's console, and exits with the status of its shutdown (255: it did not end well).
- * What it leaves out: devices, saved states, another life after a reset, limits on the host's own time.
+ * What it leaves out: disks, saved states, another life after a reset.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,8 +50,6 @@ static int control(int fd, unsigned long request, void *argument, const char *wh
 		die(what, strerror(errno));
 	return result;
 }
-
-/* What the library asks for: from here to kick(). */
 
 static int64_t console_write(struct pv_machine *from, const uint8_t *text, uint64_t size_bytes)
 {
@@ -270,13 +268,15 @@ static void *make_machine(const struct pv_machine_config *config, struct pv_boot
 		machine = pv_machine_create(config, &wrong);
 	if (!wrong && pv_memory_add(pv_machine_memory(machine), 0, RAM_BYTES, ram) == 0) {
 		pv_machine_offer_all(machine);
+		for (uint32_t i = 0; i < image.device_count; i++)
+			if (image.devices[i].type == PV_DEVICE_TYPE_ENTROPY)
+				pv_entropy_create(machine, image.devices[i].name);
 		boot->image = &image;
 		wrong = pv_boot(machine, boot, &entry);
 	}
 	if (wrong)
 		die(path, wrong);
 	fclose(file);
-	free(bytes);
 	return ram;
 }
 
