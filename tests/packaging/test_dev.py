@@ -55,8 +55,8 @@ def test_help_lists_every_command(machine: Path) -> None:
     [
         (["dance"], "no such command: dance; ./dev help lists them"),
         (["exec"], "exec takes a command to run"),
-        (["fuzz", "abc"], "fuzz takes a number of minutes, not 'abc'"),
-        (["fuzz", ""], "fuzz takes a number of minutes, not ''"),
+        (["fuzz", "abc"], "fuzz takes a number of minutes and names of fuzzers (./dev fuzz --list), not 'abc'"),
+        (["fuzz", ""], "fuzz takes a number of minutes and names of fuzzers (./dev fuzz --list), not ''"),
     ],
 )
 def test_a_mistake_is_said_first_of_all(machine: Path, args: list[str], words: str) -> None:

@@ -300,6 +300,16 @@ class Guests(RuleBasedStateMachine):
         if self.alive:
             self.judge.by_name("device.status", 0, vcpu=self.caller(0))
 
+    @precondition(lambda self: self.alive and self.judge.devices[0][1].running)
+    @rule()
+    def break_queue(self) -> None:
+        """DEV-7, with a buffer that is empty."""
+        twin = self.judge.devices[0][1]
+        for index, queue in list(twin.queues.items())[:1]:
+            self.judge.write(queue.areas.descriptors_gpa, Desc(DATA_GPA, 0, 0, 0).pack() * queue.size)
+            self.judge.write(queue.areas.driver_gpa + 2, struct.pack("<H", queue.next_avail + 1 & 0xFFFF))
+            self.serve(index, "", 0)
+
     def _finish_turn(self, queue: int, turn: str) -> None:
         real, twin = self.judge.devices[0]
         native = ffi.addressof(real.native.queues[queue])

@@ -1,0 +1,173 @@
+"""What the fuzzers begin with: good input of each kind, and the records of the test vectors."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from hypercall_abi import vectors
+from hypercall_abi.boot import BOOT_HEADER, BOOT_INFO, BOOT_MAGIC, BOOT_RECORD
+from hypercall_abi.callring import RING_SETUP
+from hypercall_abi.conventions import ROAD
+from hypercall_abi.model.dispatch import CALLS, call_id
+from hypercall_abi.model.virtqueue import Desc
+from hypercall_abi.recording import (
+    RECORDED,
+    RECORDED_ACCESS,
+    RECORDED_BUFFER,
+    RECORDED_CALL,
+    RECORDED_MACHINE,
+    RECORDING,
+)
+from hypercall_abi.services.device import QUEUE_SETUP
+from hypercall_abi.virtqueue import DESC_FLAG, VIRTIO_FEATURE
+from paravirt.recording import pcapng
+from tests.support import elf
+from tests.support.built import GUESTS
+
+from .build import OUT
+
+VECTORS = [v for path in sorted(Path(vectors.__file__).parent.glob("*.txt")) for v in vectors.parse(path.read_text())]
+LOW_GPA = 0x10_0000  # of targets/calls.c
+CALL, WRITE, SUBMIT, VISIT, SERVE = 0, 3, 4, 5, 6
+ENTER = b"\x08"  # switches: the features are accepted
+
+
+def boot_info() -> Iterator[bytes]:
+    """Boot information of every record that there is a vector of."""
+    kinds = {f"boot_{value.name.lower()}": value.number for value in BOOT_RECORD}
+    kinds["boot_memory"] = BOOT_RECORD.MEMORY_MAP
+    payloads = [(kinds[v.record], v.data) for v in VECTORS if v.record in kinds]
+    payloads += [(BOOT_RECORD.COMMAND_LINE, b"quiet\0"), (BOOT_RECORD.SEED, bytes(range(32))), (BOOT_RECORD.END, b"")]
+    records = b"".join(
+        BOOT_HEADER.build({"type": kind, "flags": 0, "size_bytes": len(data)}) + data + bytes(-len(data) % 8)
+        for kind, data in payloads
+    )
+    size = BOOT_INFO.size + len(records)
+    yield BOOT_INFO.build({"magic": BOOT_MAGIC.MAGIC, "size_bytes": size, "records": len(payloads)}) + records
+
+
+def virtqueue() -> Iterator[bytes]:
+    """Rings of eight descriptors: a chain, an indirect table, a loop."""
+    base = 0x1_0000
+    chain = [Desc(base + 0x600, 16, DESC_FLAG.NEXT, 1), Desc(base + 0x610, 32, DESC_FLAG.WRITE, 0)]
+    indirect = [Desc(base + 0x500, 32, DESC_FLAG.INDIRECT, 0)]
+    loop = [Desc(base + 0x600, 16, DESC_FLAG.NEXT, 0)]
+    for table in (chain, indirect, loop):
+        memory = bytearray(2048)
+        packed = b"".join(d.pack() for d in table)
+        memory[: len(packed)] = packed
+        memory[0x302:0x304] = b"\1\0"  # the available index
+        memory[0x500:0x520] = b"".join(d.pack() for d in chain)
+        yield bytes([3, 3, 0, 0]) + bytes(memory) + struct.pack("<HH", 0x302, 2)
+
+
+def _write(at: int, data: bytes) -> bytes:
+    pieces = (data[i : i + 64] for i in range(0, len(data), 64))
+    return b"".join(struct.pack("<BHB", WRITE, at + 64 * i, len(piece) - 1) + piece for i, piece in enumerate(pieces))
+
+
+def _number(number: int) -> bytes:
+    """An argument in the class that is shortest."""
+    if number < 32:
+        return bytes([8 * number])
+    return b"\x07" + struct.pack("<Q", number)
+
+
+def _call(number: int, *args: int) -> bytes:
+    service, function = number >> 16, number & 0xFFFF
+    return bytes([CALL, 0, service, function, 0, len(args)]) + b"".join(map(_number, args))
+
+
+def calls() -> Iterator[bytes]:
+    """Every call of the declaration, every record in memory, and a guest that starts its ring and its device."""
+    for number, (_, call) in CALLS.items():
+        yield ENTER + _call(number, *[LOW_GPA if "gpa" in name else 1 for name in call.registers])
+    for vector in VECTORS:
+        if len(vector.data) <= 512:
+            yield ENTER + _write(0, vector.data) + _call(call_id("base.ring"), LOW_GPA, 1)
+    yield ENTER + _ring() + _device()
+
+
+def _ring() -> bytes:
+    areas = {"submissions_gpa": LOW_GPA, "completions_gpa": LOW_GPA + 0x1000, "control_gpa": LOW_GPA + 0x2000}
+    setup = RING_SETUP.build({"entries": 4, "channel": 20, "flags": 0, **areas})
+    submission = bytes([SUBMIT, 0, 3, 0, 2]) + _number(1) + _number(20)
+    begin = _write(0x3000, setup) + _call(call_id("base.ring"), LOW_GPA + 0x3000, 1)
+    return begin + submission + _write(0x2000, b"\1\0\0\0") + bytes([VISIT, 0])
+
+
+def _device() -> bytes:
+    features = VIRTIO_FEATURE.VERSION_1 | VIRTIO_FEATURE.INDIRECT_DESC | VIRTIO_FEATURE.RING_RESET
+    queue = {"queue": 0, "size": 8, "vcpu": 0, "channel": 21}
+    areas = {"descriptors_gpa": LOW_GPA + 0x4000, "driver_gpa": LOW_GPA + 0x4100, "device_gpa": LOW_GPA + 0x4200}
+    status = [_call(call_id("device.set_status"), 0, bits) for bits in (1, 3, 11, 15)]
+    return b"".join(
+        (
+            *status[:2],
+            _call(call_id("device.accept"), 0, 0, features),
+            status[2],
+            _write(0x3100, QUEUE_SETUP.build(queue | areas)),
+            _call(call_id("device.queue_setup"), 0, LOW_GPA + 0x3100),
+            status[3],
+            _write(0x4000, Desc(LOW_GPA + 0x5000, 16, 0, 0).pack()),
+            _write(0x4102, b"\1\0"),
+            bytes([SERVE, 0, 0]),
+        )
+    )
+
+
+def image() -> Iterator[bytes]:
+    """Small images with every kind of note, and the smallest that is shipped."""
+    notes = [elf.require({1: 0, 7: 1}), elf.manifest((2, 0, "disk")), elf.privilege(3), elf.cpu(2)]
+    yield elf.Elf(notes=notes).build()
+    yield elf.Elf(notes=[elf.pvh()]).build()
+    yield min(GUESTS.glob("*.elf"), key=lambda path: path.stat().st_size).read_bytes()
+
+
+def recording() -> Iterator[bytes]:
+    """A machine, calls and a moment, as packets: one by one and together."""
+    head = pcapng.head(["a comment"], "seeds")
+    one = {v.record.removeprefix("recorded_"): v for v in VECTORS if v.record.startswith("recorded_")}
+    machine, counts = bytearray(one["machine"].data), one["machine"].values
+    at = RECORDED_MACHINE.offset("format")
+    machine[at : at + 2] = struct.pack("<H", RECORDING.FORMAT)  # the vector has a number of its own in each field
+    packets = [
+        bytes(machine) + one["service"].data * counts["services"] + one["device"].data * counts["devices"],
+        _recorded("console.write", [LOW_GPA, 5], (0, RECORDED_ACCESS.READ, b"hello")),
+        _recorded("base.boot_info", [LOW_GPA, 64], (0, RECORDED_ACCESS.WRITE, bytes(64)), value=64),
+        _recorded("event.send", [0, 20]),
+        one["moment"].data,
+    ]
+    yield from (head + _packet(packet) for packet in packets)
+    yield head + b"".join(map(_packet, packets))
+
+
+def _recorded(name: str, args: list[int], *buffers: tuple[int, int, bytes], value: int = 0) -> bytes:
+    fields = {"kind": RECORDED.CALL, "road": ROAD.TRAP, "vcpu": 0, "call": call_id(name), "buffers": len(buffers)}
+    answer = {"status": 0, "value": value, "begin_ns": 1000, "end_ns": 2000}
+    heads = [
+        {"argument": argument, "access": access, "bytes": len(data), "length_bytes": len(data)}
+        for argument, access, data in buffers
+    ]
+    call: bytes = RECORDED_CALL.build(fields | answer | {"args": (args + [0] * 6)[:6]})
+    return call + b"".join(map(RECORDED_BUFFER.build, heads)) + b"".join(data for _, _, data in buffers)
+
+
+def _packet(data: bytes) -> bytes:
+    body = struct.pack("<IIIII", 0, 0, 0, len(data), len(data)) + data + bytes(-len(data) % 4)
+    size = len(body) + 12
+    return struct.pack("<II", pcapng.PACKET, size) + body + struct.pack("<I", size)
+
+
+SEEDS = {seed.__name__: seed for seed in (boot_info, calls, image, recording, virtqueue)}
+
+
+def plant(name: str) -> Path:
+    """The directory of a target's corpus, its seeds in it; what earlier runs found interesting is kept."""
+    place = OUT / "corpus" / name
+    place.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(SEEDS[name]()):
+        (place / f"seed-{number:03}").write_bytes(data)
+    return place

@@ -1,0 +1,1 @@
+"""The fuzzers' targets: `NAME.c` has LLVMFuzzerTestOneInput, `NAME.py` a function `one` and its INSTRUMENT."""
