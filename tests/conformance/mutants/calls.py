@@ -82,18 +82,18 @@ DISPATCH = (
             ioctl(fd, KVM_TRANSLATE, &found) == 0 && found.valid ? found.physical_address : regs->rdi;
         })""",
     ),
-    _run(id="upper_half_of_rax_ignored", rule="CALL-8", old="regs->rax >> 32", new="0"),
+    _dispatch(id="upper_half_of_rax_ignored", rule="CALL-8", old="registers->rax >> 32", new="0"),
     _run(
         id="r12_lost",
         rule="CALL-9",
-        old="regs->rdx = result.value;",
-        new="regs->rdx = result.value; regs->r12 ^= 1;",
+        old="regs->rdx = trap.rdx;",
+        new="regs->rdx = trap.rdx; regs->r12 ^= 1;",
     ),
     _run(
         id="rdi_lost",
         rule="CALL-9",
-        old="regs->rax = (uint64_t)result.status;",
-        new="regs->rax = (uint64_t)result.status; regs->rdi = 0;",
+        old="regs->rax = trap.rax;",
+        new="regs->rax = trap.rax; regs->rdi = 0;",
     ),
     _run(
         id="carry_lost",
