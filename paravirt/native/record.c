@@ -42,13 +42,15 @@ void pv_recording_init(struct pv_recording *recording, int fd, uint64_t most_byt
 
 static void flush(struct pv_recording *recording)
 {
-	for (uint32_t done = 0; done < recording->used && !recording->error;) {
+	for (uint32_t done = 0; done < recording->used && !recording->broken;) {
 		ssize_t wrote = write(recording->fd, recording->buffer + done, recording->used - done);
 
-		if (wrote > 0)
+		if (wrote > 0) {
 			done += (uint32_t)wrote;
-		else if (wrote == 0 || errno != EINTR) /* the kick is a signal */
+		} else if (wrote == 0 || errno != EINTR) { /* the kick is a signal */
 			recording->error = wrote ? errno : EIO;
+			recording->broken = 1;
+		}
 	}
 	recording->used = 0;
 }

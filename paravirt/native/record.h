@@ -23,7 +23,8 @@ struct pv_capture {
 
 struct pv_recording {
 	int fd; /* the caller's */
-	int error; /* errno of what failed first, EFBIG past the bound; nothing is written after it */
+	int error; /* errno of what failed first, EFBIG past the bound; no packet is taken after it */
+	uint32_t broken; /* a write failed: what is in the buffer is lost, too */
 	uint64_t left_bytes;
 	uint64_t wall_offset_ns; /* wall clock minus CLOCK_MONOTONIC */
 	pthread_mutex_t lock;

@@ -29,6 +29,7 @@ from ..errors import RecordingError
 from . import pcapng
 
 ARGUMENTS = 6
+BUFFER_MOST_BYTES = 1 << 30
 
 
 class Buffer(NamedTuple):
@@ -199,6 +200,6 @@ class _Packet:
         for head in heads:
             if head.argument >= ARGUMENTS or head.access not in (RECORDED_ACCESS.READ, RECORDED_ACCESS.WRITE):
                 raise self._wrong(f"a buffer at argument {head.argument} with access {head.access}")
-            if head.bytes > head.length_bytes:
+            if head.bytes > head.length_bytes or head.length_bytes > BUFFER_MOST_BYTES:
                 raise self._wrong(f"a buffer of {head.length_bytes} bytes with {head.bytes}")
             yield Buffer(head.argument, head.access, head.length_bytes, self._bytes(head.bytes, "a buffer"))
