@@ -32,7 +32,15 @@ def block(kind: int, body: bytes) -> bytes:
 
 
 def machine(**values: object) -> bytes:
-    fields = {"kind": RECORDED.MACHINE, "format": 1, "vcpus": 1, "major": 1, "minor": 0, "flags": 0, "services": 0}
+    fields: dict[str, object] = {
+        "kind": RECORDED.MACHINE,
+        "format": 1,
+        "vcpus": 1,
+        "major": 1,
+        "minor": 0,
+        "flags": 0,
+        "services": 0,
+    }
     fields |= {"devices": 0, "memory_bytes": 1 << 24, "digest": bytes(32), "image_sha256": bytes(32), "image": "x"}
     return bytes(RECORDED_MACHINE.build(fields | values))
 
