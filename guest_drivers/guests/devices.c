@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: 0BSD
  *
  * Virtio devices through the drivers: a disk `scratch` of at least 64 sectors, whose contents are lost, and
- * if attached a disk `fixed` that is read-only; a console and an entropy device.  Then the calls of service
- * device, in the wrong state and with arguments that only the device can judge.  Reports as TAP.
+ * if attached a disk `fixed` that is read-only; a console and an entropy device.  Reports as TAP.
  */
 #include "paravirt/block.h"
 #include "paravirt/guest.h"
@@ -22,7 +21,6 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 #define QUEUE_SIZE 64
 #define SECTORS 64u
 #define BYTES (SECTORS * PV_SECTOR_BYTES)
-#define NO_DEVICE 31
 
 static uint8_t queue_memory[PV_VIRTIO_QUEUE_BYTES(QUEUE_SIZE)] __attribute__((aligned(64)));
 static uint8_t data[BYTES], copy[BYTES];
@@ -119,11 +117,11 @@ static void refused(void)
 	block.capacity_sectors = ~0ull; /* now the driver believes anything */
 	fill(copy, 3);
 	memcpy(data, copy, BYTES);
-	tap_is(pv_block_read(&block, end, copy, 512), PV_STATUS_IO, "BLK-1 beyond the end");
-	tap_is(pv_block_read(&block, end - 1, copy, 1024), PV_STATUS_IO, "BLK-1 over the end");
-	tap_is(pv_block_read(&block, ~0ull - 2, copy, 1024), PV_STATUS_IO, "BLK-1 wraps");
-	tap_is(pv_block_write(&block, 1ull << 55, copy, 512), PV_STATUS_IO, "BLK-1 bytes would wrap");
-	tap_ok(!memcmp(data, copy, BYTES), "BLK-1 touches nothing", 0);
+	tap_is(pv_block_read(&block, end, copy, 512), PV_STATUS_IO, "device: beyond the end");
+	tap_is(pv_block_read(&block, end - 1, copy, 1024), PV_STATUS_IO, "device: over the end");
+	tap_is(pv_block_read(&block, ~0ull - 2, copy, 1024), PV_STATUS_IO, "device: wraps");
+	tap_is(pv_block_write(&block, 1ull << 55, copy, 512), PV_STATUS_IO, "device: bytes would wrap");
+	tap_ok(!memcmp(data, copy, BYTES), "device: touches nothing", 0);
 	block.capacity_sectors = end;
 }
 
@@ -132,7 +130,7 @@ static void read_only(void)
 	struct pv_virtio device;
 
 	if (pv_device(&device, PV_DEVICE_TYPE_BLOCK, "fixed") < 0) {
-		tap_skip("BLK-2 a read-only disk", "not attached");
+		tap_skip("device: a read-only disk", "not attached");
 		return;
 	}
 	tap_is(pv_block_init(&block, polled(&device), QUEUE_SIZE, queue_memory), PV_STATUS_OK, "fixed: init");
@@ -140,7 +138,7 @@ static void read_only(void)
 	tap_is(pv_block_read(&block, 0, copy, 512), PV_STATUS_OK, "fixed: read");
 	tap_is(pv_block_write(&block, 0, copy, 512), PV_STATUS_INVALID, "fixed: the driver refuses to write");
 	block.read_only = false;
-	tap_is(pv_block_write(&block, 0, copy, 512), PV_STATUS_IO, "BLK-2 the device refuses, too");
+	tap_is(pv_block_write(&block, 0, copy, 512), PV_STATUS_IO, "device: the device refuses, too");
 	pv_block_deinit(&block);
 }
 
@@ -168,98 +166,6 @@ static void console_and_entropy(void)
 	}
 }
 
-/* The status machine, by calls, in the wrong order. */
-static void wrong_states(uint32_t device)
-{
-	struct pv_queue_setup setup = { .size = 8, .channel = PV_NO_CHANNEL };
-
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 0);
-	tap_is((int64_t)pv_call1(PV_CALL_DEVICE_STATUS, device).value, 0, "DEV-1 after reset");
-	tap_is(pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device, pv_gpa(&setup)).status, PV_STATUS_BAD_STATE,
-	       "DEV-5 a queue before FEATURES_OK");
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 1);
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 3);
-	tap_is(pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 2).status, PV_STATUS_INVALID, "DEV-2 clears a bit");
-	pv_call3(PV_CALL_DEVICE_ACCEPT, device, 0, 0);
-	tap_is((int64_t)pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 11).value & 8, 0, "DEV-3 without VERSION_1");
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 0);
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 1);
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 3);
-	pv_call3(PV_CALL_DEVICE_ACCEPT, device, 0, PV_VIRTIO_F_VERSION_1 | 1ull << 63);
-	tap_is((int64_t)pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 11).value & 8, 0, "DEV-3 a bit not offered");
-	pv_call3(PV_CALL_DEVICE_ACCEPT, device, 0, PV_VIRTIO_F_VERSION_1);
-	tap_is((int64_t)pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 11).value & 8, 8, "DEV-3 agreed");
-	tap_is(pv_call3(PV_CALL_DEVICE_ACCEPT, device, 0, PV_VIRTIO_F_VERSION_1).status, PV_STATUS_BAD_STATE,
-	       "DEV-4 accept after FEATURES_OK");
-}
-
-static void bad_queues(uint32_t device)
-{
-	uint64_t ring = pv_gpa(queue_memory);
-	const struct pv_queue_setup good = { 0, 8, 0, PV_NO_CHANNEL, { 0 }, ring, ring + 128, ring + 256 };
-	struct {
-		const char *what;
-		int64_t status;
-		struct pv_queue_setup setup;
-	} bad[] = {
-		{ "no such queue", PV_STATUS_NOT_FOUND, good },
-		{ "size zero", PV_STATUS_INVALID, good },
-		{ "size 7", PV_STATUS_INVALID, good },
-		{ "size 32768", PV_STATUS_INVALID, good },
-		{ "VQ-8 descriptors", PV_STATUS_UNALIGNED, good },
-		{ "VQ-8 driver", PV_STATUS_UNALIGNED, good },
-		{ "VQ-8 device", PV_STATUS_UNALIGNED, good },
-		{ "VQ-8 nowhere", PV_STATUS_BAD_ADDRESS, good },
-		{ "VQ-8 wraps", PV_STATUS_BAD_ADDRESS, good },
-		{ "no such vCPU", PV_STATUS_NOT_FOUND, good },
-		{ "no such channel", PV_STATUS_NOT_FOUND, good },
-	};
-
-	bad[0].setup.queue = 7;
-	bad[1].setup.size = 0;
-	bad[2].setup.size = 7;
-	bad[3].setup.size = 32768;
-	bad[4].setup.descriptors_gpa += 8;
-	bad[5].setup.driver_gpa += 1;
-	bad[6].setup.device_gpa += 2;
-	bad[7].setup.descriptors_gpa = 1ull << 52;
-	bad[8].setup.device_gpa = ~0ull - 3;
-	bad[9].setup.vcpu = 64;
-	bad[9].setup.channel = PV_CHANNEL_FIRST_FREE;
-	bad[10].setup.channel = PV_LIMIT_CHANNELS;
-	for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		tap_is(pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device, pv_gpa(&bad[i].setup)).status, bad[i].status,
-		       bad[i].what);
-	tap_is(pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device, pv_gpa(&good)).status, PV_STATUS_OK, "a good queue");
-	tap_is(pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device, pv_gpa(&good)).status, PV_STATUS_BAD_STATE,
-	       "DEV-5 an enabled queue");
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, device, 0);
-}
-
-static void bad_arguments(uint32_t device)
-{
-	for (uint32_t function = 1; function <= 12; function++) {
-		uint32_t id = PV_SERVICE_DEVICE << 16 | function;
-		uint64_t second = function == 9 ? pv_gpa(data) : 0;
-
-		if (id != PV_CALL_DEVICE_QUEUE_RESET)
-			tap_is(pv_call2(id, NO_DEVICE, second).status, PV_STATUS_NOT_FOUND, "no such device");
-	}
-	tap_is(pv_call1(PV_CALL_DEVICE_STATUS, 1ull << 32 | device).status, PV_STATUS_NOT_FOUND,
-	       "device above 32 bits");
-	tap_is(pv_call2(PV_CALL_DEVICE_FEATURES, device, 2).status, PV_STATUS_INVALID, "features: no such block");
-	tap_is((int64_t)pv_call2(PV_CALL_DEVICE_QUEUE_SIZE, device, 7).value, 0, "queue_size: no such queue");
-	tap_is(pv_call4(PV_CALL_DEVICE_CONFIG_READ, device, 0, pv_gpa(copy), 256).status, PV_STATUS_INVALID,
-	       "DEV-6 read over the end");
-	tap_is(pv_call4(PV_CALL_DEVICE_CONFIG_READ, device, ~0ull, pv_gpa(copy), 2).status, PV_STATUS_INVALID,
-	       "DEV-6 offset wraps");
-	tap_is(pv_call4(PV_CALL_DEVICE_CONFIG_WRITE, device, 300, pv_gpa(copy), 1).status, PV_STATUS_INVALID,
-	       "DEV-6 write beyond");
-	for (uint32_t i = 0; i < 64; i++)
-		pv_out32((uint16_t)pv_guest.boot.abi->doorbell, 0x9e3779b9u * i);
-	tap_is((int64_t)pv_call1(PV_CALL_DEVICE_STATUS, device).value, 0, "DEV-8 doorbells for nobody are ignored");
-}
-
 int pv_main(void)
 {
 	struct pv_virtio device;
@@ -273,10 +179,5 @@ int pv_main(void)
 	pv_block_deinit(&block);
 	read_only();
 	console_and_entropy();
-	if (pv_guest.paravirt && !device.window_gpa) {
-		wrong_states(device.index);
-		bad_queues(device.index);
-		bad_arguments(device.index);
-	}
 	return tap_done();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: 0BSD
  *
- * Reporting like a test runner (TAP): one line a check, naming the rule that it is about.
+ * Reporting like a test runner (TAP): one line a check.  For guests that test the library; host conformance has
+ * its own (conformance/support/tap.c).
  */
 #ifndef TAP_H
 #define TAP_H
@@ -9,7 +10,7 @@
 
 static uint32_t tap_checks, tap_failures;
 
-/* `what` starts with the rule's id; `got` helps whoever looks at a failure. */
+/* `got` helps whoever looks at a failure. */
 static inline bool tap_ok(bool holds, const char *what, int64_t got)
 {
 	tap_checks++;

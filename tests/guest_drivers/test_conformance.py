@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from hypercall_abi import RULES
 from tests.guest_drivers.conftest import Build
 from tests.support.tree import ROOT
 
-SOURCES = ROOT / "guest_drivers/guests/conformance"
 CASE = re.compile(r"(not ok|ok) (\d+) - ((?:[A-Z]+-\d+ )+\S.*?)(?: # SKIP (.+))?")
 DISK_BYTES = 1 << 20
+REFUSED = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/refused").glob("*_*.[cS]"))
+ALONE = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/alone").glob("*.c"))
+IMAGE_ERRORS, MANIFEST_ERRORS = range(10, 30), range(30, 40)
 
 
 def run(image: Path, *options: str) -> list[tuple[str, str | None]]:
@@ -50,6 +53,41 @@ def test_our_host(build: Build, mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.kvm
-@pytest.mark.parametrize("vcpus", ["1", "4"])
-def test_our_host_with(gcc_build: Build, vcpus: str) -> None:
-    run(gcc_build["conformance_all"], "--vcpus", vcpus)
+@pytest.mark.parametrize("options", ["--vcpus 1 --memory 4M", "--vcpus 4", "--transport mmio"])
+def test_our_host_with(gcc_build: Build, options: str) -> None:
+    run(gcc_build["conformance_all"], *options.split())
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(gcc_build: Build, name: str, tmp_path: Path) -> None:
+    """What must not be run is not; what must not end well does not, and says nothing of a case."""
+    command = [sys.executable, "-m", "paravirt", "run", str(gcc_build.directory / f"refused_{name}.elf")]
+    done = subprocess.run([*command, "--vcpus", "2"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert not [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    if name.startswith(("note", "boot")):
+        assert done.returncode in (*IMAGE_ERRORS, *MANIFEST_ERRORS), done.stderr
+    else:
+        assert done.returncode not in (0, *IMAGE_ERRORS, *MANIFEST_ERRORS), done.stderr
+
+
+@pytest.mark.kvm
+@pytest.mark.slow
+def test_every_rule_has_a_case_that_was_tried(gcc_build: Build, tmp_path: Path) -> None:
+    """Each rule that binds a host is judged in one of the shapes in which a host can be run, or says why not."""
+    everything = ["--vcpus", "2", *disks(tmp_path)]
+    shapes = [
+        ("all", everything),
+        ("all", ["--privilege", "supervisor", *everything]),
+        ("mmio", ["--transport", "mmio"]),
+        ("calls", ["--deny", "trace,memory.discard"]),
+        ("plain", []),
+        *((name, everything) for name in ALONE),
+    ]
+    judged = {"-".join(name.upper().split("_")[:2]) for name in REFUSED}
+    for name, options in shapes:
+        for text, skipped in run(gcc_build[f"conformance_{name}"], *options):
+            if skipped is None:
+                judged |= set(re.findall(r"[A-Z]+-\d+", text.split(": ")[0]))
+    wanted = {rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case}
+    assert wanted - judged == set()

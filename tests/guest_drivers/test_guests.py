@@ -1,7 +1,4 @@
-"""The guests that judge a host, on ours: every check of theirs must hold, at both levels, with and without poison.
-
-A guest that attacks passes if it says so *and* its machine ends as it asked.
-"""
+"""Guests that use the library, on our host: every check must hold, at both levels, with and without poison."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from tests.support.tree import ROOT
 pytestmark = pytest.mark.kvm
 
 LINE = re.compile(r"(not ok|ok) (\d+) - (.+)")
-LEAST = {"calls": 50, "callring": 20, "events": 55, "devices": 70, "hostile": 600, "hostile_rings": 40}
+LEAST = {"library": 40, "callring": 20, "devices": 28}
 QUOTA = -10
 
 
@@ -44,7 +41,7 @@ def check_tap(output: str, least: int) -> None:
 
 
 def disks(tmp_path: Path) -> list[str]:
-    """The disks of devices and hostile_rings."""
+    """The disks of devices."""
     (tmp_path / "scratch").write_bytes(bytes(1 << 20))
     (tmp_path / "fixed").write_bytes(b"fixed".ljust(65536, b"."))
     return ["--disk", f"scratch={tmp_path / 'scratch'}"]
@@ -54,25 +51,21 @@ def disks(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("name", LEAST)
 def test_checks(build: Build, name: str, mode: str, tmp_path: Path) -> None:
     options = ["--vcpus", "2", "--privilege", *mode.split()]
-    if name in ("devices", "hostile_rings"):
-        options += disks(tmp_path)
     if name == "devices":
-        options += ["--disk", f"fixed={tmp_path / 'fixed'}"]
+        options += [*disks(tmp_path), "--disk", f"fixed={tmp_path / 'fixed'}"]
     output = run(build[name], *options)
     check_tap(output, LEAST[name])
-    assert ("'scratch' was stopped: its driver broke VQ-" in output) == (name == "hostile_rings")
     if name == "devices":
         assert (tmp_path / "fixed").read_bytes() == b"fixed".ljust(65536, b".")
 
 
-@pytest.mark.parametrize(("name", "least"), [("devices", 28), ("hostile_rings", 40)])
-def test_checks_over_mmio(gcc_build: Build, name: str, least: int, tmp_path: Path) -> None:
-    check_tap(run(gcc_build[name], "--transport", "mmio", *disks(tmp_path)), least)
+def test_checks_over_mmio(gcc_build: Build, tmp_path: Path) -> None:
+    check_tap(run(gcc_build["devices"], "--transport", "mmio", *disks(tmp_path)), LEAST["devices"])
 
 
 @pytest.mark.parametrize("vcpus", ["1", "4"])
-def test_events_with(gcc_build: Build, vcpus: str) -> None:
-    check_tap(run(gcc_build["events"], "--vcpus", vcpus), 45)
+def test_library_with(gcc_build: Build, vcpus: str) -> None:
+    check_tap(run(gcc_build["library"], "--vcpus", vcpus), 35)
 
 
 @pytest.mark.parametrize(

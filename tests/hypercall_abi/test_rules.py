@@ -36,11 +36,12 @@ def _files(*folders: str) -> Iterator[Path]:
 
 
 def test_cited_rules_exist() -> None:
+    """Number 99 of a group stands in tests for a rule that there is not."""
     wrong = {
         f"{path.relative_to(ROOT)}: {rule}"
         for path in _files(*CITING)
         for rule in cited(path.read_text(encoding="utf-8")) - set(RULES)
-        if not rule.endswith("-99")  # what tests call a rule that does not exist
+        if not rule.endswith("-99")
     }
     assert not wrong
 
@@ -53,6 +54,26 @@ def test_rules_cited_by_tests_are_printed(capsys: pytest.CaptureFixture[str]) ->
         print(f"\nrules cited by tests and drivers: {len(RULES) - len(missing)} of {len(RULES)}", end="")
         print(f"; not yet: {' '.join(missing)}" if missing else "")
     assert proved, "no test cites a rule: the search is broken"
+
+
+def _with_a_case() -> set[str]:
+    """The rules that a case of host conformance is named after, or an image that a host must refuse."""
+    found: set[str] = set()
+    named = re.compile(rf'"((?:(?:{_GROUPS})-\d+[ "])+)')
+    for path in (ROOT / "guest_drivers/guests/conformance").rglob("*.[cS]"):
+        found |= {"-".join(path.stem.upper().split("_")[:2])} if path.parent.name == "refused" else set()
+        for literal in named.findall(path.read_text(encoding="utf-8")):
+            found |= set(_ID.findall(literal))
+    return found
+
+
+def test_rules_of_a_host_have_a_case_or_a_reason() -> None:
+    """That the cases are tried, and not skipped, is seen in tests/guest_drivers/test_conformance.py."""
+    cases = _with_a_case()
+    hosts = {rule.id for rule in RULES.values() if rule.binds in ("host", "both")}
+    excused = {rule.id for rule in RULES.values() if rule.no_case}
+    assert hosts - cases - excused == set(), "no case, and no reason why there can be none"
+    assert excused & cases == set(), "there is a case, though it is said that there can be none"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
  */
 #include "support/conformance.h"
 
-#define ROUNDS 300u
+#define ROUNDS 150u
 #define LAST_CHANNEL (PV_LIMIT_CHANNELS - 1)
 
 static bool pending(const struct pv_vcpu_page *page, uint32_t channel)

@@ -5,7 +5,7 @@
 #include "paravirt/time.h"
 #include "support/conformance.h"
 
-#define ROUNDS 500u
+#define ROUNDS 200u
 #define READS 20000u
 #define MILLISECOND 1000000ull
 #define THIS_CENTURY 1600000000ull /* seconds since 1970 */

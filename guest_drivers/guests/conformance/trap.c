@@ -9,6 +9,7 @@
 #define FLAGS 0xcd5 /* CF PF AF ZF SF DF OF */
 #define FLAGS_FIXED 0x202 /* IF stays on */
 #define GUARD 0xa5
+#define GUARDED 512u /* bytes around an output */
 #define ROUNDS 200u
 #define PRESENT_WRITABLE_USER 7
 #define LARGE 0x80
@@ -121,10 +122,10 @@ static void output(uint32_t id, uint64_t size, const char *what)
 	for (uint32_t road = 0; road < 2; road++) {
 		const uint64_t args[6] = { pv_gpa(room) + at, size };
 
-		memset(room, GUARD, sizeof(room));
+		memset(room, GUARD, GUARDED);
 		answer = road ? cf_batched(id, args) : cf_trap(id, args);
 		cf_want(answer.status >= 0 && answer.value <= size, what);
-		cf_want(guarded(0, at) && guarded(at + size, sizeof(room)), what);
+		cf_want(guarded(0, at) && guarded(at + size, GUARDED), what);
 	}
 }
 
@@ -156,10 +157,10 @@ static void refusals(void)
 		  "base.accept of a feature that is not offered");
 	cf_service(PV_SERVICE_BASE, &after);
 	cf_expect((int64_t)after.accepted, (int64_t)before.accepted, "features accepted");
-	memset(room, GUARD, sizeof(room));
+	memset(room, GUARD, GUARDED);
 	const uint64_t args[6] = { pv_gpa(room), PV_LIMIT_SERVICES_BYTES + 1 };
 	cf_expect(cf_trap(PV_CALL_BASE_SERVICES, args).status, PV_STATUS_LIMIT, "base.services above its limit");
-	cf_want(guarded(0, sizeof(room)), "its buffer is untouched");
+	cf_want(guarded(0, GUARDED), "its buffer is untouched");
 	if (cf_offered(PV_SERVICE_EVENT)) {
 		uint64_t pending = CF_LOAD(page->pending[0]);
 

@@ -5,4 +5,4 @@
 #define ENTRY (CODE + code - start)
 #define SEGMENTS 1
 #define HEADERS load RW, (1 << 40), 64, 64
-#include "elf.inc"
+#include "bytes/elf.S"

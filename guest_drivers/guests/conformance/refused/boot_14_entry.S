@@ -5,4 +5,4 @@
 #define ENTRY (0x300000 + code - start)
 #define SEGMENTS 1
 #define HEADERS load RW, 0x300000, (end - start), (end - start)
-#include "elf.inc"
+#include "bytes/elf.S"

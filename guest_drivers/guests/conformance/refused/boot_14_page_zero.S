@@ -5,4 +5,4 @@
 #define ENTRY (CODE + code - start)
 #define SEGMENTS 1
 #define HEADERS load RW, 0, 16, 16
-#include "elf.inc"
+#include "bytes/elf.S"

@@ -6,4 +6,4 @@
 #define SEGMENTS 1
 #define MEMORY 0x1010
 #define HEADERS header 1, RW, 0x180, (CODE + 0x1180), 8, 8
-#include "elf.inc"
+#include "bytes/elf.S"

@@ -66,8 +66,10 @@ int cf_main(const struct pv_boot_info *info)
 	uint64_t sum = sum_of_info();
 	for (const struct cf_chapter *chapter = __start_cf_chapters; chapter < __stop_cf_chapters; chapter++) {
 		cf_note("chapter %s, %s, vCPUs: %u", chapter->name, cf_user() ? "CPL 3" : "CPL 0", cf_vcpus());
+		uint64_t began_ns = cf_now_ns();
 		chapter->run();
 		cf_end_case();
+		cf_note("chapter %s took %lu ms", chapter->name, (cf_now_ns() - began_ns) / 1000000);
 	}
 	cf_true(sum_of_info() == sum, "BOOT-9 the boot information is at the end as it was");
 	return cf_finish() ? 1 : 0;
