@@ -55,6 +55,8 @@ def check() -> list[str]:
     lines = _broken(load(path), describe())
     if lines:
         lines[0] = f"{path}: {lines[0]}"
+    if lines and _is_draft(path):
+        lines.append("it is a draft: where all this is meant, run python -m hypercall_abi release --draft --replace")
     return lines
 
 
