@@ -20,7 +20,7 @@ from . import build, seeds
 AT_ONCE = 2
 LOOK_S = 0.5
 LINE_S = 10.0
-INPUT_BYTES = {"image": 40_000}  # the longest input; the others' are 4096
+INPUT_BYTES = {"image": 40_000, "extension": 8192}  # the longest input; the others' are 4096
 SLOW_S = 10  # an input that takes longer is a finding
 STATE = re.compile(r"#(\d+)\s.*?cov: (\d+)(?:.*?exec/s: (\d+))?")
 

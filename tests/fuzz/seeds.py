@@ -22,6 +22,7 @@ from hypercall_abi.recording import (
 )
 from hypercall_abi.services.device import QUEUE_SETUP
 from hypercall_abi.virtqueue import DESC_FLAG, VIRTIO_FEATURE
+from paravirt._native import ffi, lib
 from paravirt.recording import pcapng
 from tests.support import elf
 from tests.support.built import GUESTS
@@ -161,7 +162,22 @@ def _packet(data: bytes) -> bytes:
     return struct.pack("<II", pcapng.PACKET, size) + body + struct.pack("<I", size)
 
 
-SEEDS = {seed.__name__: seed for seed in (boot_info, calls, image, recording, virtqueue)}
+def extension() -> Iterator[bytes]:
+    """Descriptions of a module with one call, and with as many as there can be."""
+    for count in (1, lib.PV_MODULE_CALLS):
+        description = ffi.new(
+            "struct pv_module_description *",
+            {"name": b"answer", "vendor": b"you", "version": b"1.0", "service": 0xC042, "call_count": count},
+        )
+        for number in range(count):
+            description.names[number] = b"answer_ask%d" % number
+            call = description.calls[number]
+            call.roads, call.feature, call.count = 7, -1, 1
+            call.arguments[0] = {"kind": lib.PV_ARGUMENT_WRITE, "align": 8, "unit": 8, "limit": 1, "fixed": 1}
+        yield bytes(ffi.buffer(description))
+
+
+SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, image, recording, virtqueue)}
 
 
 def plant(name: str) -> Path:
