@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Boot of an image with our notes (chapter boot): where everything lies, what is mapped, how the boot vCPU
+ * Boot of an image (chapter boot; one without our notes by PVH): where everything lies, what is mapped, how the boot vCPU
  * begins.  The boot information itself is boot_info.c's, the tables' bits are tables.c's.
  *
  * The host's area is the end of the first region: what is shared for good first, then what the CPU reads.
@@ -51,7 +51,8 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 		return "memory does not begin with a region of whole pages at zero";
 	at->table_pages = table_pages(machine, boot->image);
 	at->info_bytes = (uint32_t)pages(pv_boot_info_bytes(machine, boot));
-	uint64_t shared = (machine->vcpu_count + 1) * PV_PAGE_BYTES + at->info_bytes;
+	uint64_t start_bytes = boot->image->plain ? at->info_bytes : 0; /* holds less of the same */
+	uint64_t shared = (machine->vcpu_count + 1) * PV_PAGE_BYTES + at->info_bytes + start_bytes;
 	uint64_t kept = shared + (4 + at->table_pages) * PV_PAGE_BYTES; /* IDT, GDT, TSS of up to two pages */
 
 	if (at->info_bytes > PV_LIMIT_BOOT_INFO_BYTES)
@@ -62,7 +63,8 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 	at->host_gpa = at->vcpu_gpa = low->size_bytes - kept;
 	at->time_gpa = at->vcpu_gpa + machine->vcpu_count * PV_PAGE_BYTES;
 	at->info_gpa = at->time_gpa + PV_PAGE_BYTES;
-	at->idt_gpa = at->info_gpa + at->info_bytes;
+	at->start_gpa = at->info_gpa + at->info_bytes;
+	at->idt_gpa = at->start_gpa + start_bytes;
 	at->gdt_gpa = at->idt_gpa + PV_PAGE_BYTES;
 	at->tss_gpa = at->gdt_gpa + PV_PAGE_BYTES;
 	at->tables_gpa = at->tss_gpa + 2 * PV_PAGE_BYTES;
@@ -135,6 +137,7 @@ static void enter(struct pv_entry_state *entry, const struct pv_boot *boot, cons
 		.xcr0 = vectors(boot->image->cpu_level),
 		.code_selector = user ? 0x23 : 0x08,
 		.data_selector = user ? 0x1b : 0x10,
+		.wide = 1,
 		.level = user ? 3 : 0,
 		.gdt = { .base_gpa = at->gdt_gpa, .limit = PV_GDT_BYTES - 1 },
 		.idt = { .base_gpa = at->idt_gpa, .limit = PV_PAGE_BYTES - 1 },
@@ -144,11 +147,27 @@ static void enter(struct pv_entry_state *entry, const struct pv_boot *boot, cons
 		entry->cr4 |= CR4_OSXSAVE;
 }
 
+/* By PVH: 32-bit protected mode, paging off. */
+static void enter_plain(struct pv_entry_state *entry, const struct pv_boot *boot, const struct pv_layout *at)
+{
+	*entry = (struct pv_entry_state){
+		.rip = boot->image->entry_gpa,
+		.rbx = at->start_gpa,
+		.rflags = 2, /* the bit that is always set */
+		.cr0 = 0x11, /* PE ET */
+		.code_selector = 0x08,
+		.data_selector = 0x10,
+		.task = { .limit = 0x67 },
+	};
+}
+
 const char *pv_boot(struct pv_machine *machine, const struct pv_boot *boot, struct pv_entry_state *entry)
 {
 	struct pv_layout at = { .privilege = boot->image->privilege };
 	const char *wrong = place(machine, boot, &at);
 
+	if (boot->image->plain)
+		at.privilege = PV_PRIVILEGE_SUPERVISOR;
 	if (at.privilege == PV_PRIVILEGE_ANY)
 		at.privilege = boot->privilege;
 	if (!wrong && at.privilege != PV_PRIVILEGE_USER && at.privilege != PV_PRIVILEGE_SUPERVISOR)
@@ -157,13 +176,17 @@ const char *pv_boot(struct pv_machine *machine, const struct pv_boot *boot, stru
 		wrong = pv_image_check(boot->image, machine);
 	if (!wrong)
 		wrong = load(machine, boot->image, &at);
-	if (!wrong && !map(machine, boot->image, &at))
+	if (!wrong && !boot->image->plain && !map(machine, boot->image, &at))
 		wrong = "there is not enough memory for page tables";
 	if (!wrong && !pv_boot_info_write(machine, boot, &at))
 		wrong = "there is no memory for the boot information";
 	if (wrong)
 		return wrong;
 	pv_machine_pages(machine, at.time_gpa, at.vcpu_gpa);
+	if (boot->image->plain) {
+		enter_plain(entry, boot, &at);
+		return NULL;
+	}
 	uint32_t tss_bytes = pv_tss_fill(pv_memory_at(&machine->memory, at.tss_gpa, 2 * PV_PAGE_BYTES), boot->trap_port,
 					 boot->doorbell_port);
 	pv_gdt_fill(pv_memory_at(&machine->memory, at.gdt_gpa, PV_GDT_BYTES), at.tss_gpa, tss_bytes);

@@ -12,12 +12,13 @@ struct pv_layout {
 	uint64_t vcpu_gpa;
 	uint64_t time_gpa;
 	uint64_t info_gpa;
+	uint64_t start_gpa; /* PVH's start info, for a plain guest */
 	uint64_t idt_gpa;
 	uint64_t gdt_gpa;
 	uint64_t tss_gpa;
 	uint64_t tables_gpa;
 	uint64_t end_gpa; /* of the area */
-	uint32_t info_bytes; /* room for the boot information */
+	uint32_t info_bytes; /* room for the boot information, and for the start info */
 	uint32_t table_pages;
 	uint32_t privilege;
 };

@@ -89,14 +89,13 @@ static void add_region(struct map *map, const struct pv_region *region, const st
 	add_range(map, ram_end, end, PV_MEMORY_KIND_HOST);
 }
 
-static void put_map(struct writer *to, const struct pv_machine *machine, const struct pv_image *image,
-		    const struct pv_layout *at)
+/* In order of addresses, whatever order regions were added in; how many. */
+static uint32_t map_memory(const struct pv_machine *machine, const struct pv_image *image, const struct pv_layout *at,
+			   struct pv_boot_memory *ranges)
 {
-	struct pv_boot_memory ranges[2 * (PV_MAX_SEGMENTS + 1) + PV_MAX_REGIONS];
 	struct map map = { .ranges = ranges };
 	uint64_t after = 0;
 
-	/* in order of addresses, whatever order they were added in */
 	for (uint32_t n = 0; n < machine->memory.count; n++) {
 		const struct pv_region *next = NULL;
 
@@ -109,7 +108,41 @@ static void put_map(struct writer *to, const struct pv_machine *machine, const s
 		after = next->gpa;
 		add_region(&map, next, image, at);
 	}
-	put(to, PV_BOOT_RECORD_MEMORY_MAP, 0, ranges, map.count * sizeof(ranges[0]));
+	return map.count;
+}
+
+/* What PVH hands to a plain guest, after Xen's public interface: in one block, text last. */
+struct start_info {
+	uint32_t magic, version, flags, modules;
+	uint64_t modules_gpa, line_gpa, acpi_gpa, map_gpa;
+	uint32_t map_entries, reserved;
+};
+
+struct start_range {
+	uint64_t gpa, size_bytes;
+	uint32_t kind, reserved;
+};
+
+static void write_start_info(const struct pv_machine *machine, const struct pv_boot *boot, const struct pv_layout *at,
+			     const struct pv_boot_memory *ranges, uint32_t count)
+{
+	struct start_info info = {
+		.magic = 0x336ec578,
+		.version = 1,
+		.map_gpa = at->start_gpa + sizeof(info),
+		.map_entries = count,
+	};
+	uint64_t place_gpa = info.map_gpa;
+
+	for (uint32_t i = 0; i < count; i++, place_gpa += sizeof(struct start_range)) {
+		const struct start_range range = { ranges[i].gpa, ranges[i].size_bytes,
+						   ranges[i].kind == PV_MEMORY_KIND_HOST ? 2 : 1, 0 };
+
+		pv_memory_write(&machine->memory, place_gpa, &range, sizeof(range));
+	}
+	info.line_gpa = place_gpa;
+	pv_memory_write(&machine->memory, place_gpa, boot->command_line ? boot->command_line : "", line_bytes(boot));
+	pv_memory_write(&machine->memory, at->start_gpa, &info, sizeof(info));
 }
 
 static bool put_machine(struct writer *to, const struct pv_boot *boot)
@@ -138,6 +171,7 @@ static void put_places(struct writer *to, const struct pv_machine *machine, cons
 		.doorbell = boot->doorbell_port,
 		.privilege = at->privilege,
 	};
+	struct pv_boot_memory ranges[2 * (PV_MAX_SEGMENTS + 1) + PV_MAX_REGIONS];
 	const struct pv_boot_vcpus vcpus = { .count = machine->vcpu_count };
 	const struct pv_boot_pages shared = {
 		.time_gpa = at->time_gpa,
@@ -152,10 +186,14 @@ static void put_places(struct writer *to, const struct pv_machine *machine, cons
 	};
 
 	put(to, PV_BOOT_RECORD_ABI, PV_BOOT_FLAG_MANDATORY, &abi, sizeof(abi));
-	put_map(to, machine, boot->image, at);
+	uint32_t count = map_memory(machine, boot->image, at, ranges);
+	put(to, PV_BOOT_RECORD_MEMORY_MAP, 0, ranges, count * sizeof(ranges[0]));
 	put(to, PV_BOOT_RECORD_VCPUS, 0, &vcpus, sizeof(vcpus));
 	put(to, PV_BOOT_RECORD_PAGES, 0, &shared, sizeof(shared));
-	put(to, PV_BOOT_RECORD_TABLES, 0, &tables, sizeof(tables));
+	if (boot->image->plain)
+		write_start_info(machine, boot, at, ranges, count);
+	else
+		put(to, PV_BOOT_RECORD_TABLES, 0, &tables, sizeof(tables));
 }
 
 bool pv_boot_info_write(struct pv_machine *machine, const struct pv_boot *boot, const struct pv_layout *at)

@@ -62,3 +62,13 @@ struct pv_device *pv_entropy_create(struct pv_machine *machine, const char *name
 
 	return pv_device_create(machine, &config);
 }
+
+bool pv_entropy_offer(struct pv_machine *machine, const struct pv_image *image)
+{
+	bool made = !image->plain || pv_entropy_create(machine, "entropy");
+
+	for (uint32_t i = 0; i < image->device_count; i++)
+		if (image->devices[i].type == PV_DEVICE_TYPE_ENTROPY)
+			made = made && pv_entropy_create(machine, image->devices[i].name);
+	return made;
+}

@@ -54,7 +54,8 @@ static const char *check_header(const struct elf_header *header, uint64_t size_b
 	return NULL;
 }
 
-static const char *add_segment(struct pv_image *image, const struct program_header *header, const uint8_t *file)
+static const char *add_segment(struct pv_image *image, struct pv_notes *notes, const struct program_header *header,
+			       const uint8_t *file)
 {
 	uint32_t at = image->segment_count;
 
@@ -66,8 +67,7 @@ static const char *add_segment(struct pv_image *image, const struct program_head
 		return "a segment wraps or ends above 2^52";
 	if (header->file_bytes > header->memory_bytes)
 		return "a segment has more bytes than memory";
-	if (header->virtual_address != header->physical_address)
-		return "a segment's virtual and physical addresses differ, but memory is mapped one to one (BOOT-2)";
+	notes->moved = notes->moved || header->virtual_address != header->physical_address;
 	for (; at && image->segments[at - 1].gpa > header->physical_address; at--)
 		image->segments[at] = image->segments[at - 1];
 	image->segments[at] = (struct pv_segment){
@@ -95,12 +95,12 @@ static const char *check_segments(const struct pv_image *image)
 			break;
 		if (end > next->gpa)
 			return "two segments overlap (BOOT-14)";
-		if ((end - 1) / PAGE_BYTES == next->gpa / PAGE_BYTES && s->flags != next->flags)
+		if (!image->plain && (end - 1) / PAGE_BYTES == next->gpa / PAGE_BYTES && s->flags != next->flags)
 			return "two segments of other flags share a page; align them to 4096 (BOOT-14)";
 	}
 	if (!image->segment_count)
 		return "it has nothing to load";
-	if (image->segments[0].gpa < PAGE_BYTES)
+	if (!image->plain && image->segments[0].gpa < PAGE_BYTES)
 		return "a segment lies in page zero (BOOT-2)";
 	return entered ? NULL : "its entry point is not in an executable segment (BOOT-14)";
 }
@@ -115,7 +115,7 @@ static const char *take_part(struct pv_image *image, struct pv_notes *notes, con
 	if (header->offset > size_bytes || header->file_bytes > size_bytes - header->offset)
 		return "it ends within a segment";
 	if (header->type == LOAD)
-		return add_segment(image, header, file);
+		return add_segment(image, notes, header, file);
 	if (header->file_bytes > MAX_NOTE_BYTES)
 		return "it has a note segment of more than 64 KiB";
 	return pv_notes_parse(notes, image, file + header->offset, header->file_bytes, header->align == 8 ? 8 : 4);
@@ -140,9 +140,12 @@ const char *pv_image_parse(struct pv_image *image, const void *file, uint64_t si
 	}
 	if (wrong)
 		return wrong;
-	if (!notes.seen)
-		return "it has no notes of the owner Paravirt (NOTE-4)";
-	image->entry_gpa = header.entry;
+	image->plain = !notes.seen;
+	if (image->plain && !notes.entered)
+		return "it has neither notes of the owner Paravirt nor a PVH entry (NOTE-4)";
+	if (!image->plain && notes.moved)
+		return "a segment's virtual and physical addresses differ, but memory is mapped one to one (BOOT-2)";
+	image->entry_gpa = image->plain ? notes.pvh_entry_gpa : header.entry;
 	return check_segments(image);
 }
 

@@ -11,6 +11,9 @@
 struct pv_notes {
 	uint32_t seen; /* bit 0: any of ours; bit n: type n */
 	uint64_t bytes;
+	bool entered; /* by PVH, at pvh_entry_gpa */
+	uint64_t pvh_entry_gpa;
+	bool moved; /* a segment's virtual and physical addresses differ */
 };
 
 /* Takes over what the notes of one segment say; NULL, or what is wrong (NOTE-1, NOTE-2, NOTE-6). */

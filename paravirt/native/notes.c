@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * ELF notes of the owner Paravirt (chapter ELF notes).  Others' are passed by.
+ * ELF notes of the owner Paravirt (chapter ELF notes), and Xen's by which a plain guest is entered.
+ * Others are passed by.
  */
 #include <string.h>
 
 #include "image.h"
+
+#define PVH_ENTRY 18 /* of the owner Xen */
 
 struct note_header {
 	uint32_t name_bytes, payload_bytes, type;
@@ -130,12 +133,21 @@ static bool zeros(const uint8_t *bytes, uint64_t size_bytes)
 }
 
 /* With its NUL, without, or with several. */
-static bool ours(const uint8_t *name, uint32_t size_bytes)
+static bool owned_by(const char *owner, const uint8_t *name, uint32_t size_bytes)
 {
-	static const char owner[] = { 'P', 'a', 'r', 'a', 'v', 'i', 'r', 't' };
+	uint32_t length = (uint32_t)strlen(owner);
 
-	return size_bytes >= sizeof(owner) && !memcmp(name, owner, sizeof(owner)) &&
-	       zeros(name + sizeof(owner), size_bytes - sizeof(owner));
+	return size_bytes >= length && !memcmp(name, owner, length) && zeros(name + length, size_bytes - length);
+}
+
+/* The entry of a plain guest. */
+static const char *take_pvh(struct pv_notes *notes, const uint8_t *payload, uint32_t size_bytes)
+{
+	if (notes->entered || (size_bytes != 4 && size_bytes != 8))
+		return "its PVH note stands twice, or has neither 4 nor 8 bytes";
+	memcpy(&notes->pvh_entry_gpa, payload, size_bytes);
+	notes->entered = true;
+	return NULL;
 }
 
 const char *pv_notes_parse(struct pv_notes *notes, struct pv_image *image, const uint8_t *area, uint64_t size_bytes,
@@ -154,12 +166,13 @@ const char *pv_notes_parse(struct pv_notes *notes, struct pv_image *image, const
 
 		if (name_at + header.name_bytes > size_bytes || end > size_bytes)
 			return malformed;
-		if (ours(area + name_at, header.name_bytes)) {
-			const char *wrong = take(notes, image, header.type, area + payload_at, header.payload_bytes);
-
-			if (wrong)
-				return wrong;
-		}
+		const char *wrong = NULL;
+		if (owned_by("Paravirt", area + name_at, header.name_bytes))
+			wrong = take(notes, image, header.type, area + payload_at, header.payload_bytes);
+		else if (header.type == PVH_ENTRY && owned_by("Xen", area + name_at, header.name_bytes))
+			wrong = take_pvh(notes, area + payload_at, header.payload_bytes);
+		if (wrong)
+			return wrong;
 		at = padded(end, align);
 	}
 	return NULL;

@@ -27,11 +27,12 @@ struct pv_segment {
 	uint32_t flags; /* of ELF: 1 executable, 2 writable, 4 readable */
 };
 
-/* An ELF image with our notes, checked. What no note says is as if it said the least. */
+/* An ELF image, checked. What no note says is as if it said the least. */
 struct pv_image {
 	uint64_t entry_gpa;
 	struct pv_segment segments[PV_MAX_SEGMENTS]; /* in order; they do not overlap */
 	uint32_t segment_count;
+	uint32_t plain; /* 1: none of our notes, entered by PVH (NOTE-4) */
 	uint32_t privilege; /* PV_PRIVILEGE_ */
 	uint32_t cpu_level; /* PV_CPU_LEVEL_ */
 	uint32_t version; /* of the ABI, major << 16 | minor; 0: none is required */
@@ -45,6 +46,9 @@ struct pv_image {
 const char *pv_image_parse(struct pv_image *image, const void *file, uint64_t size_bytes);
 /* NULL, or what the image requires and the machine does not offer (NOTE-3, NOTE-5, NOTE-7). Once all is offered. */
 const char *pv_image_check(const struct pv_image *image, const struct pv_machine *machine);
+
+/* The entropy devices of the image's manifest (pv_entropy_create), one if it is plain. False: no room or memory. */
+bool pv_entropy_offer(struct pv_machine *machine, const struct pv_image *image);
 
 struct pv_boot {
 	const struct pv_image *image;
@@ -65,10 +69,11 @@ struct pv_table {
 
 /* How the boot vCPU begins; other registers are as after a reset, or zero. */
 struct pv_entry_state {
-	uint64_t rip, rdi, rflags;
+	uint64_t rip, rdi, rbx, rflags;
 	uint64_t cr0, cr3, cr4, efer;
 	uint64_t xcr0; /* 0: no XSAVE (BOOT-10) */
-	uint16_t code_selector, data_selector; /* flat, of 64 bits, accessed; granularity of 4 KiB */
+	uint16_t code_selector, data_selector; /* flat, accessed; granularity of 4 KiB */
+	uint8_t wide; /* code of 64 bits; 0: of 32 */
 	uint8_t level; /* CPL */
 	struct pv_table gdt, idt, task; /* the task's segment is a busy TSS, type 11 */
 };

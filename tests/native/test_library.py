@@ -119,6 +119,24 @@ def test_the_example_passes_host_conformance(example: Path, level: str, vcpus: s
 
 
 @pytest.mark.kvm
+@pytest.mark.parametrize("image", ["conformance_plain", "conformance_budgets"])
+def test_the_example_passes_images_that_run_alone(example: Path, image: str) -> None:
+    """A plain guest by PVH (NOTE-4), and one that uses every budget up."""
+    status, said = judged(example, GUESTS / f"{image}.elf", "2", "user", "poison")
+    assert (status, "not ok" in said, "# SKIP" in said) == (0, False, False), said[-500:]
+
+
+def test_the_example_refuses_what_a_host_must(example: Path) -> None:
+    """BOOT-14, NOTE-1 to NOTE-7."""
+    images = sorted(GUESTS.glob("refused_*.elf"))
+    assert len(images) > 5
+    for image in images:
+        done = subprocess.run([example, image], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (255, ""), image.name
+        assert done.stderr.startswith(f"example: {image}: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.kvm
 def test_the_example_says_how_a_guest_ended(example: Path) -> None:
     assert judged(example, GUESTS / "hello.elf") == (0, "hello from a paravirt guest\n")
     done = subprocess.run([example, GUESTS / "crash.elf"], capture_output=True, text=True, timeout=60)

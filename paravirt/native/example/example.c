@@ -138,6 +138,7 @@ static void enter(struct pv_vcpu *vcpu, struct cpu *cpu)
 	cpu->mode.apic_base = own.apic_base; /* its own, not the starter's */
 	memset(cpu->mode.interrupt_bitmap, 0, sizeof(cpu->mode.interrupt_bitmap));
 	regs.rdi = begin->argument;
+	regs.rbx = entry.rbx, entry.rbx = 0; /* of the boot vCPU alone, which comes here before all others */
 	control(cpu->fd, KVM_SET_SREGS, &cpu->mode, "KVM_SET_SREGS");
 	control(cpu->fd, KVM_SET_REGS, &regs, "KVM_SET_REGS");
 	control(cpu->fd, KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS");
@@ -201,7 +202,7 @@ static void set_cpuid(const struct cpu *cpu)
 static void set_mode(struct kvm_sregs *s)
 {
 	s->cs = s->ss = (struct kvm_segment){ .limit = ~0u, .dpl = entry.level, .present = 1, .s = 1, .g = 1 };
-	s->cs.selector = entry.code_selector, s->cs.type = 11, s->cs.l = 1;
+	s->cs.selector = entry.code_selector, s->cs.type = 11, s->cs.l = entry.wide, s->cs.db = !entry.wide;
 	s->ss.selector = entry.data_selector, s->ss.type = 3, s->ss.db = 1;
 	s->ds = s->es = s->fs = s->gs = s->ss;
 	s->tr = (struct kvm_segment){ .base = entry.task.base_gpa, .limit = entry.task.limit, .type = 11 };
@@ -242,9 +243,7 @@ static void make_vm(void *ram, uint32_t count)
 	struct kvm_userspace_memory_region region = { .memory_size = RAM_BYTES, .userspace_addr = (uintptr_t)ram };
 
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm < 0)
-		die("/dev/kvm", strerror(errno));
-	vm = control(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
+	vm = control(kvm, KVM_CREATE_VM, NULL, "/dev/kvm");
 	control(vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000, "KVM_SET_TSS_ADDR");
 	control(vm, KVM_CREATE_IRQCHIP, NULL, "KVM_CREATE_IRQCHIP");
 	control(vm, KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
@@ -268,9 +267,7 @@ static void *make_machine(const struct pv_machine_config *config, struct pv_boot
 		machine = pv_machine_create(config, &wrong);
 	if (!wrong && pv_memory_add(pv_machine_memory(machine), 0, RAM_BYTES, ram) == 0) {
 		pv_machine_offer_all(machine);
-		for (uint32_t i = 0; i < image.device_count; i++)
-			if (image.devices[i].type == PV_DEVICE_TYPE_ENTROPY)
-				pv_entropy_create(machine, image.devices[i].name);
+		pv_entropy_offer(machine, &image);
 		boot->image = &image;
 		wrong = pv_boot(machine, boot, &entry);
 	}
@@ -291,6 +288,7 @@ int main(int argc, char **argv)
 	config.vcpus = argc > 2 ? (uint32_t)atoi(argv[2]) : 1;
 	boot.privilege = argc > 3 && argv[3][0] == 's' ? PV_PRIVILEGE_SUPERVISOR : PV_PRIVILEGE_USER;
 	config.poison = argc > 4;
+	config.console_bytes = 16 << 20, config.trace_marks = 100000, config.doorbells_per_second = 200000;
 	if (argc < 2 || argc > 5)
 		die("usage", "example IMAGE [VCPUS [user|supervisor [poison]]]");
 	make_vm(make_machine(&config, &boot, argv[1]), config.vcpus);

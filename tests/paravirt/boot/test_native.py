@@ -65,10 +65,10 @@ def ours(contents: bytes) -> Image | None | str:
     try:
         image = parse_image(memoryview(contents), Path("image.elf"))
     except BadNote as error:
-        return "name" if "UTF-8" in str(error) or "proper name" in str(error) or "PVH" in str(error) else None
+        return "name" if "UTF-8" in str(error) or "proper name" in str(error) else None
     except ParavirtError:
         return None
-    if image.is_pvh or len(image.segments) > lib.PV_MAX_SEGMENTS or len(image.notes.services) > lib.PV_MAX_REQUIRED:
+    if len(image.segments) > lib.PV_MAX_SEGMENTS or len(image.notes.services) > lib.PV_MAX_REQUIRED:
         return "limit"
     return image
 
@@ -87,6 +87,7 @@ def agree(contents: bytes) -> None:
         (s.gpa, s.memory_bytes, len(s.data), s.flags) for s in expected.segments
     ]
     notes = expected.notes
+    assert bool(native.plain) == expected.is_pvh
     assert (native.entry_gpa, native.privilege, native.cpu_level) == (
         expected.entry_gpa, notes.privilege, notes.cpu_level
     )  # fmt: skip
