@@ -34,7 +34,7 @@ RING = SERVICES["base"].id("ring")
 START = SERVICES["vcpu"].id("start")
 STOP = SERVICES["vcpu"].id("stop")
 DECLARED = {service.id(call): call for service in SERVICES.values() for call in service.calls}
-_CIRCUMSTANCES = frozenset(getattr(STATUS, name) for name in CIRCUMSTANCES)
+CIRCUMSTANTIAL = frozenset(getattr(STATUS, name) for name in CIRCUMSTANCES)
 _WORD = 8
 
 
@@ -118,7 +118,7 @@ class Program:
         return head + body
 
 
-def _in_order(calls: Sequence[reader.Call]) -> list[reader.Call]:
+def in_order(calls: Sequence[reader.Call]) -> list[reader.Call]:
     """`calls` as they took effect: mostly as they were answered.
 
     But a vCPU may run, and even stop, before who started it has the answer; and it may be started again before its
@@ -161,7 +161,7 @@ class _Converter:
         self._started = {0}
 
     def convert(self) -> None:
-        for call in _in_order(self._program.life.calls):
+        for call in in_order(self._program.life.calls):
             declared = DECLARED.get(call.id)
             if call.road == ROAD.BATCH:
                 self._inner.setdefault(call.vcpu, []).append(call)
@@ -248,7 +248,7 @@ class _Converter:
         call = entry.call
         entry.status = STATUS.OK if call.status == STATUS.CONTINUE else call.status
         entry.value = call.value
-        if call.status in _CIRCUMSTANCES:
+        if call.status in CIRCUMSTANTIAL:
             entry.outputs = []
             return
         entry.compare = REPLAY_COMPARE.STATUS
@@ -329,7 +329,7 @@ def _check(call: reader.Call) -> None:
         raise _LeftOut("its input was too long to keep")
     if call.id == RING and call.status in (STATUS.OK, STATUS.BAD_STATE):
         raise _LeftOut("calls of a ring are made as batches, without one")
-    if call.id == START and call.status in _CIRCUMSTANCES:
+    if call.id == START and call.status in CIRCUMSTANTIAL:
         raise _LeftOut("the start failed by the host's circumstances, and might succeed now")
 
 

@@ -192,10 +192,13 @@ class _Reading:
 
 
 def _name(entry: Entry) -> str:
-    declared = DECLARED.get(entry.id)
-    call = entry.call
-    if entry.id != call.id:
-        return f"{call.name} (of a ring, made as a batch of one)"
+    ring = entry.id != entry.call.id
+    return f"{name_of(entry.call)} (of a ring, made as a batch of one)" if ring else name_of(entry.call)
+
+
+def name_of(call: Call) -> str:
+    """A call with its arguments by name."""
+    declared = DECLARED.get(call.id)
     if not declared:
         return f"{call.name}({', '.join(f'{arg:#x}' for arg in call.args)})"
     given = (f"{name}={arg:#x}" for name, arg in zip(declared.registers, call.args, strict=False))
@@ -213,10 +216,13 @@ def _explain(entry: Entry, notes: Sequence[str]) -> Iterator[str]:
 
 
 def _diff(entry: Entry, offset: int, expected: str, got: str) -> Iterator[str]:
-    """A few bytes of output, with a mark below each that differs."""
     output = next((o for o in entry.outputs if o.offset <= offset < o.offset + len(o.data)), None)
     what, at = (output.what, output.begins + offset - output.offset) if output else ("output", offset)
-    one, other = bytes.fromhex(expected), bytes.fromhex(got)
+    yield from diff(what, at, bytes.fromhex(expected), bytes.fromhex(got))
+
+
+def diff(what: str, at: int, one: bytes, other: bytes) -> Iterator[str]:
+    """A few bytes of output from byte `at` on, as expected and as got, with a mark below each that differs."""
     marks = " ".join("  " if a == b else "^^" for a, b in zip(one, other, strict=False))
     yield f"{what}: from byte {at} on expected {one.hex(' ')}"
     indent = len(f"{what}: from byte {at} on expected ") - len("got ")
