@@ -73,6 +73,7 @@ static void statuses(void)
 					  CF_AGREED | DRIVER_OK };
 
 	cf_case("DEV-1 a device starts in the state after reset, and a reset leads there");
+	cf_expect(cf_status_of(&device), 0, "status at first, or as the chapter before left it");
 	cf_expect(cf_set_status(&device, 0), PV_STATUS_OK, "reset");
 	cf_expect(cf_status_of(&device), 0, "status");
 	cf_expect(cf_set_status(&device, ACKNOWLEDGE), PV_STATUS_OK, "ACKNOWLEDGE");

@@ -126,6 +126,12 @@ static void resets(void)
 	cf_wait_ns(CF_SECOND / 200);
 	cf_expect(CF_LOAD(cf_ring.used.index), 1, "buffers used after the reset");
 	cf_want(cf_data[0] == 0xee && cf_data[99] == 0xee, "no memory is written after the reset");
+	cf_set_status(&device, PV_VIRTIO_STATUS_ACKNOWLEDGE);
+	cf_set_status(&device, PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER);
+	cf_set_status(&device, CF_AGREED);
+	cf_expect(cf_status_of(&device), PV_VIRTIO_STATUS_ACKNOWLEDGE | PV_VIRTIO_STATUS_DRIVER,
+		  "FEATURES_OK with none accepted since");
+	cf_set_status(&device, 0);
 	cf_agree(&device);
 	cf_expect(cf_status_of(&device), CF_AGREED, "features are agreed anew");
 	setup.channel = PV_NO_CHANNEL;

@@ -55,18 +55,12 @@ BOOT = (
         new=f"memory.write(layout.idt_gpa + 16 * 40, b'\\x01' * 16)\n{_WRITE_TSS}",
     ),
     _image(id="segments_may_overlap", rule="BOOT-14", old="one.end_gpa > next_one.gpa", new="False"),
-    _image(
-        id="entry_anywhere",
-        rule="BOOT-14",
-        old="not any(s.executable and s.gpa <= entry_gpa < s.end_gpa for s in segments)",
-        new="False",
-    ),
     _layout(
         id="zeroed_data_is_not",
         rule="BOOT-15",
         old="memory.write(s.gpa, s.data)",
         new="memory.write(s.gpa, s.data)\n"
-        "if s.memory_bytes > len(s.data) + 16:\n    memory.write(s.end_gpa - 16, b'\\xff' * 16)",
+        "if s.memory_bytes - len(s.data) > 3 * PAGE:\n    memory.write(s.end_gpa - 3 * PAGE, b'\\xff' * 8)",
     ),
     _info(
         id="padding_is_not_zero",

@@ -58,8 +58,9 @@ MUTANTS = (
     _ring(
         id="no_channel_is_the_last",
         rule="RING-11",
-        old="vcpu->state.callring.setup.channel",
-        new="vcpu->state.callring.setup.channel % PV_LIMIT_CHANNELS",
+        old="state->setup.channel == PV_RING_NO_CHANNEL",
+        new="state->setup.channel == PV_RING_NO_CHANNEL && "
+        "(pv_event_raise(vcpu->machine, vcpu->index, PV_LIMIT_CHANNELS - 1), 1)",
     ),
     _ring(
         id="state_stays_on",

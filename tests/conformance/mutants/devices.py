@@ -72,7 +72,12 @@ DEVICE = (
         old="!running(device) || !queue->state->enabled",
         new="!running(device)",
     ),
-    _notify(id="doorbells_without_budget", rule="DEV-12", old="!spend_doorbell(device->machine)", new="0"),
+    _notify(
+        id="too_many_doorbells_are_a_failure",
+        rule="DEV-12",
+        old="if (!spend_doorbell(device->machine)) return PV_STATUS_QUOTA;",
+        new="static uint32_t rung; if (++rung > 5000) return PV_STATUS_FAILED;",
+    ),
     _device(id="two_transports", rule="DEV-13", old="machine->devices[index]->mmio", new="0"),
     _status(id="reset_keeps_features", rule="DEV-15", old="s->accepted[0] = s->accepted[1] = 0;", new=""),
     _status(id="reset_keeps_queues", rule="DEV-15", old="forget_queue(&device->queues[i]);", new=""),
@@ -122,10 +127,10 @@ MMIO = (
         new="0",
     ),
     _layout(
-        id="windows_told_wrong",
+        id="one_window_for_all",
         rule="MMIO-4",
         old='f" virtio_mmio.device=512@{mmio_window_gpa(i):#x}:{FIRST_MMIO_LINE + i}"',
-        new='f" virtio_mmio.device=512@{mmio_window_gpa(i) + 0x200:#x}:{FIRST_MMIO_LINE + i}"',
+        new='f" virtio_mmio.device=512@{mmio_window_gpa(0):#x}:{FIRST_MMIO_LINE + i}"',
     ),
 )
 

@@ -22,10 +22,10 @@ _MASKED = "__atomic_load_n(&page->mask[channel / 64], __ATOMIC_SEQ_CST) & bit"
 CONSOLE = (
     _console(id="write_takes_a_part", rule="CON-1", old="*value = args[1];", new="*value = args[1] - args[1] / 2;"),
     _console(
-        id="console_without_budget",
+        id="over_the_budget_is_a_failure",
         rule="CON-2",
-        old="before > machine->console_budget || size_bytes > machine->console_budget - before",
-        new="0",
+        old="return PV_STATUS_QUOTA;",
+        new="return PV_STATUS_IO;",
     ),
     _console(
         id="read_waits",
@@ -188,10 +188,10 @@ REST = (
         new="pv_memory_write(&vcpu->machine->memory, args[0], bytes, args[1] / 2);",
     ),
     _trace(
-        id="marks_without_budget",
+        id="too_many_marks_are_a_failure",
         rule="TRC-1",
-        old="marks >= machine->trace_mark_budget",
-        new="vcpu->trace && marks >= machine->trace_mark_budget",
+        old="return PV_STATUS_QUOTA;",
+        new="return PV_STATUS_FAILED;",
     ),
     _trace(
         id="end_needs_a_span",
