@@ -163,7 +163,7 @@ static void configuration(void)
 
 static void queues(void)
 {
-	struct pv_queue_setup good = cf_queue_setup(), setup;
+	const struct pv_queue_setup good = cf_queue_setup();
 	uint64_t most = pv_call2(PV_CALL_DEVICE_QUEUE_SIZE, device.index, 0).value;
 	struct {
 		const char *what;
@@ -205,6 +205,12 @@ static void queues(void)
 		for (uint32_t i = 0; i < CF_COUNT(bad); i++)
 			cf_expect(cf_setup_queue(&device, &bad[i].setup), bad[i].status, bad[i].what);
 	}
+}
+
+static void queue_states(void)
+{
+	struct pv_queue_setup good = cf_queue_setup(), setup;
+
 	cf_case("DEV-5 device.queue_setup in the wrong state");
 	cf_set_status(&device, 0);
 	cf_expect(cf_setup_queue(&device, &good), PV_STATUS_BAD_STATE, "before FEATURES_OK");
@@ -234,6 +240,7 @@ static void service_device(void)
 	features();
 	configuration();
 	queues();
+	queue_states();
 }
 
 CF_CHAPTER(device, service_device);

@@ -27,14 +27,14 @@ static void continuity(void)
 		  "an event that has not been");
 }
 
-/* Numbers outside of the core services, as far as one batch after another shows. */
+/* Numbers outside of the core services; what is listed there is judged by the chapter base like every service. */
 static void others(void)
 {
 	static const uint32_t numbers[] = { RESERVED_FIRST, 0x1234, 0x7fff, VENDORS, 0x8001,
 					    0xbfff,	    0xc000, 0xcafe, 0xfffe,  0xffff };
 	const uint64_t args[6] = { 0 };
 
-	cf_case("BASE-5 CALL-1 services of vendors and experiments that are not listed do not exist");
+	cf_case("VND-1 BASE-5 CALL-1 services of vendors and experiments that are not listed do not exist");
 	for (uint32_t i = 0; i < CF_COUNT(numbers); i++) {
 		if (cf_offered(numbers[i]))
 			continue;

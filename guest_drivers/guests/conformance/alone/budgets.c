@@ -3,8 +3,8 @@
  * Budgets of the machine: what is bounded is refused with QUOTA, and the machine runs on.  An image of its own,
  * for it uses them up; a host whose bounds are not met in a few seconds is not judged.
  */
+#include "../support/device.h"
 #include "paravirt/string.h"
-#include "support/device.h"
 
 #define BATCH PV_LIMIT_BATCH_ENTRIES
 #define PATIENCE_NS (4 * CF_SECOND)

@@ -3,9 +3,9 @@
  * The clock over some seconds, in which a host may write the time page again and again: every reading is
  * whole and none goes back, on one vCPU or two.
  */
+#include "../support/conformance.h"
 #include "paravirt/string.h"
 #include "paravirt/time.h"
-#include "support/conformance.h"
 
 #define LASTS_NS (5 * CF_SECOND / 2)
 

@@ -3,9 +3,9 @@
  * Two lives of a machine: the first leaves a mark on the disk `scratch` and resets, the second finds the mark
  * and everything else as new.
  */
+#include "../support/device.h"
 #include "paravirt/block.h"
 #include "paravirt/string.h"
-#include "support/device.h"
 
 #define QUEUE_SIZE 16
 #define MARK "the first life of this machine left this mark on the disk"

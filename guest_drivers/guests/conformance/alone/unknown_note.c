@@ -2,8 +2,8 @@
  *
  * Notes that no version knows: one of Paravirt's below MANDATORY, one of another owner's.
  */
+#include "../support/conformance.h"
 #include "paravirt/notes.h"
-#include "support/conformance.h"
 
 static const struct {
 	struct pv_note_head head;

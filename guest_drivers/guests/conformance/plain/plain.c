@@ -3,9 +3,9 @@
  * An image without Paravirt notes: a host enters it by PVH, as any plain guest, and it finds the host by CPUID.
  * It begins in the runtime, which looks at CPUID at CPL 0, where it may be looked at.
  */
+#include "../../../runtime/x86_64/runtime.h"
+#include "../support/device.h"
 #include "paravirt/guest.h"
-#include "runtime.h"
-#include "support/device.h"
 
 static void plain(void)
 {

@@ -2,7 +2,7 @@
  *
  * A note that is shorter than its record.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 CF_NOTE(privilege, PV_NOTE_PRIVILEGE, 1, PV_PRIVILEGE_ANY);

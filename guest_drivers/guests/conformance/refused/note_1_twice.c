@@ -2,7 +2,7 @@
  *
  * A note that stands twice.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 CF_NOTE(first, PV_NOTE_PRIVILEGE, 2, PV_PRIVILEGE_ANY, 0);

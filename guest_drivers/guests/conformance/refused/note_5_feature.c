@@ -2,7 +2,7 @@
  *
  * A feature that no host has.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_BASE, 1ull << 63));
 

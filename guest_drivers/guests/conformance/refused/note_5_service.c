@@ -2,7 +2,7 @@
  *
  * A service that no host has.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 PV_REQUIRE(PV_NEED(0x7ffe, 0));
 

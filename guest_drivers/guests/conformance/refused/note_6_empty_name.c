@@ -2,7 +2,7 @@
  *
  * A device without a name.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 PV_MANIFEST(PV_WANT("", PV_DEVICE_TYPE_ENTROPY, PV_DEVICE_FLAG_OPTIONAL));

@@ -2,7 +2,7 @@
  *
  * Another major version.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 CF_NOTE(require, PV_NOTE_REQUIRE, 2, PV_ABI_MINOR << 16 | (PV_ABI_MAJOR + 1), 0);
 

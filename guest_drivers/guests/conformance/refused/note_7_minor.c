@@ -2,7 +2,7 @@
  *
  * A minor version that no host has.
  */
-#include "support/refused.h"
+#include "../support/refused.h"
 
 CF_NOTE(require, PV_NOTE_REQUIRE, 2, 0xffffu << 16 | PV_ABI_MAJOR, 0);
 

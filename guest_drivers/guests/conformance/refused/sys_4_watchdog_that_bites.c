@@ -3,8 +3,8 @@
  * A watchdog in whose time nobody calls ends the machine, and not with success: an image that reports nothing
  * unless it outlives it.
  */
+#include "../support/conformance.h"
 #include "paravirt/notes.h"
-#include "support/conformance.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 PV_PRIVILEGE(PV_PRIVILEGE_ANY);

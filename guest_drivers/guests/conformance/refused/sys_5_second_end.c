@@ -3,8 +3,8 @@
  * Two ends, of which the first is a failure: the machine ends with that, and not with the success that comes
  * after it, from the same vCPU or from another.
  */
+#include "../support/conformance.h"
 #include "paravirt/notes.h"
-#include "support/conformance.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 PV_PRIVILEGE(PV_PRIVILEGE_ANY);
