@@ -212,10 +212,11 @@ class Comparison:
 
     def _rules(self) -> Iterator[Change]:
         fresh = _fresh_names(self.old, self.new)
+        pages = {thing["page"] for key in ("records", "constants", "rules") for thing in self.old[key]}
 
         def added(rule: Thing) -> str:
             """Old guests can keep a new duty of guests only where it is about what they do not use."""
-            about_new = rule["page"] in fresh or fresh & set(_WORDS.findall(rule["text"]))
+            about_new = rule["page"] not in pages or fresh & set(_WORDS.findall(rule["text"]))
             return ADDITION if rule["binds"] in ("host", "standard") or about_new else INCOMPATIBLE
 
         for pair in _pairs("rule", self.old["rules"], self.new["rules"], added):

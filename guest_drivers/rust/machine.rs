@@ -74,6 +74,7 @@ macro_rules! word {
         unsafe { &*(core::ptr::addr_of!((*($gpa as *const $record)).$field) as *const $kind) as &'static $kind }
     };
 }
+pub(crate) use word;
 
 /// The page of a vCPU, by its words.
 #[derive(Clone, Copy)]

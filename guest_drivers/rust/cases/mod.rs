@@ -3,6 +3,7 @@
 
 mod base;
 mod boot;
+mod callring;
 mod calls;
 pub mod events;
 mod others;
@@ -14,6 +15,7 @@ pub fn run(gates: bool) {
     boot::run();
     base::run();
     calls::run();
+    callring::run();
     events::run(gates);
     time::run();
     vcpus::run();
