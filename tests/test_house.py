@@ -80,6 +80,32 @@ def test_guest_drivers_see_the_abi_and_themselves_only() -> None:
             assert beside or header in FREESTANDING or OUR_HEADERS.fullmatch(header), f"{name(path)} includes {header}"
 
 
+def test_guests_in_rust_see_the_generated_module_and_themselves_only() -> None:
+    files = tree("guest_drivers/*.rs")
+    assert files
+    for path in files:
+        text = path.read_text()
+        assert set(re.findall(r'#\[path = "(.+)"\]', text)) <= {"../../hypercall_abi/rust/paravirt_abi.rs"}, name(path)
+        foreign = re.findall(
+            r"^\s*(?:pub )?(?:use|extern crate) (?!core\b|crate\b|super\b|self\b|\w+;)(\w+)", text, re.M
+        )
+        assert set(foreign) <= {"paravirt_abi"}, f"{name(path)} uses {foreign}"
+
+
+def test_rust_functions_are_small() -> None:
+    long = {}
+    for path in tree("guest_drivers/*.rs"):
+        start, indent = 0, ""
+        for number, line in enumerate(path.read_text().splitlines()):
+            if match := re.match(r"(\s*)(?:pub(?:\(\w+\))? )?(?:const |extern \"C\" |unsafe )*fn \w+.*{$", line):
+                start, indent = number, match[1]
+            elif start and line == f"{indent}}}":
+                if number - start - 1 > FUNCTION_LINES:
+                    long[f"{name(path)}:{start + 1}"] = number - start - 1
+                start = 0
+    assert not long, long
+
+
 def test_host_library_knows_neither_python_nor_guest() -> None:
     for path in tree("paravirt/native/*.[ch]"):
         for header in includes(path):
