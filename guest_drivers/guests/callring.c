@@ -91,7 +91,7 @@ static void by_looking(struct pv_vcpu_page *page)
 	while (pv_callring_ready(&m->ring) || m->taken != m->ring.published)
 		empty(m);
 	tap_is(m->wrong, 0, "RING-5 every completion in its order, round the ring");
-	tap_ok(exits < ROUNDS, "RING-9 few exits, if any", (int64_t)exits);
+	tap_ok(exits < ROUNDS * ENTRIES / 2, "RING-9 fewer exits than calls by far, if any", (int64_t)exits);
 	pv_callring_deinit(&m->ring);
 }
 
