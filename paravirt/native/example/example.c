@@ -274,6 +274,7 @@ static void *make_machine(const struct pv_machine_config *config, struct pv_boot
 	if (wrong)
 		die(path, wrong);
 	fclose(file);
+	free(bytes);
 	return ram;
 }
 
