@@ -42,6 +42,10 @@ class Software:
     def __init__(self, config: MachineConfig, machine: Any, memory: GuestMemory) -> None:
         if importlib.util.find_spec("unicorn") is None:  # looked for, not loaded
             raise SoftwareMissing("the software vCPU needs its engine: pip install 'paravirt[software]'")
+        if not lib.pv_memory_can_fence():
+            raise HostCallFailed(
+                "the kernel refuses membarrier(2), which the software vCPU needs; allow it in the container's seccomp"
+            )
         self._machine = machine
         self._setup: dict[str, Any] = {"ranges": memory.ranges}
         self.native = ffi.new("struct pv_software *")

@@ -70,6 +70,7 @@ static void publish(struct pv_vcpu *vcpu)
 	}
 	/* An exchange: the store is globally visible before the wish is read. */
 	__atomic_exchange_n(&ring->control->completion_tail, state->completed, __ATOMIC_SEQ_CST);
+	pv_memory_fence(&vcpu->machine->memory);
 	uint32_t wish = __atomic_load_n(&ring->control->completion_event, __ATOMIC_SEQ_CST);
 	if (wish - state->signalled < state->completed - state->signalled)
 		raise(vcpu);
@@ -180,6 +181,7 @@ static void want_doorbells(struct pv_machine *machine, uint32_t wanted)
 static bool arm(struct pv_machine *machine)
 {
 	want_doorbells(machine, 1);
+	pv_memory_fence(&machine->memory);
 	for (uint64_t on = machine->callrings.on; on; on &= on - 1) {
 		const struct pv_vcpu *vcpu = machine->vcpus[__builtin_ctzll(on)];
 

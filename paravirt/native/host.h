@@ -27,7 +27,16 @@ struct pv_region {
 struct pv_memory {
 	struct pv_region regions[PV_MAX_REGIONS];
 	uint32_t count;
+	uint32_t unfenced; /* the guest's own barriers order nothing between its process and ours: a software vCPU's */
 };
+
+/*
+ * Between a store that the guest looks at and a load of what it stores: the host's half of a pair in which each side
+ * must see the other.  Where the guest's half is none, this one is both.
+ */
+void pv_memory_fence(const struct pv_memory *memory);
+/* Whether the kernel has what pv_memory_fence needs for unfenced memory. */
+bool pv_memory_can_fence(void);
 
 /* Has the host back whole pages now, or take them back (they read as zeros). 0 or -errno. */
 int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "handlers.h"
 
@@ -136,4 +138,24 @@ PV_HANDLER(memory_populate)
 PV_HANDLER(memory_discard)
 {
 	return each_range(&vcpu->machine->memory, args, value, pv_memory_discard, PV_STATUS_FAILED);
+}
+
+/* membarrier(2): every CPU that runs a thread of a process which registered itself, the engine's, makes a barrier. */
+#define MEMBARRIER_GLOBAL_EXPEDITED 2
+
+static bool barrier_there(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+bool pv_memory_can_fence(void)
+{
+	return barrier_there();
+}
+
+void pv_memory_fence(const struct pv_memory *memory)
+{
+	/* Otherwise the stores and loads are sequentially consistent themselves. */
+	if (memory->unfenced)
+		barrier_there();
 }

@@ -243,6 +243,7 @@ bool pv_queue_wants_interrupt(struct pv_queue *queue)
 	s->signalled = now;
 	/* The same index once more: the store of pair D, paid once per batch. */
 	__atomic_store_n(&used_of(queue)->index, now, __ATOMIC_SEQ_CST);
+	pv_memory_fence(queue->memory);
 	if (!has(queue, PV_VIRTIO_F_EVENT_IDX))
 		return !(__atomic_load_n(&avail_of(queue)->flags, __ATOMIC_SEQ_CST) & PV_RING_F_AVAIL_NO_INTERRUPT);
 	uint16_t event = __atomic_load_n(avail_entry(queue, s->size), __ATOMIC_SEQ_CST);
@@ -260,6 +261,7 @@ bool pv_queue_arm(struct pv_queue *queue)
 		__atomic_store_n(avail_event(queue), s->next_avail, __ATOMIC_SEQ_CST);
 	else
 		__atomic_store_n(&used_of(queue)->flags, 0, __ATOMIC_SEQ_CST);
+	pv_memory_fence(queue->memory);
 	return __atomic_load_n(&avail_of(queue)->index, __ATOMIC_SEQ_CST) != s->next_avail; /* B */
 }
 

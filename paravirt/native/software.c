@@ -101,6 +101,7 @@ void pv_software_init(struct pv_software *software, struct pv_machine *machine)
 	software->sampled_counter = counter();
 	software->sampled_ns = pv_clock_ns();
 	machine->accelerator = software;
+	machine->memory.unfenced = 1;
 	machine->ops.defer = defer;
 	machine->ops.upcall = upcall;
 	machine->ops.upcall_vector = upcall_vector;

@@ -33,6 +33,8 @@ FAULTING_GPA = 0xFFFF_D000
 FLOATING_GPA = 0xFFFF_E000
 """Where accesses go that nothing answers: beyond RAM and the hole below 4 GiB."""
 MSR_EFER = 0xC000_0080
+PAUSES = 20
+"""How many PAUSEs of a slice are done before the next one gives way: a vCPU that waits for another makes many."""
 _ACCESS = {MEM_READ: paging.READ, MEM_WRITE: paging.WRITE, MEM_FETCH: paging.FETCH}
 _EXIT_REGISTERS = ("RIP", "RSP", "CR2", *records.EXIT_REGISTERS)
 
@@ -83,6 +85,8 @@ class Vcpu:
         self._cpuid = cpuid
         self._ports = (setup["trap_port"], setup["doorbell_port"])
         self._watched: set[int] = set()
+        self._decoded: dict[int, tuple[int, int, bytes]] = {}
+        self._pauses = 0
         self._executable: set[int] = set()
         self._reason: tuple[int, int] | None = None
         self._interrupt: int | None = None
@@ -189,8 +193,9 @@ class Vcpu:
         if wanted == paging.FETCH:
             self._look_through(address, page)
             return PROT_READ | PROT_EXEC
-        if wanted == paging.WRITE:
+        if wanted == paging.WRITE and page in self._executable:
             self._executable.discard(page)
+            self._decoded.clear()
         if page in self._executable:
             return PROT_READ
         return PROT_READ | (PROT_WRITE if writable else 0)
@@ -208,11 +213,10 @@ class Vcpu:
         """A watched address: stops there if what is there is this file's to do."""
         if self._step:
             return
-        try:
-            bytes_ = self.read(address, code.LONGEST_BYTES)
-        except paging.PageFault:  # the page ends
-            bytes_ = self.read(address, -address % paging.PAGE).ljust(code.LONGEST_BYTES, b"\0")
-        kind, length = code.decode(bytes_)
+        found = self._decoded.get(address)
+        if found is None:
+            found = self._decoded[address] = self._decode(address)
+        kind, length, bytes_ = found
         if kind == code.IO or (kind == code.OUT and self.get("DX") not in self._ports):
             if not self._forbidden(*code.port_access(bytes_, self.get("DX"))):
                 return
@@ -222,14 +226,20 @@ class Vcpu:
         self._reason = kind, length
         self.emulator.stop()
 
+    def _decode(self, address: int) -> tuple[int, int, bytes]:
+        try:
+            bytes_ = self.read(address, code.LONGEST_BYTES)
+        except paging.PageFault:  # the page ends
+            bytes_ = self.read(address, -address % paging.PAGE).ljust(code.LONGEST_BYTES, b"\0")
+        return *code.decode(bytes_), bytes_
+
     def _stops(self, kind: int) -> bool:
-        return {
-            code.HALT: self.cpl == 0,
-            code.PAUSE: not self.alone,
-            code.IRET: self.apic.nmi_blocked,
-            code.OUT: True,
-            code.SYSCALL: True,
-        }.get(kind, False)
+        if kind == code.PAUSE:
+            self._pauses += 1
+            return not self.alone and self._pauses > PAUSES
+        if kind == code.HALT:
+            return self.cpl == 0
+        return kind in (code.OUT, code.SYSCALL) or (kind == code.IRET and self.apic.nmi_blocked)
 
     def _forbidden(self, port: int, width: int) -> bool:
         """Whether the TSS keeps the level that runs from a port; the library asks nobody."""
@@ -311,6 +321,7 @@ class Vcpu:
 
     def _run(self) -> Exit | None:
         self._reason = self._interrupt = self._fault = self._unbacked = None
+        self._pauses = 0
         failed: EmulatorError | None = None
         try:
             self.emulator.run(self.get("RIP"))
