@@ -24,10 +24,10 @@ def _hunt_all(wanted: list[Mutant], whole: bool) -> Iterator[Caught]:
             sys.exit(f"{run.title} fails without a mutant: {run.problems or [c for c in run.cases if not c.passed]}")
     if whole:
         rules.write(runs)
-    for number, mutant in enumerate(wanted, 1):
+    for number, caught in enumerate(check.hunt_all(copy, wanted, runs), 1):
         if sys.stderr.isatty():
-            print(f"\r\033[K{number} of {len(wanted)} {mutant.id}", end="", file=sys.stderr, flush=True)
-        yield check.hunt(copy, mutant, check.chapters_of(mutant.rule, runs))
+            print(f"\r\033[K{number} of {len(wanted)} {caught.mutant.id}", end="", file=sys.stderr, flush=True)
+        yield caught
 
 
 def main() -> int:

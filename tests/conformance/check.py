@@ -6,6 +6,7 @@ A host that dies of its mutant proves nothing: it is the case that has to find i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from paravirt.conform.host import Plan, Privilege, Progress, Run, choose, judge
 from paravirt.conform.tap import Case
 from tests.conformance.plant import VARIABLE, Mutant
 
+AT_ONCE = 3
 TIMEOUT_S = 20.0  # of one image; a mutant may have it wait for what never comes
 
 
@@ -65,3 +67,9 @@ def hunt(copy: Path, mutant: Mutant, chapters: Sequence[str]) -> Caught:
     except _Found as found:
         return Caught(mutant, str(found), "")
     return Caught(mutant, "", " | ".join(instead))
+
+
+def hunt_all(copy: Path, mutants: Sequence[Mutant], runs: Sequence[Run]) -> Iterator[Caught]:
+    """What became of each of `mutants`, in order; a few at a time, since guests mostly wait."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(lambda mutant: hunt(copy, mutant, chapters_of(mutant.rule, runs)), mutants)

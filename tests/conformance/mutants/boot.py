@@ -80,6 +80,13 @@ NOTES = (
         new="False",
     ),
     _manifest(id="missing_device_is_fine", rule="NOTE-3", old="entry.optional", new="True"),
+    _manifest(
+        id="plain_guest_has_disks_alone",
+        rule="NOTE-4",
+        old='return ( *blocks, PlannedDevice(DEVICE_TYPE.CONSOLE, "console"), '
+        'PlannedDevice(DEVICE_TYPE.ENTROPY, "entropy"), )',
+        new="return tuple(blocks)",
+    ),
     _image(id="missing_feature_is_fine", rule="NOTE-5", old="features & ~offered[number]", new="0"),
     _notes(id="name_may_be_empty", rule="NOTE-6", old="not name or not name.isprintable()", new="False"),
     _notes(id="name_twice", rule="NOTE-6", old="len({e.name for e in entries}) != len(entries)", new="False"),

@@ -25,6 +25,12 @@ DISPATCH = (
         new="d ? check(vcpu, d, call) : PV_STATUS_INVALID",
     ),
     _dispatch(
+        id="missing_vendor_is_invalid",
+        rule="VND-1",
+        old="d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED",
+        new="d ? check(vcpu, d, call) : call->id >> 31 ? PV_STATUS_INVALID : PV_STATUS_NOT_SUPPORTED",
+    ),
+    _dispatch(
         id="masked_can_be_told",
         rule="CALL-2",
         old=_CHECKED,

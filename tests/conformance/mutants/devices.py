@@ -109,6 +109,12 @@ DEVICE = (
 
 MMIO = (
     _mmio(
+        id="refused_status_is_shown",
+        rule="DEV-14",
+        old="pv_device_set_status(device, value, &after);",
+        new="if (pv_device_set_status(device, value, &after) != PV_STATUS_OK) device->state.status |= value;",
+    ),
+    _mmio(
         id="narrow_reads_of_registers",
         rule="MMIO-1",
         old="if (size_bytes == 4) value = register_read(device, offset);",

@@ -177,6 +177,24 @@ SYSTEM = (
         old="if (args[0] > PV_SHUTDOWN_BOOT_REFUSED) /* SYS-1 */ return PV_STATUS_INVALID;",
         new="if (args[0] > PV_SHUTDOWN_BOOT_REFUSED) return PV_STATUS_OK;",
     ),
+    Mutant(
+        id="memory_outlives_a_reset",
+        rule="SYS-3",
+        file="paravirt/memory.py",
+        old='os.memfd_create("paravirt-ram", os.MFD_CLOEXEC)',
+        new='os.dup(globals().setdefault("kept", os.memfd_create("paravirt-ram", os.MFD_CLOEXEC)))',
+    ),
+    _system(id="watchdog_never_bites", rule="SYS-4", old="due_ns > now_ns", new="true"),
+    _system(
+        id="first_end_does_not_count",
+        rule="SYS-5",
+        old="if (__atomic_exchange_n(&machine->ended, 1, __ATOMIC_SEQ_CST)) /* SYS-5 */ return false;",
+        new="""static uint32_t ends;
+        if (end->reason == PV_SHUTDOWN_FAILURE && !__atomic_fetch_add(&ends, 1, __ATOMIC_SEQ_CST))
+            return false;
+        if (__atomic_exchange_n(&machine->ended, 1, __ATOMIC_SEQ_CST))
+            return false;""",
+    ),
 )
 
 REST = (
