@@ -88,6 +88,7 @@ SERVICE = Service(
             "Writes the device status; zero resets the device.",
             (_DEVICE, Arg("status", "Virtio status bits.")),
             value="status afterwards",
+            varies=("value",),
             statuses=("NOT_FOUND", "INVALID", "BAD_STATE"),
         ),
         Call(

@@ -327,6 +327,9 @@ def _completion(at: int, submission: Any, one: Entry | None) -> Iterator[Output]
 def _check(call: reader.Call) -> None:
     if any(b.access == RECORDED_ACCESS.READ and len(b.data) < b.length_bytes for b in call.buffers):
         raise _LeftOut("its input was too long to keep")
+    declared = DECLARED.get(call.id)
+    if call.road == ROAD.RING and call.status == STATUS.WRONG_ROAD and declared and declared.roads & ROAD.BATCH:
+        raise _LeftOut("a ring refused it as a ring, and no other road is refused so")
     if call.id == RING and call.status in (STATUS.OK, STATUS.BAD_STATE):
         raise _LeftOut("calls of a ring are made as batches, without one")
     if call.id == START and call.status in CIRCUMSTANTIAL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -87,7 +88,7 @@ def test_any_answer_is_judged(data: st.DataObject) -> None:
     life = LIFE
     number = data.draw(st.integers(1, len(life.calls)))
     words = st.integers(0, (1 << 64) - 1) | st.integers(0, 64)
-    values = {
+    values: dict[str, Any] = {
         "args": tuple(data.draw(words) for _ in range(6)),
         "status": data.draw(st.integers(-20, 5)),
         "value": data.draw(words),
