@@ -13,6 +13,10 @@ class VcpuStatistics(NamedTuple):
     calls: int
     exits: int
     upcalls: int
+    ring_calls: int = 0
+    """Those of ``calls`` that came over its call ring."""
+    ring_fault: str | None = None
+    """Id of the rule that stopped its call ring, if one did."""
 
 
 class DeviceStatistics(NamedTuple):

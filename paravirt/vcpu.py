@@ -64,7 +64,9 @@ class Vcpu:
     @property
     def statistics(self) -> VcpuStatistics:
         """Counts so far."""
-        return VcpuStatistics(self.native.calls + self.native.callring.calls, self.native.exits, self.native.upcalls)
+        native, ring = self.native, self.native.callring
+        fault = ffi.string(ring.fault).decode() if ring.fault != ffi.NULL else None
+        return VcpuStatistics(native.calls + ring.calls, native.exits, native.upcalls, ring.calls, fault)
 
 
 def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint: str = "") -> ParavirtError | None:

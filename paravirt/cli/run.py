@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,7 @@ from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
-    from ..outcome import DeviceStatistics, Outcome
+    from ..outcome import Outcome, Statistics
 
 EPILOG = """\
 The exit status is 0 if the guest shut down with success, 1 if it shut down with a failure; every
@@ -142,21 +142,22 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
             answer["durations"] = {"create_ns": created_ns - began_ns, "run_ns": time.monotonic_ns() - created_ns}
             statistics = machine.statistics()
             answer["statistics"] = plain(statistics)
-            _tell_faults(statistics.devices)
+            _tell_faults(statistics)
             for fault in machine.extensions.faults():
                 _tell(fault)
 
 
-def _tell_faults(devices: Iterable[DeviceStatistics]) -> None:
-    """A device that stopped for its driver's mistake looks like a guest that hangs; so it is said."""
-    for device in devices:
-        if device.fault is None:
+def _tell_faults(statistics: Statistics) -> None:
+    """What stopped for the guest's mistake looks like a guest that hangs; so it is said."""
+    rings = [(f"the call ring of vCPU {n}", vcpu.ring_fault) for n, vcpu in enumerate(statistics.vcpus)]
+    for what, fault in [*((f"the device {d.name!r}", d.fault) for d in statistics.devices), *rings]:
+        if fault is None:
             continue
         from hypercall_abi import RULES  # only when something went wrong
 
-        rule = RULES.get(device.fault)
+        rule = RULES.get(fault)
         said = f"its driver broke {rule.id}: {rule.text}" if rule else "the host's side of it failed"
-        _tell(f"the device {device.name!r} was stopped: {said}")
+        _tell(f"{what} was stopped: {said}")
 
 
 def _tell(text: str) -> None:

@@ -48,7 +48,6 @@ static bool leaving(const struct pv_machine *machine)
 
 static void raise(struct pv_vcpu *vcpu)
 {
-	vcpu->callring.events++;
 	pv_event_raise(vcpu->machine, vcpu->index, vcpu->state.callring.setup.channel); /* NO_CHANNEL is none */
 }
 

@@ -154,7 +154,6 @@ struct pv_callring {
 	struct pv_completion *completions;
 	struct pv_ring_control *control;
 	uint64_t calls;
-	uint64_t events; /* raised */
 	const char *fault; /* id of the rule that the guest broke last, or NULL */
 };
 

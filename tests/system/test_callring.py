@@ -34,7 +34,8 @@ def test_a_machine_serves_rings_from_the_first_on() -> None:
     assert not served[0], "no ring is set up before the first line"
     assert served[-1]
     assert outcome.statistics
-    assert sum(vcpu.calls for vcpu in outcome.statistics.vcpus) > 4000
+    assert sum(vcpu.ring_calls for vcpu in outcome.statistics.vcpus) > 4000
+    assert [vcpu.ring_fault for vcpu in outcome.statistics.vcpus] == ["RING-7", None]
     assert not re.search(rb"^not ok", bytes(console), re.MULTILINE)
 
 
