@@ -28,7 +28,7 @@ static int64_t send(uint32_t vcpu, uint32_t channel)
 static void words(struct pv_vcpu_page *page)
 {
 	cf_case("EVT-1 a channel that is raised");
-	cf_want(!pending(page, CF_CHANNEL) && !page->upcall_pending, "nothing is pending at first");
+	take(page, CF_CHANNEL); /* what another chapter took may have set upcall_pending after that (EVT-4) */
 	cf_expect(send(0, CF_CHANNEL), PV_STATUS_OK, "event.send");
 	cf_want(pending(page, CF_CHANNEL), "its bit is set");
 	cf_expect(page->upcall_pending, 1, "upcall_pending");
