@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "paravirt_module.h"
 #include "module_host.h"
+#include "paravirt_module.h"
 
 /* ---- the host's end ---- */
 

@@ -44,5 +44,5 @@ def test_the_table_of_the_specification_is_current(runs: list[Run]) -> None:
     ],
 )
 def test_wrong_hosts_are_caught(batch: Sequence[Mutant], copy: Path, runs: list[Run]) -> None:
-    missed = [f"{c.mutant.id}, which breaks {c.mutant.rule}: {c.instead}" for c in hunt_all(copy, batch, runs) if not c.by]
-    assert missed == []
+    escaped = [found for found in hunt_all(copy, batch, runs) if not found.by]
+    assert [f"{found.mutant.id}, which breaks {found.mutant.rule}: {found.instead}" for found in escaped] == []
