@@ -26,7 +26,7 @@ from hypercall_abi.virtqueue import DESC_FLAG
 from paravirt._native import ffi, lib
 from tests.paravirt.virtio.bare_device import CONFIG, areas_of
 from tests.support.fake_machine import RAM_GPA
-from tests.support.judge import OFFERED, Judge
+from tests.support.judge import COMPLETIONS_GPA, OFFERED, Judge
 from tests.support.judged_calls import DATA_BYTES, DATA_GPA, END, Made, any_calls, calls, cookies, vcpus
 from tests.support.served_machine import HIGH_GPA
 
@@ -37,6 +37,7 @@ PAGE_GPAS = st.sampled_from(
 SIZES = st.sampled_from([4096, 4096, 4096, 8192, 8192, 0, 100, 1 << 26])
 
 roads = st.sampled_from([ROAD.TRAP, ROAD.TRAP, ROAD.BATCH])
+feature_sets = st.lists(st.sampled_from([0, 1, 2, -1]), min_size=1, max_size=4)
 entries = st.tuples(any_calls, st.sampled_from([0, 0, 0, 0, 1, 1 << 31]), cookies)
 ranges = st.tuples(PAGE_GPAS, SIZES)
 descriptors = st.builds(
@@ -98,6 +99,26 @@ class Guests(RuleBasedStateMachine):
         self.judge.batch(made, vcpu=self.caller(vcpu))
 
     @precondition(lambda self: self.alive)
+    @rule(counts=st.tuples(*[st.sampled_from([0, 1, 2, 256, 257])] * 2), vcpu=vcpus)
+    def odd_batch(self, counts: tuple[int, int], vcpu: int) -> None:
+        """BATCH-1; the submissions are whatever lies there."""
+        self.judge.by_name("base.batch", DATA_GPA, counts[0], COMPLETIONS_GPA, counts[1], vcpu=self.caller(vcpu))
+
+    @precondition(lambda self: self.alive)
+    @rule(
+        sets=st.lists(st.sampled_from([0, 1, 2, -1]), min_size=1, max_size=4), name=st.sampled_from(["base", "device"])
+    )
+    def negotiate(self, sets: list[int], name: str) -> None:
+        """BASE-2, BASE-3, BASE-8 (for -1), and whether the feature's call exists (CALL-3)."""
+        vcpu, probe = self.caller(0), {"base": "base.ring", "device": "device.queue_reset"}[name]
+        for features in sets:
+            if features < 0:
+                self.judge.by_name("base.renegotiate", vcpu=vcpu)
+            else:
+                self.judge.by_name("base.accept", SERVICES[name].number, features, vcpu=vcpu)
+            self.judge.by_name(probe, 0, 0, vcpu=vcpu)
+
+    @precondition(lambda self: self.alive)
     @rule(made=calls(rare=True), vcpu=vcpus)
     def rare_call(self, made: Made, vcpu: int) -> None:
         number, args = made
@@ -137,13 +158,14 @@ class Guests(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(
         name=st.sampled_from(["console.write", "console.read", "base.boot_info", "base.services", "device.list"]),
-        at=st.sampled_from([0, 8, 64]),
+        gpa=st.sampled_from([DATA_GPA, DATA_GPA + 8, DATA_GPA + 64, 0, END, END + 64, (1 << 64) - 64]),
         sizes=st.lists(st.sampled_from([0, 1, 40, 64, 199, 200, 1400, 1400, 4096]), min_size=1, max_size=4),
         vcpu=vcpus,
     )
-    def copy(self, name: str, at: int, sizes: list[int], vcpu: int) -> None:
+    def copy(self, name: str, gpa: int, sizes: list[int], vcpu: int) -> None:
+        """CALL-7 among others."""
         for size in sizes:
-            self.judge.by_name(name, DATA_GPA + at, size, vcpu=self.caller(vcpu))
+            self.judge.by_name(name, gpa, size, vcpu=self.caller(vcpu))
 
     @precondition(lambda self: self.alive)
     @rule(names=st.lists(st.sampled_from(["begin", "end", "mark"]), min_size=1, max_size=5), vcpu=vcpus)
