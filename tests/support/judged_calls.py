@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hypercall_abi.model.dispatch import CALLS
+from hypercall_abi.model.dispatch import CALLS, call_id
 from hypercall_abi.schema import Arg, Buffer
 
 from .fake_machine import RAM_GPA
@@ -77,4 +77,17 @@ def buffers(buffer: Buffer) -> st.SearchStrategy[list[int]]:
 
 unknown = st.one_of(st.integers(0, (1 << 32) - 1), st.sampled_from([0, 0x1_0008, 0x8000_0000, 0xFFFF_FFFF]))
 unknown_calls: st.SearchStrategy[Made] = st.tuples(unknown, st.tuples(anything, anything))
-any_calls = st.one_of(calls(), calls(), calls(), unknown_calls).filter(lambda made: NAMES.get(made[0]) not in RARE)
+PLAIN = [
+    ("event.send", (1, 20)),
+    ("event.send", (0, 70)),
+    ("event.upcall", (32,)),
+    ("system.watchdog", (10**10,)),
+    ("system.watchdog", (0,)),
+    ("base.version", ()),
+    ("base.limit", (8,)),
+    ("vcpu.state", (1,)),
+    ("vcpu.fault_address", ()),
+    ("entropy.fill", (DATA_GPA, 64)),
+]
+plain_calls: st.SearchStrategy[Made] = st.sampled_from([(call_id(name), args) for name, args in PLAIN])
+any_calls = st.one_of(calls(), calls(), plain_calls, unknown_calls).filter(lambda made: NAMES.get(made[0]) not in RARE)
