@@ -55,6 +55,17 @@ def ring_areas(vcpu: int) -> dict[str, int]:
     return {"submissions_gpa": base, "completions_gpa": base + 0x5000, "control_gpa": base + 0x7400}
 
 
+spoilt_rings = st.sampled_from(
+    [
+        *[{}] * 8,
+        *({"entries": n} for n in (0, 6, 512)),
+        *({"channel": n} for n in (255, 256, 0xFFFF_FFFF)),
+        {"flags": 1},
+        *({name: n} for name in ring_areas(0) for n in (8, 32, 1 << 40)),
+    ]
+)
+
+
 class Guests(RuleBasedStateMachine):
     """Guests of every kind, but for those that write to the host's words of shared pages."""
 
@@ -175,21 +186,20 @@ class Guests(RuleBasedStateMachine):
             self.judge.by_name(f"trace.{name}", *args, vcpu=self.caller(vcpu))
 
     @precondition(lambda self: self.alive)
-    @rule(
-        vcpu=vcpus,
-        entries=st.sampled_from([4, 4, 16, 16, 256, 0, 6, 512]),
-        channel=st.sampled_from([30, 30, 255, 256, 0xFFFF_FFFF]),
-        shift=st.sampled_from([0, 0, 0, 0, 0, 32, 64, 1, 1 << 40]),
-        flags=st.sampled_from([0, 0, 0, 1]),
-        accept=st.booleans(),
-    )
-    def ring_setup(self, vcpu: int, entries: int, channel: int, shift: int, flags: int, accept: bool) -> None:
+    @rule(vcpu=vcpus, entries=st.sampled_from([4, 4, 16, 256]), spoilt=spoilt_rings, accept=st.booleans())
+    def ring_setup(self, vcpu: int, entries: int, spoilt: dict[str, int], accept: bool) -> None:
+        """RING-1 to RING-3."""
         caller = self.caller(vcpu)
         if accept:
             self.judge.by_name("base.accept", SERVICES["base"].number, 1, vcpu=caller)
-        fields = {"entries": entries, "channel": channel, "flags": flags}
-        areas = {name: gpa + shift for name, gpa in ring_areas(caller).items()}
-        self.judge.write(DATA_GPA, RING_SETUP.build(fields | areas))
+        areas = ring_areas(caller)
+        if caller not in self.judge.model.rings:
+            self.judge.write(areas["control_gpa"], bytes([7]) * RING_CONTROL.size)
+            self.judge.write(areas["control_gpa"], bytes(4))  # the host is to make the rest right
+        fields = {"entries": entries, "channel": 30, "flags": 0, **areas} | {
+            name: number + areas.get(name, 0) for name, number in spoilt.items()
+        }
+        self.judge.write(DATA_GPA, RING_SETUP.build(fields))
         self.judge.by_name("base.ring", DATA_GPA, 1, vcpu=caller)
 
     @precondition(lambda self: self.alive and self.judge.model.rings)
