@@ -50,6 +50,7 @@ extern "Python" {
     uint64_t pv_py_console_read(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
     void pv_py_end(struct pv_machine *machine, const struct pv_end *end);
     int64_t pv_py_serve_callrings(struct pv_vcpu *vcpu);
+    bool pv_py_intercept(struct pv_vcpu *vcpu, struct pv_call *call, struct pv_result *result);
     int64_t pv_py_extension_call(struct pv_vcpu *vcpu, void *opaque, uint32_t function, const uint64_t *args,
                                  uint64_t *value);
     void pv_py_device_activate(struct pv_device *device);

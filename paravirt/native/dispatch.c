@@ -241,6 +241,19 @@ static void count_call(struct pv_vcpu *vcpu, uint32_t road)
 	__atomic_fetch_add(&vcpu->page->calls, 1, __ATOMIC_RELAXED);
 }
 
+/* As carry_out, but a test of guests may answer, or have less done. */
+static void intercepted(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result)
+{
+	struct pv_call changed = *call;
+
+	if (vcpu->machine->ops.intercept(vcpu, &changed, result))
+		return;
+	int64_t success = result->status;
+	result->status = carry_out(vcpu, &changed, &result->value);
+	if (result->status == PV_STATUS_OK)
+		result->status = success;
+}
+
 void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_result *result)
 {
 	struct pv_machine *machine = vcpu->machine;
@@ -255,7 +268,9 @@ void pv_dispatch(struct pv_vcpu *vcpu, const struct pv_call *call, struct pv_res
 		pv_record_begin(vcpu, capture, d, call, &record);
 	result->value = 0;
 	result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
-	if (result->status == PV_STATUS_OK)
+	if (result->status == PV_STATUS_OK && machine->ops.intercept)
+		intercepted(vcpu, call, result);
+	else if (result->status == PV_STATUS_OK)
 		result->status = carry_out(vcpu, call, &result->value);
 	count_call(vcpu, call->road);
 	if (result->status < 0)

@@ -173,6 +173,9 @@ struct pv_machine_ops {
 	/* A call ring is about to be set up: a thread is in pv_callring_serve from now on, if none was. From a vCPU's
 	 * thread; a status. NULL: the library makes that thread, which ends with the machine. */
 	int64_t (*serve_callrings)(struct pv_vcpu *vcpu);
+	/* For tests of guests: a call that is about to be carried out. True: it is answered, by *result. False: it is
+	 * carried out with the arguments in *call, and where it answers OK, result->status is what the guest sees. */
+	bool (*intercept)(struct pv_vcpu *vcpu, struct pv_call *call, struct pv_result *result);
 };
 
 struct pv_machine_config {
