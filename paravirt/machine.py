@@ -21,7 +21,7 @@ from .abi import SERVICES
 from .accel import make_accelerator
 from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
-from .boot.manifest import plan_devices
+from .boot.manifest import PlannedDevice, plan_devices
 from .callring import CallRings
 from .config import MachineConfig, check_host
 from .errors import EngineLost, GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
@@ -36,6 +36,7 @@ from .vcpu import Vcpu, exit_error
 from .virtio import VirtioDevices
 
 if TYPE_CHECKING:
+    from .devices.base import Device
     from .recording.recorder import Recorder
     from .trace import Tracer
 
@@ -194,6 +195,12 @@ class Machine:
             self.native.vcpu_count = index + 1
             self._resources.callback(self.accelerator.remove_vcpu, vcpu.native)
             self.accelerator.add_vcpu(vcpu.native)
+
+    def make_device(self, planned: PlannedDevice) -> Device:
+        """The back end of a device of the plan."""
+        from .devices import make_device  # a machine without devices starts without them
+
+        return make_device(planned, self)
 
     # ---- running it ----
 

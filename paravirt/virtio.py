@@ -44,10 +44,8 @@ class VirtioDevices:
         if len(plan) > most:
             way = "virtio-mmio" if self._mmio else "calls"
             raise HostLimit(f"{len(plan)} devices: over {way} a machine has {most} at most; attach fewer disks")
-        from .devices import make_device  # a machine without devices starts without them
-
         for planned in plan:
-            self._wire(make_device(planned, self._machine))
+            self._wire(self._machine.make_device(planned))
 
     def _eventfd(self) -> int:
         self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))

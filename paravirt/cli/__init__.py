@@ -26,7 +26,7 @@ COMMANDS = {
     "doctor": "check what this machine can do",
     "abi": "show the hypercall ABI",
     "extension": "show extensions, and what a guest needs to call them",
-    "conform": "judge a host by the conformance images",
+    "conform": "judge a host or a guest",
     "completion": "print a completion script for a shell",
 }
 

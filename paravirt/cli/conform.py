@@ -1,4 +1,4 @@
-"""``paravirt conform``: judges a host by the conformance images, and packs these for use without Python."""
+"""``paravirt conform``: judges a host by the conformance images, or a guest; packs the images for release."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
-    parser = add_command(subparsers, "conform", "judge a host by the ABI's conformance images", EPILOG)
+    parser = add_command(subparsers, "conform", "judge a host or a guest", EPILOG)
     sides = parser.add_subparsers(dest="side", metavar="SIDE", required=True)
     _add_host(sides)
+    _add_guest(sides)
     _add_images(sides)
 
 
@@ -66,6 +67,12 @@ def _add_host(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--timeout", type=float, default=120.0, metavar="S", help="stop an image after so many seconds (120)")
 
 
+def _add_guest(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from . import conform_guest
+
+    conform_guest.add_parser(sides)
+
+
 def _add_images(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = add_command(sides, "images", "write the images as a tar file, to be run without Python", IMAGES_EPILOG)
     parser.add_argument("directory", type=Path, metavar="PATH", help="the directory to write it to")
@@ -81,6 +88,12 @@ def _run_images(args: argparse.Namespace) -> int:
 
     show(str(release.write(args.directory)))
     return 0
+
+
+def _run_guest(args: argparse.Namespace) -> int:
+    from . import conform_guest
+
+    return conform_guest.run(args)
 
 
 def _run_host(args: argparse.Namespace) -> int:
@@ -152,4 +165,4 @@ def _say(text: str) -> None:
         print(text, end="", file=sys.stderr, flush=True)
 
 
-SIDES = {"host": _run_host, "images": _run_images}
+SIDES = {"host": _run_host, "guest": _run_guest, "images": _run_images}
