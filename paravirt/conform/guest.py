@@ -136,11 +136,9 @@ def _weigh(run: Run, proper: End, rules: tuple[str, ...], *, free: bool = False)
         return run
     said = end.text or f"it ended with {end.reason or end.kind}, status {end.status}"
     wanted = f"{proper.reason or proper.kind}, status {proper.status}"
-    named = {finding.rule for finding in run.findings}
-    late = (
-        [Finding(rules[0] if rules else "", f"not its proper end ({wanted}): {said}")] if not named & set(rules) else []
-    )
-    return run._replace(findings=(*run.findings, *late))
+    late = Finding(" ".join(rules), f"not its proper end ({wanted}): {said}")
+    shown = {finding.rule for finding in run.findings} & set(rules)
+    return run if shown else run._replace(findings=(*run.findings, late))
 
 
 def _run(config: MachineConfig, name: str, doc: str, made: Sequence[Injection], patience_s: float) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import time
 from typing import Any
 
 from hypercall_abi import STATUS
@@ -191,17 +192,14 @@ class Clock(Injection):
     doc = "the time page is rewritten again and again, and is nonsense while its sequence is odd"
 
     def disturb(self, machine: StrictMachine) -> None:
-        """Odd for a while, as a host that was descheduled leaves it."""
+        """Odd for a while."""
         page = ffi.cast("struct pv_time_page *", machine.native.time_page)
         if page.sequence % 2:
             return
         kept = bytes(ffi.buffer(page, ffi.sizeof("struct pv_time_page")))[8:]
         page.sequence += 1
         page.base_ns, page.wall_offset_ns, page.multiplier, page.base_counter = GARBAGE_NS, GARBAGE_NS, 1, 0
-        lib.pv_clock_ns()
-        pause = lib.pv_clock_ns() + 400_000
-        while lib.pv_clock_ns() < pause:
-            pass
+        time.sleep(0.0004)  # as a host that was descheduled
         ffi.memmove(ffi.cast("uint8_t *", page) + 8, kept, len(kept))
         page.sequence += 1
 
