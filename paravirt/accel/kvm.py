@@ -93,6 +93,10 @@ class Kvm:
         """Frequency of the guest's counter; 0: it has none to rely on."""
         return int(lib.pv_kvm_counter_hz(vcpu))
 
+    def in_service(self, vcpu: Any, vector: int) -> bool:
+        """Whether a vCPU that rests has not ended an interrupt of that vector (EVT-9)."""
+        return bool(lib.pv_kvm_in_service(vcpu, vector))
+
     @property
     def run(self) -> Any:
         """The C function (struct pv_vcpu *, struct pv_exit *) that runs a vCPU in its thread."""

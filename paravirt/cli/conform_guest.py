@@ -106,7 +106,9 @@ def _text(runs: Sequence[Run], passed: bool) -> str:
         for finding in each.findings:
             where = f" (call {finding.call})" if finding.call else ""
             seen.setdefault((finding.rule, finding.text), []).append(f"{each.injection}{where}")
-    lines += [f"{rule.replace(' ', ' or ') or 'END'}: {text}; in {', '.join(where)}" for (rule, text), where in seen.items()]
+    lines += [
+        f"{rule.replace(' ', ' or ') or 'END'}: {text}; in {', '.join(where)}" for (rule, text), where in seen.items()
+    ]
     rules = sorted({rule.replace(" ", " or ") for rule, _ in seen if rule})
     lines.append(
         "passed: the guest broke no rule" if passed else f"FAILED: the guest broke {', '.join(rules) or 'off'}"

@@ -50,6 +50,8 @@ REFUSED: dict[str, dict[str, str]] = {
     "device.notify": {"BAD_STATE": "DEV-11"},
     "system.shutdown": {"INVALID": "SYS-1"},
 }  # fmt: skip
+HANGS = ("EVT-3", "EVT-7", "EVT-9", "RING-9", "RING-10")
+"""Rules whose breach makes a guest wait for ever; where it hangs shows which."""
 QUESTIONS = (("base.limit", "NOT_FOUND"),)  # no mistakes: the guest may not know what there is
 FAULTY = ("INVALID", "BAD_ADDRESS", "UNALIGNED", "LIMIT", "WRONG_ROAD", "NOT_SUPPORTED", "NOT_FOUND", "BAD_STATE")
 
@@ -194,6 +196,7 @@ def judge_machine(machine: StrictMachine, hung: bool) -> Iterator[Finding]:
             yield Finding(device.fault, f"the driver of device {device.name!r} broke it")
     yield from _gates(machine)
     yield from _rings(machine, hung)
+    yield from _unended(machine)
     if hung:
         yield from _lost(machine)
 
@@ -236,6 +239,14 @@ def _rings(machine: StrictMachine, hung: bool) -> Iterator[Finding]:
             yield Finding("RING-9", f"the call ring of vCPU {vcpu.index} has submissions, and nobody rang")
         elif hung and control.completion_tail and control.completion_event - control.completion_tail < 1 << 31:
             yield Finding("RING-10", f"the completions of vCPU {vcpu.index}'s ring are there, and nobody looks")
+
+
+def _unended(machine: StrictMachine) -> Iterator[Finding]:
+    """EVT-9: some hosts hold further upcalls back for ever, others do not."""
+    for vcpu in machine.vcpus:
+        vector = vcpu.native.state.upcall_vector
+        if vector > UPCALL.NMI and machine.accelerator.in_service(vcpu.native, vector):
+            yield Finding("EVT-9", f"vCPU {vcpu.index} never ended an upcall by vector {vector}")
 
 
 def _lost(machine: StrictMachine) -> Iterator[Finding]:

@@ -50,6 +50,9 @@ KINDS: dict[str, Callable[[], Injection]] = {
     )
 }
 
+BY_HOST = frozenset(f"VQ-{n}" for n in range(1, 9)) | {"BLK-3", "RING-7"}
+"""Rules that the host itself names when a queue or a ring is stopped for them."""
+
 UNSEEN = {
     "CALL-15": "an x86-64 trap is a barrier by itself; nothing is left for the guest to do",
     "CALL-16": "a guest's own programs are not seen from outside of it",

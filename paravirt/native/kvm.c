@@ -285,3 +285,14 @@ uint64_t pv_kvm_counter_hz(struct pv_vcpu *vcpu)
 
 	return khz > 0 ? (uint64_t)khz * 1000 : 0;
 }
+
+bool pv_kvm_in_service(struct pv_vcpu *vcpu, uint32_t vector)
+{
+	struct kvm_lapic_state apic;
+	uint32_t word;
+
+	if (ioctl(((struct pv_kvm_vcpu *)vcpu->opaque)->fd, KVM_GET_LAPIC, &apic) < 0)
+		return false;
+	memcpy(&word, &apic.regs[0x100 + vector / 32 % 8 * 0x10], sizeof(word)); /* the in-service register */
+	return word >> vector % 32 & 1;
+}

@@ -95,5 +95,7 @@ int pv_kvm_check(int system_fd, uint32_t capability);
 /* How many vCPUs a machine may have. */
 int pv_kvm_vcpus_most(int system_fd);
 uint64_t pv_kvm_counter_hz(struct pv_vcpu *vcpu);
+/* Whether the vCPU has not ended an interrupt of that vector (EVT-9). Not while it runs. */
+bool pv_kvm_in_service(struct pv_vcpu *vcpu, uint32_t vector);
 
 #endif
