@@ -17,6 +17,7 @@ from paravirt.config import Disk, MachineConfig
 from paravirt.conform import findings, guest
 from paravirt.conform.guest import ALL, KINDS, Run, bound, judge, provoked
 from paravirt.errors import ConfigError
+from tests.conformance.guest_table import files, found_in_calls, wrongs
 from tests.support.elf import privilege, require
 from tests.support.guests import shutdown, write_guest
 from tests.support.tree import ROOT
@@ -35,12 +36,6 @@ LATER = {  # wrongs that only an injection shows; the others are seen in the pla
     "BOOT-7": "boot-records",
 }
 ELSEWHERE = {"EVT-9"}  # KVM by page tables delivers upcalls that nobody ended
-
-
-def wrongs(name: str) -> list[str]:
-    """The rules in the table of a guest of wrongs."""
-    text = (ROOT / f"guest_drivers/guests/{name}.c").read_text()
-    return re.findall(r'\t\{ "([A-Z]+-\d+)", \w+ \},', text)
 
 
 def cited(runs: list[Run]) -> set[str]:
@@ -94,9 +89,7 @@ def test_an_image_that_needs_an_experiment_is_caught(tmp_path: Path) -> None:
 
 
 def test_every_rule_that_binds_a_guest_is_seen_or_has_a_reason() -> None:
-    here = (Path(findings.__file__)).read_text()
-    seen = set(re.findall(r'"([A-Z]+-\d+)"', here)) | provoked()
-    seen |= guest.BY_HOST
+    seen = found_in_calls() | provoked()
     missing = bound() - seen - set(guest.UNSEEN)
     assert not missing
     assert not set(guest.UNSEEN) & seen, "a reason for what is seen after all"
@@ -156,3 +149,8 @@ def test_mistakes_are_one_line(arguments: list[str], word: str, capsys: pytest.C
 def test_unknown_injections_are_named() -> None:
     with pytest.raises(ConfigError, match="there is no injection 'x'"):
         guest.choose(("x",))
+
+
+def test_the_tables_of_the_specification_are_current() -> None:
+    stale = [str(path) for path, text in files().items() if not path.exists() or path.read_text() != text]
+    assert not stale, "run python -m tests.conformance.guest_table"
