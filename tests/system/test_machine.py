@@ -206,7 +206,8 @@ def test_one_trace_holds_all_lives_of_a_machine(tmp_path: Path) -> None:
 
 def test_a_trace_ends_at_its_budget(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    config = MachineConfig(GUESTS / "calls.elf", timeout_s=60, trace=trace, budgets=Budgets(trace_events=10))
+    budgets = Budgets(trace_events=10)
+    config = MachineConfig(GUESTS / "conformance_calls.elf", timeout_s=60, trace=trace, budgets=budgets)
     with Machine(config) as machine:
         machine.run()
     written = json.loads(trace.read_text())

@@ -76,7 +76,7 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
 @pytest.mark.parametrize("vcpus", [1, 2])
 def test_every_call_is_there(tmp_path: Path, vcpus: int) -> None:
     """REC-3: as many as the machine counted, each vCPU's in its order (REC-2)."""
-    outcome, (life,) = run(GUESTS / "events.elf", tmp_path / "r.pcapng", vcpus=vcpus)
+    outcome, (life,) = run(GUESTS / "conformance_vcpu.elf", tmp_path / "r.pcapng", vcpus=vcpus)
     assert outcome.statistics
     counted = [sum(call.vcpu == index for call in life.calls) for index in range(vcpus)]
     assert counted == [v.calls for v in outcome.statistics.vcpus]
@@ -87,7 +87,7 @@ def test_every_call_is_there(tmp_path: Path, vcpus: int) -> None:
 
 def test_a_batch_has_its_calls_before_it(tmp_path: Path) -> None:
     """REC-4, REC-2: as many as it completed, but those refused for their flags (BATCH-3), which are no calls."""
-    _, (life,) = run(GUESTS / "calls.elf", tmp_path / "r.pcapng")
+    _, (life,) = run(GUESTS / "conformance_calls.elf", tmp_path / "r.pcapng")
     inner: list[Call] = []
     batches = []
     for one in life.calls:
@@ -107,7 +107,7 @@ def test_a_batch_has_its_calls_before_it(tmp_path: Path) -> None:
 
 
 def test_moments(tmp_path: Path) -> None:
-    _, (life,) = run(GUESTS / "events.elf", tmp_path / "r.pcapng", vcpus=2)
+    _, (life,) = run(GUESTS / "conformance_event.elf", tmp_path / "r.pcapng", vcpus=2)
     kinds = [moment.kind for moment in life.moments]
     starts = [c for c in life.calls if c.name == "vcpu.start" and c.status == 0]
     assert kinds.count(RECORDED.VCPU_START) == 1 + len(starts)
@@ -131,7 +131,7 @@ def test_a_recording_that_becomes_too_large_is_said_to_be_incomplete(tmp_path: P
     """REC-3: the guest runs to its end, the command fails."""
     path = tmp_path / "r.pcapng"
     config = MachineConfig(
-        GUESTS / "events.elf", record=path, budgets=Budgets(recording_bytes=20_000), memory_bytes=32 << 20
+        GUESTS / "conformance_calls.elf", record=path, budgets=Budgets(recording_bytes=20_000), memory_bytes=32 << 20
     )
     machine = Machine(config)
     with pytest.raises(OutputError, match="not complete"), machine:
@@ -160,7 +160,8 @@ def test_a_disk_that_is_full_later(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        machine = Machine(MachineConfig(GUESTS / "events.elf", memory_bytes=32 << 20, record=tmp_path / "r.pcapng"))
+        guest = GUESTS / "conformance_calls.elf"
+        machine = Machine(MachineConfig(guest, memory_bytes=32 << 20, record=tmp_path / "r.pcapng"))
         with pytest.raises(OutputError, match="recording .* is not complete"), machine:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
             machine.run()

@@ -54,7 +54,7 @@ def test_golden_at_cpl_0(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @KVM
-@pytest.mark.parametrize("guest", ["events", "hostile"])
+@pytest.mark.parametrize("guest", ["conformance_event", "conformance_calls"])
 def test_what_was_recorded_now(tmp_path: Path, capsys: pytest.CaptureFixture[str], guest: str) -> None:
     """vCPUs that start and stop, wake one another, and thousands of wrong calls."""
     path = tmp_path / "r.pcapng"
