@@ -10,12 +10,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from .boot.cpu import cpu_level, host_cpu_flags
-from .config import MIB, VCPUS_MOST, MachineConfig, host_memory_bytes
+from .config import KVM_DEVICE, MIB, VCPUS_MOST, MachineConfig, host_memory_bytes
 from .errors import KvmMissing, ParavirtError
 
 IO_URING_SETUP = 425  # system call
@@ -40,12 +40,12 @@ class Finding:
     advice: str = ""
 
 
-def examine(kvm_device: Path = Path("/dev/kvm")) -> list[Finding]:
-    """Everything there is to know, in the order in which to mend it."""
+def examine(kvm_device: Path | None = None) -> list[Finding]:
+    """Everything there is to know, in the order in which to mend it; who names a KVM device must have that one."""
     core = _core()
     return [
         core,
-        *(_kvm(kvm_device) if core.verdict == Verdict.OK else ()),
+        *(_accelerators(kvm_device) if core.verdict == Verdict.OK else ()),
         _cpu(),
         _io_uring(),
         _memory(),
@@ -53,6 +53,39 @@ def examine(kvm_device: Path = Path("/dev/kvm")) -> list[Finding]:
         _compiler(),
         _python(),
     ]
+
+
+def _accelerators(kvm_device: Path | None) -> Iterator[Finding]:
+    """KVM, and what stands in for it: one of them will do."""
+    found, software = list(_kvm(kvm_device or KVM_DEVICE)), _software()
+    if software.verdict == Verdict.OK and kvm_device is None:
+        found = [replace(f, verdict=Verdict.WARN) if f.verdict == Verdict.FAIL else f for f in found]
+    yield from found
+    yield software
+
+
+def _software() -> Finding:
+    """Runs a vCPU that does nothing but stop."""
+    from ._native import ffi, lib
+    from .accel.software import Software
+    from .memory import GuestMemory
+
+    machine = ffi.new("struct pv_machine *")
+    lib.pv_machine_init(machine)
+    memory = GuestMemory(MIB, ffi.addressof(machine, "memory"))
+    try:
+        software = Software(MachineConfig(Path("none")), machine, memory)
+        loads = software.loads()
+        words = "" if loads else software.last_words
+        software.close()
+    except ParavirtError as error:
+        text, _, advice = str(error).partition("; ")
+        return Finding("software", Verdict.WARN, text, advice)
+    finally:
+        memory.close()
+    if not loads:
+        return Finding("software", Verdict.WARN, f"its engine does not start: {words}", "pip install --force unicorn")
+    return Finding("software", Verdict.OK, "a software vCPU (--accel software), where there is no KVM")
 
 
 def _kvm_failure(error: ParavirtError, device: Path) -> Finding:

@@ -26,6 +26,7 @@ from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
 
 PATIENCE_S = 2.0
+LOADING_S = 20.0
 WORDS_BYTES = 4096
 PACKAGES = Path(__file__).resolve().parents[2]
 
@@ -174,6 +175,15 @@ class Software:
             except subprocess.TimeoutExpired:
                 self._engine.kill()
                 self._engine.wait()
+
+    def loads(self) -> bool:
+        """Whether the engine starts at all, for who only wants to know: it ends by that.  `last_words` say why not."""
+        for sock in self._sockets:
+            sock.close()
+        try:
+            return self._engine is not None and self._engine.wait(LOADING_S) == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     @staticmethod
     def _shut(sock: socket.socket) -> None:

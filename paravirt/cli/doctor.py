@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--kvm-device", type=Path, default=Path("/dev/kvm"), metavar="PATH", help="the device to examine (/dev/kvm)"
+        "--kvm-device", type=Path, metavar="PATH", help="the device that there must be (/dev/kvm, or a software vCPU)"
     )
 
 

@@ -18,6 +18,7 @@
 #include "software.h"
 
 #define CALIBRATION_NS 20000000ull
+#define SAMPLES 32
 /* Numbers of <linux/kvm.h>, which traces name exits by. */
 #define EXIT_REASON_IO 2
 #define EXIT_REASON_MMIO 6
@@ -93,13 +94,28 @@ static uint64_t counter(void)
 #endif
 }
 
+/* Both at one moment: of several tries the one that was not interrupted between the two. */
+static void sample(uint64_t *ticks, uint64_t *at_ns)
+{
+	uint64_t shortest = UINT64_MAX;
+
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint64_t before = counter(), now_ns = pv_clock_ns(), took = counter() - before;
+
+		if (took < shortest) {
+			shortest = took;
+			*ticks = before + took / 2;
+			*at_ns = now_ns;
+		}
+	}
+}
+
 void pv_software_init(struct pv_software *software, struct pv_machine *machine)
 {
 	memset(software, 0, sizeof(*software));
 	software->machine = machine;
 	software->control_fd = -1;
-	software->sampled_counter = counter();
-	software->sampled_ns = pv_clock_ns();
+	sample(&software->sampled_counter, &software->sampled_ns);
 	machine->accelerator = software;
 	machine->memory.unfenced = 1;
 	machine->ops.defer = defer;
@@ -124,9 +140,10 @@ uint64_t pv_software_counter_hz(const struct pv_software *software)
 
 		nanosleep(&left, NULL);
 	}
-	uint64_t ticks = counter() - software->sampled_counter;
-	passed_ns = pv_clock_ns() - software->sampled_ns;
-	return (uint64_t)((unsigned __int128)ticks * 1000000000 / passed_ns);
+	uint64_t ticks = 0, now_ns = 0;
+	sample(&ticks, &now_ns);
+	return (uint64_t)((unsigned __int128)(ticks - software->sampled_counter) * 1000000000 /
+			  (now_ns - software->sampled_ns));
 }
 
 /* ---- rests ---- */

@@ -17,7 +17,8 @@ from typing import Any
 
 from . import records, start
 from .cpuid import table
-from .vcpu import Exit, Memory, Vcpu
+from .memory import Memory
+from .vcpu import Exit, Vcpu
 
 SLICE_MS = 2
 STOP_AGAIN_S = 0.0005

@@ -13,7 +13,8 @@ from .emulator import Context, Emulator
 from .paging import PAGE
 
 if TYPE_CHECKING:
-    from .vcpu import Memory, Vcpu
+    from .memory import Memory
+    from .vcpu import Vcpu
 
 MODE_USER, MODE_SUPERVISOR, MODE_PVH = range(3)
 TOP = 1 << 32

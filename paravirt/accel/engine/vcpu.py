@@ -7,8 +7,6 @@ faulted.  A page is either writable or executable at a time, so that it is looke
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +25,7 @@ from .emulator import (
     TlbEntry,
 )
 from .exceptions import exceptions
+from .memory import Memory
 
 FAULTING_GPA = 0xFFFF_D000
 """Where loads and stores go that fault: as accesses to a device they come with all bits of their address."""
@@ -39,30 +38,6 @@ _ACCESS = {MEM_READ: paging.READ, MEM_WRITE: paging.WRITE, MEM_FETCH: paging.FET
 _EXIT_REGISTERS = ("RIP", "RSP", "CR2", *records.EXIT_REGISTERS)
 
 Exit = tuple[int, int, int, int]  # kind, size, port or GPA, value
-
-
-class Memory:
-    """Guest memory as this process maps it; `ranges` are (gpa, size in bytes), one after the other in the file."""
-
-    def __init__(self, fd: int, ranges: list[tuple[int, int]]) -> None:
-        self.ranges = ranges
-        self.map = mmap.mmap(fd, sum(size for _, size in ranges))
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        """Where it is in this process."""
-
-    def offset(self, gpa: int, size_bytes: int) -> int | None:
-        """Where `gpa` is in the file; None if the range is not wholly RAM."""
-        before = 0
-        for start_gpa, size in self.ranges:
-            if start_gpa <= gpa and gpa + size_bytes <= start_gpa + size:
-                return before + gpa - start_gpa
-            before += size
-        return None
-
-    def word(self, gpa: int) -> int | None:
-        """8 bytes as a number, None outside of RAM."""
-        at = self.offset(gpa, 8)
-        return None if at is None else int.from_bytes(self.map[at : at + 8], "little")
 
 
 class Vcpu:

@@ -172,6 +172,7 @@ def test_inspect_a_plain_guest(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.kvm
+@pytest.mark.only_kvm("says what KVM is like")
 def test_doctor_where_guests_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
@@ -181,7 +182,7 @@ def test_doctor_where_guests_run(capsys: pytest.CaptureFixture[str]) -> None:
     answer = json.loads(capsys.readouterr().out)
     assert answer["able"] is True
     names = [finding["name"] for finding in answer["findings"]]
-    assert names == "core kvm abilities vcpus cpu io_uring memory guests compiler python".split()
+    assert names == "core kvm abilities vcpus software cpu io_uring memory guests compiler python".split()
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,21 @@ def test_doctor_where_kvm_is_not(capsys: pytest.CaptureFixture[str], device: str
     assert out.endswith("guests cannot run here\n")
     assert "FAIL  kvm" in out
     assert f"      → {finding['advice']}\n" in out
+
+
+def test_doctor_where_only_the_software_vcpu_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paravirt.doctor.KVM_DEVICE", Path("/nonexistent/kvm"))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "WARN  kvm" in out
+    assert "OK    software" in out
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  kvm" in out
+    assert "pip install 'paravirt[software]'" in out
 
 
 def by_name(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
