@@ -12,8 +12,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple
 
 from ..errors import ConfigError, one_line
@@ -21,6 +21,7 @@ from ..errors import ConfigError, one_line
 OUTPUT_MOST_BYTES = 32 << 20
 ERRORS_SHOWN_BYTES = 4096
 GRACE_S = 2.0  # from SIGTERM to SIGKILL, so that a host can put its terminal and files in order
+GUARD = ("sh", "-c", "read -r released || kill -s KILL -- -$0")  # the end of its input is the end of this process
 
 
 class End(NamedTuple):
@@ -58,12 +59,29 @@ def launch(
         except OSError as error:
             raise ConfigError(f"cannot start {command[0]!r}: {error.strerror}; check --launcher") from error
         console = _Console(line)
-        try:
+        with _ended(process):
             why = console.follow(process, began + timeout_s, timeout_s)
-        finally:
-            _end(process)
         status = None if why else process.returncode
         return End(status, why, console.left, _last_line(errors), time.monotonic() - began)
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ends `process` and what it started; has a guard kill them if this process is itself killed meanwhile."""
+    guard = None
+    try:
+        guard = subprocess.Popen(
+            [*GUARD, str(process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what kills our group leaves the guard
+        )
+        yield
+    finally:
+        _end(process)
+        if guard:
+            guard.communicate(b"released\n")
 
 
 class _Console:

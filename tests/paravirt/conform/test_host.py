@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -76,6 +78,27 @@ def test_a_host_that_hangs_is_ended_with_its_children() -> None:
         run = judged(code + more, timeout_s=0.5)
         assert time.monotonic() - began < 10
         assert any("did not end within 0.5 s" in text for text in run.problems)
+
+
+def test_a_command_that_is_killed_leaves_no_host() -> None:
+    """Neither the host nor its children, although nobody could clean up."""
+    host = "import os, sys; os.fork(); print(os.getpid(), flush=True); import time; time.sleep(60)"
+    code = f"from paravirt.conform.launch import launch; launch({[sys.executable, '-c', host]}, {{}}, 60, print)"
+    with subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout
+        hosts = [int(command.stdout.readline()) for _ in range(2)]
+        command.kill()
+    until = time.monotonic() + 10
+    while left := [pid for pid in hosts if _alive(pid)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.01)
+
+
+def _alive(pid: int) -> bool:
+    """Not a zombie that nobody has waited for."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_a_host_that_floods_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
