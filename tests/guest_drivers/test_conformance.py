@@ -28,7 +28,8 @@ def run(image: Path, *options: str) -> list[tuple[str, str | None]]:
     command = [sys.executable, "-m", "paravirt", "run", str(image), "--timeout", "90", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, errors="replace")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    assert done.returncode == 0, f"{done.stderr}{done.stdout[-3000:]}"
+    failed = [line for line in done.stdout.splitlines() if line.startswith("not ok")]
+    assert done.returncode == 0, "\n".join([done.stderr, *(failed or [done.stdout[-3000:]])])
     assert lines.pop() == f"1..{len(lines)}"
     matches = [CASE.fullmatch(line) for line in lines]
     assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
