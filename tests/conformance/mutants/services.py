@@ -69,11 +69,12 @@ EVENT = (
 )
 
 TIME = (
+    # By more than a busy machine keeps a vCPU waiting, which would see nothing of a small step.
     _time(
         id="time_goes_back",
         rule="TIME-1",
         old="next.base_ns = scaled(&machine->time, counter);",
-        new="next.base_ns = scaled(&machine->time, counter) - 1000000;",
+        new="next.base_ns = scaled(&machine->time, counter) / 10 * 9;",
     ),
     _time(id="deadline_early", rule="TIME-2", old="due > now", new="due > now + 3000000"),
     _time(
