@@ -139,7 +139,8 @@ RULES = (
     ),
     Rule(
         "BOOT-8",
-        "There is one record each of ABI, MEMORY_MAP, VCPUS and PAGES, and END is last; others may be missing.",
+        "There is one record each of ABI, MEMORY_MAP, VCPUS and PAGES, for a guest with notes TABLES too and for no "
+        "other, and END is last; the rest may be missing.",
     ),
     Rule(
         "BOOT-9",
@@ -153,7 +154,8 @@ RULES = (
     ),
     Rule(
         "BOOT-11",
-        "Each vCPU's local APIC is switched on, and its page at 0xfee00000 is mapped among the device windows.",
+        "Each vCPU's local APIC is switched on, and its page at 0xfee00000 is mapped among the device windows; other "
+        "sources of interrupts are masked.",
     ),
     Rule(
         "BOOT-12",
@@ -162,8 +164,8 @@ RULES = (
     ),
     Rule(
         "BOOT-13",
-        "The guest is entered on vCPU 0, at the image's entry point, with flat segments of base zero and RDTSC "
-        "allowed at its privilege; the IDT is empty, upcalls are off, and the other vCPUs are STOPPED.",
+        "The guest is entered on vCPU 0, at the image's entry point, with flat segments of base zero; RDTSC "
+        "and the ports of trap and doorbell may be used at its privilege; the IDT is empty, upcalls are off, and the other vCPUs are STOPPED.",
     ),
     Rule(
         "BOOT-14",
@@ -175,5 +177,15 @@ RULES = (
         "BOOT-16",
         "Each record of the boot information is a head, a payload and zeros up to the next multiple of 8, and lies "
         "wholly inside the size that the information's head gives.",
+    ),
+    Rule(
+        "BOOT-17",
+        "The host refuses an image with notes that is not a static ELF file of 64 bits for x86-64 (ET_EXEC), or has a "
+        "segment whose virtual address is not its physical one.",
+    ),
+    Rule(
+        "BOOT-18",
+        "Outside of segments no memory is executable. The pages that the host alone writes (boot information, time, "
+        "continuity) are mapped read-only, those of vCPUs and the IDT writable, the host's page tables not at all.",
     ),
 )

@@ -120,6 +120,49 @@ def answers(call: Call) -> tuple[str, ...]:
 
 
 RULES = (
+    Rule(
+        "DATA-1",
+        "Numbers in memory are little-endian, of fixed width and aligned to it; addresses are guest-physical, times in "
+        "ns, sizes in bytes, unless the name says otherwise. Text is UTF-8 and its field is filled up with NULs; text "
+        "as long as its field has none.",
+        "standard",
+    ),
+    Rule(
+        "DATA-2",
+        "Padding, and bits and flags that are not defined, are zero in a record that the host writes; a guest does not "
+        "look at them.",
+        "both",
+    ),
+    Rule(
+        "DATA-3",
+        "A word of memory that both sides use for good is written by the side that its description names, and one that "
+        "both write by atomic instructions alone; what a guest writes to a word of the host's changes nothing that the "
+        "host does.",
+        "both",
+    ),
+    Rule(
+        "DATA-4",
+        "What the host reads of guest memory and goes by, it reads once, and it checks what it has read.",
+        no_case="a second look shows by chance; where a guest can see it, BATCH-4 and RING-6 have cases",
+    ),
+    Rule(
+        "DATA-5",
+        "Guest memory is what the memory map lists, of every kind; entries that follow one another without a gap are "
+        "one range.",
+    ),
+    Rule("VER-1", "A minor version changes only what the table of changes calls compatible.", "standard"),
+    Rule(
+        "VER-2",
+        "A guest leaves alone what it does not know: services, devices, limits, bits, and memory of a kind that "
+        "is not among those declared.",
+        "guest",
+    ),
+    Rule(
+        "VER-3",
+        "A guest that was not started through its notes compares the major version before its first call, and makes "
+        "none to a host of another.",
+        "guest",
+    ),
     Rule("CALL-1", "A call id that names no call of an offered service answers NOT_SUPPORTED."),
     Rule("CALL-2", "A call that the host has switched off for this guest answers exactly as CALL-1 says."),
     Rule("CALL-3", "A call whose feature was not accepted answers exactly as CALL-1 says."),
@@ -171,9 +214,15 @@ RULES = (
     ),
     Rule(
         "CALL-17",
-        "An access to the trap's port or address that is not the trap's instruction (a read, another width) is no "
-        "call: a write is lost, a read gives all ones.",
+        "An access to the trap's or the doorbell's port or address that is not its instruction (a read, another "
+        "width) is neither: a write is lost, a read gives all ones.",
+    ),
+    Rule(
+        "CALL-18",
+        "A host of version 1.0 on x86-64 offers the trap kind PORT.",
+        no_case="a guest that finds another kind has no way to make the calls that say so",
     ),
     Rule("ERR-1", "A guest treats a negative status that it does not know as FAILED.", "guest"),
     Rule("ERR-2", "No status of zero or above is added within a major version.", "standard"),
+    Rule("ERR-3", "A call answers a status that its table lists, and no other."),
 )

@@ -39,6 +39,10 @@ CPUID_BOOT = Record(
 )
 
 RULES = (
-    Rule("CPUID-1", "The leaves stand at the first free base from FIRST on in steps of STEP, beside KVM's own."),
+    Rule(
+        "CPUID-1",
+        "The leaves stand at the first free base from FIRST on in steps of STEP, beside those of other interfaces; a "
+        "trap or doorbell at an address lies below 4 GiB.",
+    ),
     Rule("CPUID-2", "A guest scans all bases for the signature; it does not stop at an unknown one.", "guest"),
 )

@@ -72,13 +72,28 @@ NOTE_PRIVILEGE = Record(
 NOTE_CPU = Record("note_cpu", "Least CPU.", "level" / U32 * "Constants `cpu_level`.", "flags" / U32 * "Zero.")
 
 RULES = (
-    Rule("NOTE-1", "A note that is malformed, or stands twice, refuses the image."),
+    Rule(
+        "NOTE-1",
+        "A note that is malformed, or stands twice, refuses the image, and so do notes of more than NOTE_BYTES "
+        "together. Malformed is what is not as long as its records, or has a value or flag that is not defined.",
+    ),
     Rule("NOTE-2", "An unknown type below MANDATORY is skipped; one from there on refuses the image."),
     Rule("NOTE-3", "A device not in the manifest is not offered; one in it and not OPTIONAL must be attached."),
     Rule("NOTE-4", "An image without Paravirt notes is a plain guest and is offered every device."),
     Rule("NOTE-5", "A required service or feature that the host does not offer refuses the image."),
-    Rule("NOTE-6", "A name in the manifest is not empty, is printable, and stands there once."),
+    Rule("NOTE-6", "A name in the manifest that is empty, is not printable, or stands there twice refuses the image."),
     Rule(
         "NOTE-7", "The host's major version is the one required and its minor at least that, or it refuses the image."
     ),
+    Rule(
+        "NOTE-8",
+        "The guest is entered at the privilege that its note names, or the image is refused; with ANY, or without the "
+        "note, at one that the host chooses. The record ABI says which.",
+    ),
+    Rule(
+        "NOTE-9",
+        "A CPU note of a level that the host's CPU does not have refuses the image; without the note it is V1.",
+        no_case="which level the host's CPU has no image can know",
+    ),
+    Rule("NOTE-10", "A device with READ_ONLY in the manifest is offered so that the guest cannot change it."),
 )

@@ -192,4 +192,11 @@ RULES = (
         "A call made by base.batch has a packet of its own, with road BATCH, before that of the batch.",
         "standard",
     ),
+    Rule(
+        "REC-5",
+        "The packet of a call holds those of its buffers that lay in guest memory: of input the bytes that the host "
+        "found when the call came, of output those that the call defines (CALL-11), none if its status is negative.",
+        "standard",
+    ),
+    Rule("REC-6", "A reader skips blocks of a type that it does not know.", "standard"),
 )

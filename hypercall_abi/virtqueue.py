@@ -109,7 +109,12 @@ RULES = (
     ),
     Rule("VQ-6", "A descriptor does not have both INDIRECT and NEXT; INDIRECT only if it was agreed.", "both"),
     Rule("VQ-7", "The available index is at most the queue's size ahead of what the device has seen.", "both"),
-    Rule("VQ-8", "The three areas are aligned and lie wholly inside guest memory.", "both"),
+    Rule(
+        "VQ-8",
+        "The three areas have the sizes and alignments of the table of areas, and each lies wholly inside one range of "
+        "guest memory.",
+        "both",
+    ),
     Rule("VQ-9", "WRITE is ignored in a descriptor with INDIRECT."),
     Rule("VQ-10", "After a fault the queue is silent until it is enabled again: nothing more is taken or used."),
     Rule(

@@ -67,4 +67,10 @@ RULES = (
         "The generation id differs after every restore and clone.",
         no_case="a machine is restored or cloned from outside, which no guest can bring about",
     ),
+    Rule(
+        "CONT-2",
+        "The continuity page is written and read under its sequence as TIME-5 and TIME-6 say of the time page.",
+        "both",
+        no_case="the page changes when a machine is stopped or copied, which no guest can bring about",
+    ),
 )

@@ -81,8 +81,8 @@ RULES = (
     Rule("EVT-6", "Channel numbers from CHANNELS on, and vCPUs that do not exist, answer NOT_FOUND."),
     Rule(
         "EVT-7",
-        "After the guest clears a channel's mask bit, or chooses a vector by event.upcall, it looks at the pending "
-        "bits itself: what was raised before sends no upcall any more.",
+        "After the guest clears a channel's mask bit or chooses a vector by event.upcall, and when a vCPU is started, "
+        "it looks at the pending bits itself: what was raised before need not send an upcall any more.",
         "guest",
     ),
     Rule("EVT-8", "A channel of a stopped vCPU can be raised; the vCPU finds it pending when it is started."),

@@ -76,4 +76,8 @@ RULES = (
     ),
     Rule("SYS-4", "A machine has one watchdog: system.watchdog replaces the time armed before, zero disarms it."),
     Rule("SYS-5", "Of several ends of a machine the first that is carried out counts."),
+    Rule(
+        "SYS-6",
+        "A vCPU that cannot go on, as after an exception without a gate, ends the machine, and not with success.",
+    ),
 )

@@ -49,6 +49,7 @@ RULES = (
     Rule(
         "TIME-4",
         "A counter below base_counter counts as base_counter: another CPU's may be a little behind.",
+        "both",
         no_case="which CPU of the host runs a vCPU, and whether its counter is behind, no guest can bring about",
     ),
     Rule(
@@ -57,7 +58,7 @@ RULES = (
     Rule(
         "TIME-6",
         "A guest reads the time page between two reads of its sequence that order theirs around them, and again if "
-        "the first was odd or the second is another.",
+        "the first was odd or the second is another; on x86-64 the counter is RDTSC with an LFENCE before and after.",
         "guest",
     ),
     Rule(

@@ -83,4 +83,8 @@ RULES = (
         "are its own: as after a reset of the CPU, or as it left them.",
     ),
     Rule("VCPU-7", "The deadline of vcpu.block raises no channel and leaves the vCPU's own deadline as it is."),
+    Rule(
+        "VCPU-8",
+        "When the last vCPU that runs stops, the machine ends as by system.shutdown with reason POWEROFF and status 0.",
+    ),
 )

@@ -234,7 +234,7 @@ def _segments(contents: memoryview, headers: list[_ProgramHeader], notes: Notes,
             raise BadSegments(
                 f"segment {index} of the image {path} has virtual address {h.p_vaddr:#x} and physical address "
                 f"{h.p_paddr:#x}, but memory is mapped one to one; mend its link script",
-                rule="BOOT-2",
+                rule="BOOT-17",
             )
         segments.append(Segment(index, h.p_paddr, _file_part(contents, h, index, path), h.p_memsz, h.p_flags))
     if not segments:

@@ -228,7 +228,7 @@ static int64_t carry_out(struct pv_vcpu *vcpu, const struct pv_call *call, uint6
 		status = vcpu->machine->ops.call(vcpu, call->id, call->args, value);
 	else
 		status = PV_STATUS_NOT_SUPPORTED;
-	/* Not ours: the list of statuses is closed whoever answers (ERR-2). */
+	/* Not ours: the list of statuses is closed whoever answers (ERR-3). */
 	return status > PV_STATUS_CONTINUE || status < PV_STATUS_NO_MEMORY ? PV_STATUS_FAILED : status;
 }
 

@@ -44,7 +44,7 @@ static const char *check_header(const struct elf_header *header, uint64_t size_b
 	static const uint8_t ident[] = { 0x7f, 'E', 'L', 'F', 2, 1, 1 };
 
 	if (memcmp(header->ident, ident, sizeof(ident)) != 0 || header->machine != 62 || header->type != 2)
-		return "it is not an executable ELF file for x86-64, linked with -static -no-pie";
+		return "it is not an executable ELF file for x86-64, linked with -static -no-pie (BOOT-17)";
 	if (!header->program_header_count || header->program_header_count > MAX_PROGRAM_HEADERS ||
 	    header->program_header_bytes != PROGRAM_HEADER_BYTES)
 		return "it has no program headers, more than 64, or such of another size";
@@ -144,7 +144,7 @@ const char *pv_image_parse(struct pv_image *image, const void *file, uint64_t si
 	if (image->plain && !notes.entered)
 		return "it has neither notes of the owner Paravirt nor a PVH entry (NOTE-4)";
 	if (!image->plain && notes.moved)
-		return "a segment's virtual and physical addresses differ, but memory is mapped one to one (BOOT-2)";
+		return "a segment's virtual and physical addresses differ, but memory is mapped one to one (BOOT-17)";
 	image->entry_gpa = image->plain ? notes.pvh_entry_gpa : header.entry;
 	return check_segments(image);
 }

@@ -44,7 +44,10 @@ struct pv_image {
 
 /* Looks at a file that does not change while the image is used. NULL, or why it is refused (BOOT-14, NOTE-1 to 6). */
 const char *pv_image_parse(struct pv_image *image, const void *file, uint64_t size_bytes);
-/* NULL, or what the image requires and the machine does not offer (NOTE-3, NOTE-5, NOTE-7). Once all is offered. */
+/*
+ * NULL, or what the image requires and the machine does not offer (NOTE-3, NOTE-5, NOTE-7). Once all is offered.
+ * Yours to see to: that the CPU has image->cpu_level (NOTE-9), that a READ_ONLY device cannot be written (NOTE-10).
+ */
 const char *pv_image_check(const struct pv_image *image, const struct pv_machine *machine);
 
 /* The entropy devices of the image's manifest (pv_entropy_create), one if it is plain. False: no room or memory. */

@@ -228,7 +228,7 @@ static void read_only(void)
 {
 	static struct pv_block_range all = { 0, 1, 0 };
 
-	cf_case("BLK-2 requests that change a read-only disk");
+	cf_case("BLK-2 NOTE-10 requests that change a read-only disk");
 	if (!cf_device(&disk, PV_DEVICE_TYPE_BLOCK, "fixed") || disk.window_gpa) {
 		cf_skip("no disk `fixed` is attached");
 		return;

@@ -16,6 +16,11 @@
 static void entry_state(void)
 {
 	const struct cf_registers *r = &cf_at_entry;
+	uint64_t cs;
+
+	cf_case("NOTE-8 the privilege of the record ABI is that of CS");
+	__asm__ volatile("movq %%cs, %0" : "=r"(cs));
+	cf_expect(cf_boot.abi->privilege, cs & 3 ? PV_PRIVILEGE_USER : PV_PRIVILEGE_SUPERVISOR, "privilege");
 
 	cf_case("BOOT-1 registers and flags at entry");
 	if (!r->valid) {
@@ -133,6 +138,30 @@ static void mappings(void)
 	cf_expect(cf_try(write_at, &code_in_data[1]), 0, "a write to data");
 }
 
+static void other_mappings(void)
+{
+	uint8_t *ram = cf_take(CF_PAGE, CF_PAGE);
+	uint64_t cr3 = 0;
+
+	cf_case("BOOT-18 how memory outside of segments is mapped");
+	if (!cf_has_gates || !ram) {
+		cf_skip("no table for gates, or no RAM");
+		return;
+	}
+	*ram = code_in_rodata[0];
+	cf_expect(cf_try(call_at, ram), CF_PAGE_FAULT, "a jump to RAM");
+	cf_expect(cf_try(write_at, pv_at(pv_gpa(cf_info))), CF_PAGE_FAULT, "a write to the boot information");
+	cf_expect(cf_try(write_at, pv_at(cf_boot.pages->time_gpa)), CF_PAGE_FAULT, "a write to the time page");
+	if (cf_boot.pages->continuity_gpa)
+		cf_expect(cf_try(write_at, pv_at(cf_boot.pages->continuity_gpa)), CF_PAGE_FAULT,
+			  "a write to the continuity page");
+	cf_expect(cf_try(write_at, &cf_page(0)->upcall_mask), 0, "a write to the vCPU's page");
+	if (cf_user())
+		return;
+	__asm__ volatile("movq %%cr3, %0" : "=r"(cr3));
+	cf_expect(cf_try(read_at, pv_at(cr3 & ~(uint64_t)(CF_PAGE - 1))), CF_PAGE_FAULT, "a read of the page tables");
+}
+
 static void records(void)
 {
 	uint32_t count[PV_BOOT_RECORD_TABLES + 1] = { 0 }, seen = 0, last = ~0u;
@@ -155,6 +184,7 @@ static void records(void)
 	cf_expect(count[PV_BOOT_RECORD_MEMORY_MAP], 1, "records MEMORY_MAP");
 	cf_expect(count[PV_BOOT_RECORD_VCPUS], 1, "records VCPUS");
 	cf_expect(count[PV_BOOT_RECORD_PAGES], 1, "records PAGES");
+	cf_expect(count[PV_BOOT_RECORD_TABLES], 1, "records TABLES");
 	cf_expect(last, PV_BOOT_RECORD_END, "type of the last record");
 	cf_expect(seen, cf_info->records, "records, as the head says");
 	cf_want(at == end, "the last record ends where the head says");
@@ -311,6 +341,7 @@ static void discovery(void)
 	memory_map();
 	units();
 	mappings();
+	other_mappings();
 	records();
 	shared_pages();
 	apics();

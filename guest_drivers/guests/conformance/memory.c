@@ -103,6 +103,22 @@ static void discard(void)
 	cf_expect(filled(), 0xfc, "pages that hold what was written, a bit each");
 }
 
+/* Two entries of the map that touch each other are one range to calls. */
+static void over_two_entries(void)
+{
+	const struct pv_boot_memory *entry = cf_boot.memory, *last = entry + cf_boot.memory_count - 1;
+
+	cf_case("DATA-5 a range that goes from one entry of the memory map into the next");
+	while (entry < last && entry->gpa + entry->size_bytes != entry[1].gpa)
+		entry++;
+	if (entry == last) {
+		cf_skip("no entries touch each other");
+		return;
+	}
+	ranges[0] = (struct pv_memory_range){ entry[1].gpa - CF_PAGE, 2ull * CF_PAGE };
+	cf_expect(over(PV_CALL_MEMORY_POPULATE, 1).status, PV_STATUS_OK, "status of memory.populate");
+}
+
 /* The first range is good, the second is not: nothing is touched. */
 static void bad(uint32_t call, uint64_t gpa, uint64_t size_bytes, int64_t status, const char *what)
 {
@@ -122,6 +138,10 @@ static void refused(uint32_t call, const char *name)
 	bad(call, at, CF_PAGE - 8, PV_STATUS_UNALIGNED, "a size");
 	bad(call, at, 8, PV_STATUS_UNALIGNED, "a small size");
 	bad(call, CF_NOWHERE + 8, CF_PAGE, PV_STATUS_UNALIGNED, "alignment before the address");
+	cf_case("MEM-2 %s: a range of length zero", name);
+	ranges[0] = (struct pv_memory_range){ at, 0 };
+	cf_expect(over(call, 1).status, PV_STATUS_OK, "status");
+	cf_expect(filled(), (1 << PAGES) - 1, "pages that hold what was written");
 	cf_case("MEM-1 CALL-10 %s: a range that is not in memory, and none is touched", name);
 	bad(call, CF_NOWHERE, CF_PAGE, PV_STATUS_BAD_ADDRESS, "nowhere");
 	bad(call, ~0ull - CF_PAGE + 1, 2 * CF_PAGE, PV_STATUS_BAD_ADDRESS, "one that wraps");
@@ -166,7 +186,7 @@ static void features(void)
 static void memory(void)
 {
 	if (!cf_offered(PV_SERVICE_MEMORY)) {
-		cf_case("MEM-1 MEM-2 MEM-3 MEM-4 MEM-5 MEM-6 memory");
+		cf_case("DATA-5 MEM-1 MEM-2 MEM-3 MEM-4 MEM-5 MEM-6 memory");
 		cf_skip("service memory is not offered");
 		return;
 	}
@@ -178,6 +198,7 @@ static void memory(void)
 	}
 	populate();
 	discard();
+	over_two_entries();
 	refused(PV_CALL_MEMORY_POPULATE, "memory.populate");
 	refused(PV_CALL_MEMORY_DISCARD, "memory.discard");
 	features();

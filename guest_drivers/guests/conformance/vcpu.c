@@ -86,6 +86,31 @@ static void blocking(void)
 	cf_expect(pv_call0(PV_CALL_VCPU_FAULT_ADDRESS).status, PV_STATUS_OK, "fault_address");
 }
 
+/* Words of the page that are the host's are a copy of what it keeps for itself. */
+static void words_of_the_host(void)
+{
+	struct pv_vcpu_page *page = cf_page(0);
+	uint64_t end_ns = cf_now_ns() + CF_SECOND;
+
+	cf_case("DATA-3 what the guest writes to the host's words changes nothing");
+	CF_STORE(page->state, PV_VCPU_STATE_STOPPED);
+	CF_STORE(page->index, PV_LIMIT_VCPUS);
+	cf_expect(state(0), PV_VCPU_STATE_RUNNING, "vcpu.state");
+	cf_expect(pv_call4(PV_CALL_VCPU_START, 0, pv_gpa(words_of_the_host), pv_gpa(page), 0).status,
+		  PV_STATUS_BAD_STATE, "vcpu.start of the vCPU that runs");
+	if (cf_exists(PV_CALL_TIME_DEADLINE)) {
+		pv_call1(PV_CALL_TIME_DEADLINE, cf_now_ns() + 3 * MILLISECOND);
+		CF_STORE(page->deadline_ns, PV_DEADLINE_NEVER);
+		while (!(CF_LOAD(page->pending[0]) >> PV_CHANNEL_DEADLINE & 1) && cf_now_ns() < end_ns)
+			cf_relax();
+		cf_expect((int64_t)(page->pending[0] >> PV_CHANNEL_DEADLINE & 1), 1, "a deadline that was overwritten");
+		CF_STORE(page->pending[0], 0);
+		CF_STORE(page->upcall_pending, 0);
+	}
+	CF_STORE(page->state, PV_VCPU_STATE_RUNNING);
+	CF_STORE(page->index, 0);
+}
+
 static void touch(void *argument)
 {
 	*(volatile uint8_t *)argument = 0;
@@ -244,6 +269,7 @@ static void vcpu(void)
 	}
 	refused();
 	blocking();
+	words_of_the_host();
 	fault_address();
 	mode();
 	if (cf_vcpus() < 2 || !cf_offered(PV_SERVICE_EVENT) || !cf_offered(PV_SERVICE_TIME)) {

@@ -17,6 +17,7 @@ MUTANTS: tuple[Mutant, ...] = (
 IMMUNE: dict[str, str] = {
     "CALL-12": "a host that ends the guest leaves no case that could fail: its run has no plan and fails as a whole",
     "CALL-15": "a trap is a full barrier on every CPU that there is a host for; what is missing would show by chance",
+    "VCPU-8": "when the last vCPU has stopped there is nobody left whose case could fail: the run fails as a whole",
     "VQ-12": "an access that is out of order shows by chance",
 }
 """Rules that a case proves and no wrong host can break so that it shows, and why."""

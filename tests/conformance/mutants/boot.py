@@ -68,6 +68,24 @@ BOOT = (
         old="bytes(-len(payload) % 8)",
         new="b'\\x01' * (-len(payload) % 8)",
     ),
+    _image(
+        id="segments_may_move",
+        rule="BOOT-17",
+        old="notes.present and h.p_vaddr != h.p_paddr",
+        new="False",
+    ),
+    _layout(
+        id="boot_information_is_writable",
+        rule="BOOT-18",
+        old="tables.map(layout.time_page_gpa, layout.idt_gpa - layout.time_page_gpa, READ_ONLY)",
+        new="tables.map(layout.time_page_gpa, layout.idt_gpa - layout.time_page_gpa, DATA)",
+    ),
+    _layout(
+        id="ram_is_executable",
+        rule="BOOT-18",
+        old="tables.map(gpa, size, DATA)",
+        new="tables.map(gpa, size, DATA & ~NO_EXECUTE)",
+    ),
     _cpuid(id="signature_is_mixed_up", rule="CPUID-1", old="words[0]", new="words[1]"),
 )
 
@@ -90,6 +108,18 @@ NOTES = (
     _image(id="missing_feature_is_fine", rule="NOTE-5", old="features & ~offered[number]", new="0"),
     _notes(id="name_may_be_empty", rule="NOTE-6", old="not name or not name.isprintable()", new="False"),
     _notes(id="name_twice", rule="NOTE-6", old="len({e.name for e in entries}) != len(entries)", new="False"),
+    _layout(
+        id="privilege_told_wrong",
+        rule="NOTE-8",
+        old='PRIVILEGE.USER if level == "user" else PRIVILEGE.SUPERVISOR',
+        new='(PRIVILEGE.SUPERVISOR if level == "user" else PRIVILEGE.USER)',
+    ),
+    _manifest(
+        id="read_only_is_not_heeded",
+        rule="NOTE-10",
+        old="disk.read_only or entry.read_only",
+        new="disk.read_only",
+    ),
     _image(
         id="newer_minor_is_fine",
         rule="NOTE-7",

@@ -25,6 +25,18 @@ DISPATCH = (
         new="d ? check(vcpu, d, call) : PV_STATUS_INVALID",
     ),
     _dispatch(
+        id="status_of_no_list",
+        rule="ERR-3",
+        old="d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED",
+        new="d ? check(vcpu, d, call) : -38",
+    ),
+    _dispatch(
+        id="completions_are_padded_with_ones",
+        rule="DATA-2",
+        old="memcpy(to, &done, sizeof(done));",
+        new="memcpy(to, &done, sizeof(done)); to->reserved0[7] = 1;",
+    ),
+    _dispatch(
         id="missing_vendor_is_invalid",
         rule="VND-1",
         old="d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED",

@@ -105,6 +105,12 @@ VCPU = (
         old="__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST); return PV_STATUS_BAD_STATE;",
         new="__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST); return PV_STATUS_OK;",
     ),
+    _event(
+        id="state_is_what_the_page_says",
+        rule="DATA-3",
+        old="__atomic_load_n(&vcpu->machine->vcpus[args[0]]->state.state, __ATOMIC_SEQ_CST)",
+        new="vcpu->machine->vcpus[args[0]]->page->state",
+    ),
     _event(id="stack_aligned_to_8", rule="VCPU-2", old="stack_gpa % 16", new="stack_gpa % 8"),
     _event(
         id="block_waits_while_masked",
@@ -161,6 +167,13 @@ MEMORY = (
         "(i && ranges[i].gpa < ranges[i - 1].gpa + ranges[i - 1].size_bytes && "
         "ranges[i - 1].gpa < ranges[i].gpa + ranges[i].size_bytes)",
     ),
+    _memory(
+        id="every_mebibyte_is_a_range",
+        rule="DATA-5",
+        old="!pv_memory_at(memory, ranges[i].gpa, ranges[i].size_bytes)",
+        new="!pv_memory_at(memory, ranges[i].gpa, ranges[i].size_bytes) || "
+        "(ranges[i].size_bytes && (ranges[i].gpa ^ (ranges[i].gpa + ranges[i].size_bytes - 1)) >> 20)",
+    ),
     _memory(id="no_limit_of_bytes", rule="MEM-5", old="ranges[i].size_bytes > left", new="0"),
     _memory(
         id="continues_with_nothing_done",
@@ -186,6 +199,15 @@ SYSTEM = (
         new='os.dup(globals().setdefault("kept", os.memfd_create("paravirt-ram", os.MFD_CLOEXEC)))',
     ),
     _system(id="watchdog_never_bites", rule="SYS-4", old="due_ns > now_ns", new="true"),
+    Mutant(
+        "triple_fault_is_a_success",
+        "SYS-6",
+        "paravirt/native/run.c",
+        old="out->kind = PV_EXIT_TRIPLE_FAULT;",
+        new="""static const struct pv_end end = { .kind = PV_END_SHUTDOWN };
+        out->kind = PV_EXIT_STOPPED;
+        pv_machine_finish(vcpu->machine, &end);""",
+    ),
     _system(
         id="first_end_does_not_count",
         rule="SYS-5",

@@ -206,7 +206,7 @@ def test_a_segment_beyond_the_file(field: str) -> None:
 
 
 def test_virtual_and_physical_addresses_differ() -> None:
-    refused(Elf([Load(header={"p_vaddr": 0})]), errors.BadSegments, "one to one", "BOOT-2")
+    refused(Elf([Load(header={"p_vaddr": 0})]), errors.BadSegments, "one to one", "BOOT-17")
 
 
 def test_page_zero_is_not_for_segments() -> None:

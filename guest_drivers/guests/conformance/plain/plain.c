@@ -15,6 +15,8 @@ static void plain(void)
 	cf_case("CPUID-1 CPUID says to a plain guest what the boot information says");
 	cf_expect(pv_discovered.trap_port, (int64_t)cf_boot.abi->trap, "trap");
 	cf_expect(pv_discovered.doorbell_port, (int64_t)cf_boot.abi->doorbell, "doorbell");
+	cf_case("BOOT-8 a plain guest has no record TABLES");
+	cf_want(!cf_boot.tables, "no record");
 	cf_case("NOTE-4 a plain guest is offered every device");
 	found += cf_device(&device, PV_DEVICE_TYPE_CONSOLE, NULL);
 	found += cf_device(&device, PV_DEVICE_TYPE_ENTROPY, NULL);

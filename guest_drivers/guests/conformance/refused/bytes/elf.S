@@ -3,6 +3,12 @@
  * An ELF file written byte by byte, for images that no linker makes.  Its code is good: a host that takes the
  * image runs it, and it says so.  The includer brings SEGMENTS program headers in the macro HEADERS.
  */
+#ifndef TYPE
+#define TYPE 2 /* ET_EXEC */
+#endif
+#ifndef RULE
+#define RULE "BOOT-14"
+#endif
 #ifndef MEMORY
 #define MEMORY (end - start) /* of the code's segment */
 #endif
@@ -24,7 +30,7 @@
 	.code64
 start:	.byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0
 	.quad 0
-	.short 2, 62
+	.short TYPE, 62
 	.long 1
 	.quad ENTRY
 	.quad 64, 0
@@ -69,6 +75,6 @@ code:	leaq 16(%rdi), %rbx /* the record ABI of the boot information, which has t
 	movl %ebx, %edx
 	outl %eax, %dx
 	ud2
-text:	.ascii "not ok 1 - BOOT-14 an image that must be refused was run\n1..1\n"
+text:	.ascii "not ok 1 - ", RULE, " an image that must be refused was run\n1..1\n"
 text_end:
 end:
