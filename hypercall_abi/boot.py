@@ -164,8 +164,9 @@ RULES = (
     ),
     Rule(
         "BOOT-13",
-        "The guest is entered on vCPU 0, at the image's entry point, with flat segments of base zero; RDTSC "
-        "and the ports of trap and doorbell may be used at its privilege; the IDT is empty, upcalls are off, and the other vCPUs are STOPPED.",
+        "The guest is entered on vCPU 0, at the image's entry point, with flat segments of base zero; RDTSC and the "
+        "ports of trap and doorbell may be used at its privilege; the IDT is empty, upcalls are off, and the other "
+        "vCPUs are STOPPED.",
     ),
     Rule(
         "BOOT-14",

@@ -84,7 +84,10 @@ SERVICE = Service(
 
 RULES = (
     Rule("MEM-1", "All ranges of a call are checked before the first is touched."),
-    Rule("MEM-2", "Ranges are whole 4 KiB pages, or the call answers UNALIGNED; one of length zero is valid in guest memory."),
+    Rule(
+        "MEM-2",
+        "Ranges are whole 4 KiB pages, or the call answers UNALIGNED; one of length zero is valid in guest memory.",
+    ),
     Rule("MEM-3", "A discarded range reads as zero."),
     Rule("MEM-4", "Ranges of one call may overlap."),
     Rule("MEM-5", "Ranges of more than MEMORY_BYTES together are refused with LIMIT, before any is looked at."),
