@@ -6,6 +6,7 @@ Guest memory is touched through the checked copies here (or by the C core), neve
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from typing import Any
@@ -15,6 +16,8 @@ from .errors import HostMemory
 
 LOW_RAM_END = 0xC000_0000
 HIGH_RAM_BASE = 1 << 32
+# Processes of modules and of the software vCPU have the file too: one that cut it would have us end by SIGBUS.
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def ram_ranges(memory_bytes: int) -> tuple[tuple[int, int], ...]:
@@ -29,9 +32,10 @@ class GuestMemory:
     def __init__(self, memory_bytes: int, native: Any) -> None:
         self.native = native
         self.ranges = ram_ranges(memory_bytes)
-        self.fd = os.memfd_create("paravirt-ram", os.MFD_CLOEXEC)
+        self.fd = os.memfd_create("paravirt-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, memory_bytes)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
             self._map = mmap.mmap(self.fd, memory_bytes)
         except OSError as error:
             os.close(self.fd)

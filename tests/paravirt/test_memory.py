@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +70,19 @@ def test_discarded_memory_of_ours_is_the_hosts_again() -> None:
     memory.write(PAGE, b"\x55" * 2 * PAGE)
     assert lib.pv_memory_discard(native, PAGE, PAGE) == 0
     assert memory.read(PAGE, 2 * PAGE) == bytes(PAGE) + b"\x55" * PAGE
+    memory.close()
+
+
+def test_who_shares_guest_memory_cannot_take_it_away() -> None:
+    """A module's process that cuts the file, or forbids to map it, would end the host by SIGBUS or at a reset."""
+    memory = GuestMemory(16 << 20, ffi.new("struct pv_memory *"))
+    theirs = os.dup(memory.fd)
+    for size in (0, 32 << 20):
+        with pytest.raises(PermissionError):
+            os.ftruncate(theirs, size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(theirs, fcntl.F_ADD_SEALS, 0x10)  # F_SEAL_FUTURE_WRITE
+    os.close(theirs)
     memory.close()
 
 
