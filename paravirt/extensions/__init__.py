@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..abi import SERVICES as STANDARD
+
 if TYPE_CHECKING:
     from ..abi import Service
     from ..config import ExtensionConfig
@@ -42,9 +44,15 @@ class Extensions:
         try:
             for config in configs:
                 self._opened.append(open_extension(config))
+                self._check_name(self._opened[-1])
         except BaseException:
             self.close()
             raise
+
+    def _check_name(self, new: Extension) -> None:
+        """What is denied by name is what the user means, whatever a module calls itself."""
+        if new.name in STANDARD or any(new.name == other.name for other in self._opened[:-1]):
+            raise new.refuse(f"there is another service {new.name!r}; its maker has to rename it")
 
     @property
     def services(self) -> dict[str, Service]:

@@ -13,7 +13,7 @@
 #define WRONG 0
 #endif
 
-enum { CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, FUNCTIONS };
+enum { CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW, FUNCTIONS };
 
 static const struct pv_module_host *host;
 
@@ -68,6 +68,9 @@ static int64_t call(void *instance, struct pv_module_call *call)
 	case OVERRUN:
 		memset(small, 7, 8);
 		*(volatile char *)0x10 = small[0];
+		return 0;
+	case SLOW:
+		usleep((useconds_t)call->args[0]);
 	}
 	return 0;
 }
@@ -97,6 +100,7 @@ static const struct pv_module_function functions[FUNCTIONS] = {
 	[BEYOND] = { .name = "beyond", .argument_count = WRONG == 2 ? 7 : 1 },
 	[EVENTS] = { .name = "events", .roads = WRONG == 3 ? 8 : 0 },
 	[OVERRUN] = { .name = "overrun", .feature = WRONG == 4 ? 2 : 0 },
+	[SLOW] = { .name = "slow", .argument_count = 1 },
 };
 
 static const struct pv_module module = {
@@ -105,7 +109,7 @@ static const struct pv_module module = {
 	.abi_major = WRONG == 7 ? 2 : 1,
 	.abi_minor = WRONG == 8 ? 99 : 0,
 	.service = WRONG == 9 ? 3 : 0xc00f,
-	.name = WRONG == 10 ? "" : "faulty",
+	.name = WRONG == 10 ? "" : WRONG == 18 ? "console" : "faulty",
 	.functions = WRONG == 11 ? NULL : functions,
 	.function_count = WRONG == 12 ? 33 : FUNCTIONS,
 	.init = WRONG == 13 ? NULL : init,

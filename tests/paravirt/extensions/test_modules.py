@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypercall_abi import STATUS
 from paravirt._native import ffi, lib
 from paravirt.config import ExtensionConfig, MachineConfig
 from paravirt.errors import ExtensionError
-from paravirt.extensions import open_extension
+from paravirt.extensions import Extensions, open_extension
 from paravirt.extensions.base import Extension
 from paravirt.machine import Machine
 from paravirt.memory import GuestMemory
@@ -23,7 +24,7 @@ from tests.support.fake_machine import RAM_GPA, FakeMachine
 
 U64 = (1 << 64) - 1
 COUNTER, FAULTY = 0x8001 << 16, 0xC00F << 16
-CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN = (FAULTY | n for n in range(7))
+CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW = (FAULTY | n for n in range(8))
 MIB = 1 << 20
 
 
@@ -110,6 +111,40 @@ def test_a_reset_gives_it_the_new_memory(counter: Path, trusted: bool) -> None:
         assert b.call(COUNTER, 3, 9, 0) == (STATUS.OK, 3)
         assert b.call(COUNTER | 1, RAM_GPA, 8) == (STATUS.OK, 1)
         assert b.memory.read(RAM_GPA, 1) == b"\3"
+
+
+@pytest.mark.parametrize("late_us", [400_000, 2_000_000])
+def test_a_call_that_the_machines_end_cut_short_is_no_failure(faulty: Path, late_us: int) -> None:
+    """VND-2 is for modules that failed: after a reset it goes on, unless it does not come back from that call."""
+    with bench(faulty, timeout_ns=1_000_000_000) as b:
+        b.fake.native.ending = 1
+        assert b.call(SLOW, late_us) == (STATUS.FAILED, 0)
+        assert b.extension.fault() is None
+        b.fake.native.ending, b.fake.native.extension_count = 0, 0
+        b.extension.attach(b.machine, 0)
+        if late_us < 1_000_000:
+            assert b.call(GARBAGE, 1) == (STATUS.CONTINUE, 1)
+            assert b.extension.fault() is None
+        else:
+            assert b.call(GARBAGE, 1) == (STATUS.FAILED, 0)
+            assert "it did not answer in time" in (b.extension.fault() or "")
+
+
+def test_a_process_that_answers_and_does_not_listen() -> None:
+    """It cannot hold a vCPU for longer than its time, whatever the socket does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        remote = ffi.new("struct pv_module_remote *")
+        lib.pv_module_remote_init(remote, ours.fileno(), 100_000_000)
+        vcpu = FakeMachine().vcpus[0]
+        args, value = ffi.new("uint64_t[6]"), ffi.new("uint64_t *")
+        answer = bytes(ffi.sizeof("struct pv_module_message"))
+        for _ in range(10_000):
+            theirs.send(answer)
+            if lib.pv_module_remote_handler(vcpu, remote, 0, args, value) != STATUS.OK:
+                break
+        assert remote.failed == lib.PV_MODULE_FAILED_ANSWER
+        lib.pv_module_remote_deinit(remote)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +255,14 @@ def test_two_of_the_same_number(counter: Path) -> None:
                 other.attach(b.machine, 0)
         finally:
             other.close()
+
+
+def test_two_of_the_same_name(compiled: Compile, faulty: Path) -> None:
+    """A module that calls itself console is not what `--deny console` is about."""
+    console = compiled(Path(__file__).with_name("faulty.c"), 18)
+    for paths in ((console,), (faulty, faulty)):
+        with pytest.raises(ExtensionError, match=r"there is another service '(console|faulty)'"):
+            Extensions([ExtensionConfig(str(path), trusted=True) for path in paths])
 
 
 def test_extensions_are_part_of_the_configuration() -> None:
