@@ -87,6 +87,9 @@ class IsolatedModule(Described):
                 os.close(each)
             raise self.refuse(f"its process ended{self._end()}; its maker has to mend it")
         ffi.memmove(message, got, size)
+        if kind != lib.PV_MODULE_SAVE:
+            while fds:  # nobody asked for one
+                os.close(fds.pop())
         return message, fds
 
     def _with_memory(self, kind: int, machine: Machine, text: bytes = b"") -> int:
@@ -101,17 +104,38 @@ class IsolatedModule(Described):
 
     def _reset(self, machine: Machine) -> None:
         """One that failed stays so: nobody knows what it has done."""
+        if self._remote.failed == lib.PV_MODULE_FAILED_END:
+            self._remote.failed = self._late_answer()
         if not self._remote.failed and self._with_memory(lib.PV_MODULE_RESET, machine):
             raise self.refuse("it cannot go on after the reset; its maker has to mend it")
+
+    def _late_answer(self) -> int:
+        """Takes the answer to the call that the machine's end cut short: it is not that of the next.  Why it failed."""
+        self._socket.settimeout(self._timeout_ns / 1e9)
+        try:
+            got = self._socket.recv(ffi.sizeof("struct pv_module_message") + 1)
+        except TimeoutError:
+            return int(lib.PV_MODULE_FAILED_TIME)
+        except OSError:
+            return int(lib.PV_MODULE_FAILED_GONE)
+        finally:
+            self._socket.settimeout(BEGIN_S)
+        if not got:
+            return int(lib.PV_MODULE_FAILED_GONE)
+        return 0 if len(got) == ffi.sizeof("struct pv_module_message") else int(lib.PV_MODULE_FAILED_ANSWER)
 
     def save(self) -> bytes:
         """Its state."""
         answer, fds = self._ask(lib.PV_MODULE_SAVE)
-        if answer.status or not fds:
-            raise self.refuse("it gives no state; its maker has to mend it")
-        with open(fds[0], "rb") as state:
-            state.seek(0)  # the position is the writer's, too
-            return state.read(lib.PV_MODULE_STATE_MOST)
+        try:
+            if answer.status or not fds:
+                raise self.refuse("it gives no state; its maker has to mend it")
+            return os.pread(fds[0], lib.PV_MODULE_STATE_MOST, 0)  # not what waits for a writer: that is refused
+        except OSError as error:
+            raise self.refuse(f"its state cannot be read: {error.strerror}; its maker has to mend it") from error
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def load(self, version: int, state: bytes) -> None:
         """Takes a state over."""

@@ -42,8 +42,9 @@ static uint32_t exchange(const struct pv_module_remote *remote, const struct pv_
 	uint64_t until_ns = pv_clock_ns() + remote->timeout_ns;
 	struct pollfd ready = { .fd = remote->fd, .events = POLLIN };
 
-	if (send(remote->fd, message, sizeof(*message), MSG_NOSIGNAL) != sizeof(*message))
-		return PV_MODULE_FAILED_GONE;
+	/* There is room for one request: no room means that it answers what it does not read. */
+	if (send(remote->fd, message, sizeof(*message), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(*message))
+		return errno == EAGAIN ? PV_MODULE_FAILED_ANSWER : PV_MODULE_FAILED_GONE;
 	for (;;) {
 		int result = poll(&ready, 1, 100);
 
@@ -56,7 +57,7 @@ static uint32_t exchange(const struct pv_module_remote *remote, const struct pv_
 		if (pv_clock_ns() >= until_ns)
 			return PV_MODULE_FAILED_TIME;
 	}
-	ssize_t got = recv(remote->fd, message, sizeof(*message), 0);
+	ssize_t got = recv(remote->fd, message, sizeof(*message), MSG_DONTWAIT);
 	if (got <= 0)
 		return PV_MODULE_FAILED_GONE;
 	return got != sizeof(*message) || message->count > PV_MODULE_EVENTS ? PV_MODULE_FAILED_ANSWER : 0;
