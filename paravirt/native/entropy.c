@@ -27,19 +27,26 @@ static uint32_t fill(const struct pv_chain *chain)
 	return (uint32_t)done;
 }
 
+static bool ending(const struct pv_machine *machine)
+{
+	return __atomic_load_n(&machine->ending, __ATOMIC_RELAXED);
+}
+
 static void notify(struct pv_device *device, uint32_t index)
 {
 	struct pv_queue *queue = &device->queues[index];
 	struct pv_chain chain;
-	int popped = 0;
+	int popped;
 
 	/* Another vCPU may add chains as fast as they are filled: it does so on this one's time, until the end. */
 	do {
 		pv_queue_disarm(queue);
-		while (!__atomic_load_n(&device->machine->ending, __ATOMIC_RELAXED) &&
-		       (popped = pv_device_pop(device, index, &chain)) > 0)
+		while ((popped = pv_device_pop(device, index, &chain)) > 0) {
 			pv_queue_push(queue, chain.head, fill(&chain));
-	} while (popped == 0 && pv_queue_arm(queue));
+			if (ending(device->machine))
+				break;
+		}
+	} while (popped == 0 && !ending(device->machine) && pv_queue_arm(queue));
 	if (popped >= 0 && pv_queue_wants_interrupt(queue))
 		pv_device_interrupt(device, index);
 }
