@@ -148,12 +148,20 @@ static uint32_t visit(struct pv_vcpu *vcpu, bool others)
 
 static uint32_t visit_all(struct pv_machine *machine)
 {
-	uint64_t on = __atomic_load_n(&machine->callrings.on, __ATOMIC_RELAXED);
-	bool others = on & (on - 1);
+	struct pv_callrings *rings = &machine->callrings;
+	uint64_t left = __atomic_load_n(&rings->on, __ATOMIC_RELAXED);
+	bool others = left & (left - 1);
 	uint32_t done = 0;
 
-	for (; on && !leaving(machine); on &= on - 1)
-		done += visit(machine->vcpus[__builtin_ctzll(on)], others);
+	/* On from where the last round ended, perhaps too early, so that each ring has its turn (RING-13). */
+	while (left && !leaving(machine)) {
+		uint64_t ahead = left & ~0ull << rings->turn;
+		uint32_t next = (uint32_t)__builtin_ctzll(ahead ? ahead : left);
+
+		left &= ~(1ull << next);
+		rings->turn = (next + 1) % PV_MAX_VCPUS;
+		done += visit(machine->vcpus[next], others);
+	}
 	return done;
 }
 

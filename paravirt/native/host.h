@@ -162,6 +162,7 @@ struct pv_callrings {
 	pthread_mutex_t lock; /* who holds it may touch rings */
 	uint32_t wanted; /* vCPUs that wait for the lock */
 	uint64_t on; /* rings that are on, a bit per vCPU */
+	uint32_t turn; /* vCPU to visit next */
 	int doorbell_fd; /* eventfd that wakes pv_callring_serve, or -1 */
 	uint32_t doorbells; /* that no eventfd took */
 	struct pv_trace *trace; /* calls over rings; NULL: off */

@@ -326,3 +326,22 @@ def test_nothing_beside_the_ring_is_written() -> None:
     completions = range(r.completions_gpa, r.completions_gpa + 2 * COMPLETION.size)
     assert touched
     assert all(gpa in control or gpa in completions for gpa in touched)
+
+
+def test_a_round_that_was_interrupted_goes_on_where_it_was() -> None:
+    """RING-13: a vCPU that takes the lock again and again has the thread begin anew, not with the same ring."""
+    first = ring()
+    second = CallRing(first.machine, 1, gpa=RAM_GPA + 0x60000).start()
+    rings = first.machine.native.callrings
+
+    def wanted(_text: bytes) -> None:
+        rings.wanted = 1
+
+    listen(first.machine, wanted)
+    for _ in range(8):
+        first.submit_call("console.write", RAM_GPA, 1)
+    second.submit_call("base.version")
+    assert first.poll() == 1
+    rings.wanted = 0
+    first.poll()
+    assert second.take() == [(0, STATUS.OK, VERSION_VALUE)]
