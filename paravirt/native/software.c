@@ -79,10 +79,14 @@ static uint64_t fault_address(struct pv_vcpu *vcpu)
 	return own(vcpu)->cr2;
 }
 
-/* Only ever because the machine ends: the thread finds its socket closed. */
+/*
+ * Only ever because the machine ends: the thread finds its socket closed.  The control socket too: an engine that
+ * does not listen would hold whoever has something to tell it, and is waited for.
+ */
 static void stop(struct pv_vcpu *vcpu)
 {
 	shutdown(own(vcpu)->fd, SHUT_RDWR);
+	shutdown(of(vcpu)->control_fd, SHUT_RDWR);
 }
 
 static uint64_t counter(void)
