@@ -26,6 +26,8 @@ KINDS = {
     lib.PV_EXIT_UNKNOWN: (errors.UnknownExit, "KVM exit reason 77"),
     lib.PV_EXIT_INTERNAL: (errors.KvmInternalError, "KVM internal error 77"),
     lib.PV_EXIT_ENTRY: (errors.EntryFailed, "0x80000021"),
+    lib.PV_EXIT_UNSUPPORTED: (errors.SoftwareUnsupported, "does not do what vCPU 0 at rip 0x1234 wants"),
+    lib.PV_EXIT_ENGINE: (errors.EngineLost, "the software vCPU's engine ended"),
     lib.PV_EXIT_ERROR: (errors.HostCallFailed, "KVM_RUN failed on vCPU 0"),
 }
 
@@ -61,11 +63,11 @@ def test_every_kind_of_exit_is_covered() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exits(run: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
-    def ended(vcpu: Vcpu, ended: Any) -> None:
+    def run_for_nothing(vcpu: Vcpu, _run: object, ended: Any) -> None:
         made_up = {"kind": kind, "reason": 77, "rip": 0x1234, "detail": 0x80000021}
         ended(vcpu, ffi.new("struct pv_exit *", made_up if vcpu.index == 0 else {}))
 
-    monkeypatch.setattr(Vcpu, "_run", ended)
+    monkeypatch.setattr(Vcpu, "_run", run_for_nothing)
     error, text = KINDS[kind]
     status, line = run()
     assert status == error.exit_status
