@@ -1,4 +1,4 @@
-"""The diff gate: each class of change by a deliberately broken copy, and that no edit goes unnamed."""
+"""The diff gate (VER-1): each class of change by a deliberately broken copy, and that no edit goes unnamed."""
 
 from __future__ import annotations
 

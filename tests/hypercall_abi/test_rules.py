@@ -56,6 +56,12 @@ def test_rules_cited_by_tests_are_printed(capsys: pytest.CaptureFixture[str]) ->
     assert proved, "no test cites a rule: the search is broken"
 
 
+def test_rules_of_the_standard_are_cited_by_a_test() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in _files("tests") if path != Path(__file__)]
+    proved = set().union(*(cited(text) for text in texts))
+    assert {rule.id for rule in RULES.values() if rule.binds == "standard"} - proved == set()
+
+
 def _with_a_case() -> set[str]:
     """The rules that a case of host conformance is named after, or an image that a host must refuse."""
     found: set[str] = set()

@@ -1,4 +1,4 @@
-"""The vectors, typed by hand and generated, against construct and against C and C++ compilers' idea of the records."""
+"""The vectors, typed by hand and generated, against construct and C and C++ compilers' idea of records (DATA-1)."""
 
 from __future__ import annotations
 

@@ -150,7 +150,8 @@ def test_the_example_says_how_a_guest_ended(example: Path) -> None:
         (["/nowhere"], "example: /nowhere: No such file or directory\n"),
         (
             [__file__],
-            f"example: {__file__}: it is not an executable ELF file for x86-64, linked with -static -no-pie\n",
+            f"example: {__file__}: it is not an executable ELF file for x86-64, linked with -static -no-pie "
+            "(BOOT-17)\n",
         ),
         ([str(GUESTS / "hello.elf"), "0"], f"example: {GUESTS / 'hello.elf'}: a machine has from 1 to 64 vCPUs\n"),
     ],

@@ -273,6 +273,7 @@ def test_required_services_and_features_are_offered() -> None:
 
 
 def test_the_cpu_is_new_enough() -> None:
+    """NOTE-9."""
     image = parse(Elf(notes=[require(), cpu(3)]))
     check_against_host(image, {}, cpu_level=3)
     with pytest.raises(errors.CpuNotOffered, match="x86-64-v3, this one has v2"):

@@ -60,6 +60,7 @@ def refused(path: Path, data: bytes) -> str:
 
 
 def test_a_good_file(tmp_path: Path) -> None:
+    """With a block of an unknown type, which is skipped (REC-6)."""
     path = tmp_path / "good.pcapng"
     path.write_bytes(HEAD + block(5, b"others count") + packet(machine()) + packet(call(status=-3)))
     (life,) = read(path)

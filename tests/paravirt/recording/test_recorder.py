@@ -47,7 +47,7 @@ def test_what_is_kept_of_a_call(tmp_path: Path) -> None:
 
 
 def test_what_is_not_kept(tmp_path: Path) -> None:
-    """A refused buffer, one of length zero, and output beyond the value (CALL-11)."""
+    """REC-5: no refused buffer, none of length zero, no output beyond the value (CALL-11)."""
     code = call(WRITE, 1 << 40, 5) + call(WRITE, DATA_GPA, 0) + call(2 << 16 | 1, DATA_GPA, 64) + shutdown()
     _, (life,) = run(write_guest(tmp_path / "g.elf", code, b"x"), tmp_path / "r.pcapng", poison=True)
     bad, empty, nothing_read, _ = life.calls
