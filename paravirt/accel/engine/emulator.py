@@ -154,7 +154,9 @@ class Context:
     def bytes(self) -> memoryview:
         """The record itself."""
         assert self.handle.value is not None
-        return memoryview((ctypes.c_ubyte * self._size).from_address(self.handle.value)).cast("B")
+        record: Any = (ctypes.c_ubyte * self._size).from_address(self.handle.value)
+        record.context = self  # which is freed with the last view of it
+        return memoryview(record).cast("B")
 
     def __del__(self) -> None:
         _library.uc_context_free(self.handle)
