@@ -53,7 +53,7 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 	at->info_bytes = (uint32_t)pages(pv_boot_info_bytes(machine, boot));
 	uint64_t start_bytes = boot->image->plain ? at->info_bytes : 0; /* holds less of the same */
 	uint64_t shared = (machine->vcpu_count + 1) * PV_PAGE_BYTES + at->info_bytes + start_bytes;
-	uint64_t kept = shared + (4 + at->table_pages) * PV_PAGE_BYTES; /* IDT, GDT, TSS of up to two pages */
+	uint64_t kept = shared + (2 + PV_TSS_PAGES + at->table_pages) * PV_PAGE_BYTES; /* IDT, GDT, TSS */
 
 	if (at->info_bytes > PV_LIMIT_BOOT_INFO_BYTES)
 		return "the boot information would be larger than 64 KiB; shorten the command line";
@@ -67,7 +67,7 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 	at->idt_gpa = at->start_gpa + start_bytes;
 	at->gdt_gpa = at->idt_gpa + PV_PAGE_BYTES;
 	at->tss_gpa = at->gdt_gpa + PV_PAGE_BYTES;
-	at->tables_gpa = at->tss_gpa + 2 * PV_PAGE_BYTES;
+	at->tables_gpa = at->tss_gpa + PV_TSS_PAGES * PV_PAGE_BYTES;
 	return NULL;
 }
 
@@ -161,11 +161,21 @@ static void enter_plain(struct pv_entry_state *entry, const struct pv_boot *boot
 	};
 }
 
+/* Each is of four ports, which the TSS opens. */
+static const char *check_ports(uint32_t trap, uint32_t doorbell)
+{
+	if (trap > PV_TSS_PORT_MOST || doorbell > PV_TSS_PORT_MOST)
+		return "the port of the trap or the doorbell is above 0xfcb4";
+	return trap < doorbell + 4 && doorbell < trap + 4 ? "the ports of trap and doorbell overlap" : NULL;
+}
+
 const char *pv_boot(struct pv_machine *machine, const struct pv_boot *boot, struct pv_entry_state *entry)
 {
 	struct pv_layout at = { .privilege = boot->image->privilege };
-	const char *wrong = place(machine, boot, &at);
+	const char *wrong = check_ports(boot->trap_port, boot->doorbell_port);
 
+	if (!wrong)
+		wrong = place(machine, boot, &at);
 	if (boot->image->plain)
 		at.privilege = PV_PRIVILEGE_SUPERVISOR;
 	if (at.privilege == PV_PRIVILEGE_ANY)
@@ -187,8 +197,8 @@ const char *pv_boot(struct pv_machine *machine, const struct pv_boot *boot, stru
 		enter_plain(entry, boot, &at);
 		return NULL;
 	}
-	uint32_t tss_bytes = pv_tss_fill(pv_memory_at(&machine->memory, at.tss_gpa, 2 * PV_PAGE_BYTES), boot->trap_port,
-					 boot->doorbell_port);
+	uint32_t tss_bytes = pv_tss_fill(pv_memory_at(&machine->memory, at.tss_gpa, PV_TSS_PAGES * PV_PAGE_BYTES),
+					 boot->trap_port, boot->doorbell_port);
 	pv_gdt_fill(pv_memory_at(&machine->memory, at.gdt_gpa, PV_GDT_BYTES), at.tss_gpa, tss_bytes);
 	enter(entry, boot, &at, tss_bytes);
 	return NULL;

@@ -56,7 +56,7 @@ bool pv_entropy_offer(struct pv_machine *machine, const struct pv_image *image);
 struct pv_boot {
 	const struct pv_image *image;
 	uint32_t privilege; /* for an image that leaves it to the host: PV_PRIVILEGE_USER or _SUPERVISOR */
-	uint16_t trap_port;
+	uint16_t trap_port; /* of four ports, like the doorbell's: up to 0xfcb4, and apart */
 	uint16_t doorbell_port;
 	const char *command_line; /* NULL: empty */
 	const char *name; /* of the machine; NULL: empty */

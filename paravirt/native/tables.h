@@ -18,6 +18,8 @@
 
 #define PV_GDT_BYTES 56
 #define PV_TSS_SELECTOR 0x28
+#define PV_TSS_PAGES 2
+#define PV_TSS_PORT_MOST 0xfcb4 /* with its bitmap up to this port's fourth a TSS fills its pages */
 
 /* Page tables that grow into an area of guest memory. */
 struct pv_page_tables {
@@ -34,7 +36,7 @@ bool pv_page_tables_map(struct pv_page_tables *tables, uint64_t gpa, uint64_t si
 
 /* Null, code and data of CPL 0, data and code of CPL 3, the TSS: PV_GDT_BYTES of it. */
 void pv_gdt_fill(uint64_t gdt[7], uint64_t tss_gpa, uint32_t tss_bytes);
-/* A TSS whose port bitmap opens four ports from each of two on; its bytes, at most a page. */
+/* A TSS whose port bitmap opens four ports from each of two on; its bytes. Neither is above PV_TSS_PORT_MOST. */
 uint32_t pv_tss_fill(uint8_t *tss, uint16_t trap_port, uint16_t doorbell_port);
 
 #endif

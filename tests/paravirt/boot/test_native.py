@@ -170,13 +170,19 @@ class Native:
             assert lib.pv_memory_add(lib.pv_machine_memory(self.machine), gpa, size, view) == 0
         lib.pv_machine_offer_all(self.machine)
 
-    def boot(self, contents: bytes, line: str = "", level: int = LEVEL.USER) -> tuple[Any, str]:
+    def boot(
+        self,
+        contents: bytes,
+        line: str = "",
+        level: int = LEVEL.USER,
+        ports: tuple[int, int] = (lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT),
+    ) -> tuple[Any, str]:
         """The entry state, and what is wrong, or ""."""
         self.image, wrong = parse(contents)
         assert not wrong
         self.line = ffi.new("char[]", line.encode())
         boot = ffi.new("struct pv_boot *", {"image": self.image, "privilege": level, "command_line": self.line})
-        boot.trap_port, boot.doorbell_port = lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT
+        boot.trap_port, boot.doorbell_port = ports
         boot.uuid = list(range(16))
         entry = ffi.new("struct pv_entry_state *")
         said = lib.pv_boot(self.machine, boot, entry)
@@ -303,6 +309,32 @@ def test_boot_information_and_the_hosts_area() -> None:
         *range(lib.PV_TRAP_PORT, lib.PV_TRAP_PORT + 4),
         *range(lib.PV_DOORBELL_PORT, lib.PV_DOORBELL_PORT + 4),
     ]
+    native.close()
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ((0xFCB4, 0xFCB0), ""),
+        ((0, 4), ""),
+        ((0xFCB5, 0), "the port of the trap or the doorbell is above 0xfcb4"),
+        ((0, 0xFFFF), "the port of the trap or the doorbell is above 0xfcb4"),
+        ((0x5050, 0x5053), "the ports of trap and doorbell overlap"),
+        ((0x5050, 0x5050), "the ports of trap and doorbell overlap"),
+    ],
+)
+def test_ports_that_the_tss_has_room_for(ports: tuple[int, int], said: str) -> None:
+    """One that is too high would have its bitmap written over the page tables."""
+    native = Native()
+    entry, wrong = native.boot(IMAGES["plain"].build(), ports=ports)
+    assert wrong == said
+    if not said:
+        bitmap = native.read(entry.task.base_gpa + 104, entry.task.limit + 1 - 104)
+        opened = [port for port in range(8 * len(bitmap)) if not bitmap[port // 8] >> port % 8 & 1]
+        assert opened == sorted(port + n for port in ports for n in range(4))
+        assert bitmap[-1] == 0xFF
+        assert entry.task.limit < 2 * PAGE
+        assert mapped(native.read, entry.cr3, 1 << 40) == 0
     native.close()
 
 
