@@ -194,8 +194,9 @@ RULES = (
     ),
     Rule(
         "REC-5",
-        "The packet of a call holds those of its buffers that lay in guest memory: of input the bytes that the host "
-        "found when the call came, of output those that the call defines (CALL-11), none if its status is negative.",
+        "The packet of a call holds those of its buffers that lay in guest memory, of long ones the beginning: of "
+        "input the bytes that the host found when the call came, of output those that the call defines (CALL-11), "
+        "none if its status is negative.",
         "standard",
     ),
     Rule("REC-6", "A reader skips blocks of a type that it does not know.", "standard"),

@@ -136,7 +136,8 @@ void pv_record_begin(struct pv_vcpu *vcpu, struct pv_capture *capture, const str
 		uint64_t length = a->fixed ? 1 : call->args[(r + 1) % PV_LIMIT_ARGUMENTS];
 		uint8_t *hva = NULL;
 
-		if (a->kind != PV_ARGUMENT_VALUE && length && length <= a->limit)
+		if (a->kind != PV_ARGUMENT_VALUE && length && length <= a->limit &&
+		    length <= PV_RECORD_LENGTH_MOST / a->unit)
 			hva = pv_memory_at(&machine->memory, call->args[r], length * a->unit);
 		if (hva) {
 			uint32_t n = record->count++;
@@ -156,19 +157,21 @@ void pv_record_begin(struct pv_vcpu *vcpu, struct pv_capture *capture, const str
 	}
 }
 
-/* What the call defines of its output (CALL-10, CALL-11). */
+/* What the call defines of its output (CALL-10, CALL-11); what there is no room for is left out. */
 static void count_output(struct pv_record *record, const struct pv_result *result)
 {
+	uint64_t room = PV_RECORD_OUTPUT_BYTES;
+
 	for (uint32_t i = 0; i < record->count; i++) {
 		struct pv_recorded_buffer *buffer = &record->buffers[i];
-		uint64_t unit = record->units[i];
+		uint64_t unit = record->units[i], size = buffer->length_bytes;
 
 		if (buffer->access != PV_RECORDED_ACCESS_WRITE || result->status < 0)
 			continue;
-		if (!unit || result->value >= buffer->length_bytes / unit)
-			buffer->bytes = (uint32_t)buffer->length_bytes;
-		else
-			buffer->bytes = (uint32_t)(result->value * unit);
+		if (unit && result->value < size / unit)
+			size = result->value * unit;
+		buffer->bytes = (uint32_t)(size < room ? size : room);
+		room -= buffer->bytes;
 	}
 }
 

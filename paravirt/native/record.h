@@ -13,6 +13,8 @@
 
 #define PV_CAPTURE_BYTES 131072
 #define PV_RECORDING_BUFFER_BYTES 65536
+#define PV_RECORD_OUTPUT_BYTES 65536 /* of a call: what no call of the standard exceeds */
+#define PV_RECORD_LENGTH_MOST (1u << 30) /* of a buffer: a reader takes no longer one */
 
 /* Input of the calls that a vCPU, or the thread of call rings, has under way: a batch and one entry at most. */
 struct pv_capture {
