@@ -35,9 +35,12 @@ void pv_machine_end(struct pv_machine *machine)
 	for (uint32_t i = 0; i < machine->vcpu_count; i++) {
 		struct pv_vcpu *vcpu = machine->vcpus[i];
 
-		__atomic_store_n(&vcpu->stop, 1, __ATOMIC_SEQ_CST);
-		pv_vcpu_wake(vcpu);
-		machine->ops.kick(vcpu);
+		__atomic_fetch_add(&vcpu->kicking, 1, __ATOMIC_SEQ_CST); /* its thread stays: it may be signalled */
+		if (!__atomic_exchange_n(&vcpu->stop, 1, __ATOMIC_SEQ_CST)) {
+			pv_vcpu_wake(vcpu);
+			machine->ops.kick(vcpu);
+		}
+		__atomic_fetch_sub(&vcpu->kicking, 1, __ATOMIC_SEQ_CST);
 	}
 	pv_timer_poke(machine);
 	pv_callring_wake(machine);

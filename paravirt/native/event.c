@@ -116,8 +116,11 @@ bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 	}
 	__atomic_store_n(&vcpu->blocked, 0, __ATOMIC_SEQ_CST);
 	vcpu->life = __atomic_load_n(&vcpu->starts, __ATOMIC_SEQ_CST);
-	if (stopping(vcpu))
+	if (stopping(vcpu)) {
+		while (__atomic_load_n(&vcpu->kicking, __ATOMIC_SEQ_CST))
+			sched_yield();
 		return false;
+	}
 	pv_record_start(vcpu, vcpu->start.entry_gpa);
 	return true;
 }

@@ -178,6 +178,7 @@ struct pv_vcpu {
 	struct pv_capture *capture; /* record.h; NULL: off */
 	uint32_t index;
 	uint32_t stop; /* leave the run loop as soon as possible */
+	uint32_t kicking; /* threads that may be in ops.kick */
 	uint32_t blocked; /* waits on wake */
 	uint32_t starting; /* somebody fills start in */
 	uint32_t starts; /* times that it was started */

@@ -168,7 +168,8 @@ struct pv_machine_ops {
 	uint64_t (*fault_address)(struct pv_vcpu *vcpu);
 	/* Puts off raising a channel (both are checked) until no guest code runs, then pv_event_raise_now. NULL: at once. */
 	void (*defer)(struct pv_machine *machine, uint32_t vcpu, uint32_t channel);
-	/* Has a vCPU's thread leave the guest, for pv_vcpu_lives has become false. Any thread. */
+	/* Has a vCPU's thread leave the guest, for pv_vcpu_lives has become false. Any thread, once; until it is done,
+	 * pv_vcpu_wait_start does not answer false. */
 	void (*kick)(struct pv_vcpu *vcpu);
 	/* A call ring is about to be set up: a thread is in pv_callring_serve from now on, if none was. From a vCPU's
 	 * thread; a status. NULL: the library makes that thread, which ends with the machine. */

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from hypercall_abi import STATUS
-from paravirt._native import lib
+from paravirt._native import ffi, lib
 from paravirt.services import system
 from tests.support.fake_machine import RAM_GPA, FakeMachine
 from tests.support.guests import crash_report
@@ -89,3 +89,25 @@ def test_a_watchdog_that_is_disarmed_does_not_bite(running: FakeMachine) -> None
         assert running.call("system.watchdog", timeout_ns)[0] == STATUS.OK
     time.sleep(0.05)
     assert not running.ends
+
+
+def test_a_vcpus_thread_is_there_until_it_was_kicked() -> None:
+    """Who kicks signals the thread: one that was joined meanwhile is no thread any more."""
+    machine = FakeMachine(1)
+    done: list[str] = []
+
+    def kick(_vcpu: object) -> None:
+        time.sleep(0.3)
+        done.append("kicked")
+
+    def wait() -> None:
+        assert not lib.pv_vcpu_wait_start(machine.vcpus[0])
+        done.append("left")
+
+    machine.native.ops.kick = callback = ffi.callback("void(struct pv_vcpu *)", kick)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    lib.pv_machine_end(machine.native)
+    lib.pv_machine_end(machine.native)
+    thread.join()
+    assert done == ["kicked", "left"] and callback

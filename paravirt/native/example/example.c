@@ -98,7 +98,7 @@ static uint64_t fault_address(struct pv_vcpu *vcpu)
 
 static void kick(struct pv_vcpu *vcpu)
 {
-	/* The first for the next entry, the second for the one under way. Threads wait to be joined. */
+	/* The first for the next entry, the second for the one under way; the thread is there until this is done. */
 	__atomic_store_n(&cpus[pv_vcpu_index(vcpu)].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(cpus[pv_vcpu_index(vcpu)].thread, KICK);
 }
