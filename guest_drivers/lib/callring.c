@@ -98,12 +98,15 @@ struct pv_answer pv_callring_call(struct pv_callring *ring, uint32_t id, const u
 
 	if (pv_callring_add(ring, id, 0, args)) {
 		pv_callring_publish(ring);
-		while (!pv_callring_take(ring, &completion)) {
-			if (pv_callring_state(ring) != PV_RING_STATE_ON)
-				return (struct pv_answer){ .status = PV_STATUS_FAILED };
+		bool on;
+
+		do {
 			pv_relax();
-		}
-		return (struct pv_answer){ completion.status, completion.value };
+			/* Before the completion: a call under way is completed before the ring goes out of use (RING-12). */
+			on = pv_callring_state(ring) == PV_RING_STATE_ON;
+			if (pv_callring_take(ring, &completion))
+				return (struct pv_answer){ completion.status, completion.value };
+		} while (on);
 	}
 	return (struct pv_answer){ .status = PV_STATUS_FAILED };
 }
