@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
-from ..errors import HostCallFailed, SoftwareMissing
+from ..errors import HostCallFailed, SoftwareMissing, one_line, signal_name
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
 
@@ -197,13 +196,13 @@ class Software:
         """How the engine ended and what it said last."""
         said = os.pread(self._words, WORDS_BYTES, max(0, os.fstat(self._words).st_size - WORDS_BYTES))
         lines = said.decode("utf-8", "replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        last = one_line(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing"))
         try:
             status = self._engine.wait(PATIENCE_S) if self._engine else 0
         except subprocess.TimeoutExpired:
             return last
         if status < 0:
-            return f"it was killed by {signal.Signals(-status).name}; {last}"
+            return f"it was killed by {signal_name(-status)}; {last}"
         return last
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Literal, NamedTuple
 from hypercall_abi import RULES
 
 from ..boot.bundled import GUESTS
-from ..errors import ConfigError
+from ..errors import ConfigError, signal_name
 from .launch import End, launch
 from .tap import Case, Reader
 
@@ -170,7 +169,7 @@ def _manner(end: End) -> str:
     if end.status is None:
         return end.why
     if end.status < 0:
-        return f"the host was ended by {signal.Signals(-end.status).name}"
+        return f"the host was ended by {signal_name(-end.status)}"
     return f"the host's exit status is {end.status}"
 
 

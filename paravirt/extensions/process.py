@@ -7,7 +7,6 @@ started, told of memory and resets, asked for its state, and ended.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..config import ExtensionConfig
+from ..errors import signal_name
 from .base import Described
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class IsolatedModule(Described):
             status = self._process.wait(BEGIN_S)
         except subprocess.TimeoutExpired:
             return ""
-        return f" by {signal.Signals(-status).name}" if status < 0 else f" with status {status}"
+        return f" by {signal_name(-status)}" if status < 0 else f" with status {status}"
 
     def _ask(self, kind: int, fd: int | None = None, **fields: Any) -> tuple[Any, list[int]]:
         """The answer to a request, and the descriptors that came with it.  Raises ExtensionError."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from paravirt._native import ffi, lib
+from paravirt.accel.software import Software
 from tests.support.fake_machine import FakeMachine
 
 PATIENCE_S = 20.0
@@ -46,3 +49,13 @@ def test_an_engine_that_does_not_listen_does_not_hold_the_machines_end(sockets: 
     lib.pv_machine_end(machine.native)
     raiser.join(PATIENCE_S)
     assert not raiser.is_alive()
+
+
+def test_an_engine_that_wants_to_speak_to_the_terminal() -> None:
+    """It is whatever a guest has made of it: its last words are data, and any signal may have ended it."""
+    accelerator = object.__new__(Software)
+    accelerator._words = os.memfd_create("words")
+    os.write(accelerator._words, b"earlier\n\x1b]0;title\x07 out\n")
+    accelerator._engine = subprocess.Popen(["sh", "-c", "kill -40 $$"])
+    assert accelerator.last_words == "it was killed by signal 40; \\x1b]0;title\\x07 out"
+    os.close(accelerator._words)

@@ -13,7 +13,7 @@
 #define WRONG 0
 #endif
 
-enum { CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW, FUNCTIONS };
+enum { CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW, RAISE, FUNCTIONS };
 
 static const struct pv_module_host *host;
 
@@ -71,6 +71,9 @@ static int64_t call(void *instance, struct pv_module_call *call)
 		return 0;
 	case SLOW:
 		usleep((useconds_t)call->args[0]);
+		return 0;
+	case RAISE:
+		raise(SIGRTMIN + 6);
 	}
 	return 0;
 }
@@ -101,6 +104,7 @@ static const struct pv_module_function functions[FUNCTIONS] = {
 	[EVENTS] = { .name = "events", .roads = WRONG == 3 ? 8 : 0 },
 	[OVERRUN] = { .name = "overrun", .feature = WRONG == 4 ? 2 : 0 },
 	[SLOW] = { .name = "slow", .argument_count = 1 },
+	[RAISE] = { .name = "raise" },
 };
 
 static const struct pv_module module = {

@@ -24,7 +24,7 @@ from tests.support.fake_machine import RAM_GPA, FakeMachine
 
 U64 = (1 << 64) - 1
 COUNTER, FAULTY = 0x8001 << 16, 0xC00F << 16
-CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW = (FAULTY | n for n in range(8))
+CRASH, HANG, GARBAGE, LEAVE, BEYOND, EVENTS, OVERRUN, SLOW, RAISE = (FAULTY | n for n in range(9))
 MIB = 1 << 20
 
 
@@ -154,6 +154,7 @@ def test_a_process_that_answers_and_does_not_listen() -> None:
         (OVERRUN, "its process ended by SIGSEGV"),
         (LEAVE, "its process ended with status 0"),
         (HANG, "it did not answer in time"),
+        (RAISE, "its process ended by signal 40"),
     ],
 )
 def test_a_module_that_fails_is_withdrawn(faulty: Path, call: int, why: str) -> None:
