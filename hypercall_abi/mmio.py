@@ -50,6 +50,6 @@ RULES = (
     Rule(
         "MMIO-4",
         "Each device has a window of WINDOW_BYTES and an interrupt line of its own; the command line of a guest with "
-        "notes names them: `virtio_mmio.device=<size>@<address>:<line>`.",
+        "notes names them: `virtio_mmio.device=<size>@<address>:<line>`; on x86-64 a line is an input of the I/O APIC.",
     ),
 )

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "5571e86991d05f6d0cf9b46d8a377c4f8118a5243d5bc2f9a672459580be50de"
+#define PV_ABI_DIGEST "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -430,7 +430,7 @@
 #define PV_SERVICE_TIME 4
 #define PV_CALL_TIME_DEADLINE 0x00040000 /* (deadline_ns) -> zero. Arms the calling vCPU's deadline, or with NEVER disarms it. */
 
-/* Service vcpu: vCPU 0 runs from the start; the others are started by the guest, in the boot vCPU's mode. */
+/* Service vcpu: vCPU 0 runs from the start; the others are started by the guest, each in the mode of its starter. */
 #define PV_SERVICE_VCPU 5
 #define PV_CALL_VCPU_START 0x00050000 /* (vcpu, entry_gpa, stack_gpa, argument) -> zero. Starts a stopped vCPU with RIP, RSP and RDI as given. */
 #define PV_CALL_VCPU_STOP 0x00050001 /* () -> zero. Stops the calling vCPU. The last one to stop shuts the machine down with status 0. */

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "5571e86991d05f6d0cf9b46d8a377c4f8118a5243d5bc2f9a672459580be50de";
+pub const ABI_DIGEST: &str = "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -671,7 +671,7 @@ pub const SERVICE_TIME: u32 = 4;
 /// (deadline_ns) -> zero. Arms the calling vCPU's deadline, or with NEVER disarms it.
 pub const CALL_TIME_DEADLINE: u32 = 0x00040000;
 
-/// Service vcpu: vCPU 0 runs from the start; the others are started by the guest, in the boot vCPU's mode.
+/// Service vcpu: vCPU 0 runs from the start; the others are started by the guest, each in the mode of its starter.
 pub const SERVICE_VCPU: u32 = 5;
 /// (vcpu, entry_gpa, stack_gpa, argument) -> zero. Starts a stopped vCPU with RIP, RSP and RDI as given.
 pub const CALL_VCPU_START: u32 = 0x00050000;

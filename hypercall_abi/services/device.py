@@ -243,4 +243,9 @@ RULES = (
         "both",
         no_case="what virtio says is its own to prove; what the rules here say of it has cases",
     ),
+    Rule(
+        "DEV-21",
+        "device.list writes whole records only, in the order of the devices' indexes, which are below DEVICES; a "
+        "device keeps its index and its name as long as it is there.",
+    ),
 )

@@ -13,7 +13,7 @@ VCPU_STATE = Constants(
 SERVICE = Service(
     5,
     "vcpu",
-    "vCPU 0 runs from the start; the others are started by the guest, in the boot vCPU's mode.",
+    "vCPU 0 runs from the start; the others are started by the guest, each in the mode of its starter.",
     (
         Call(
             0,

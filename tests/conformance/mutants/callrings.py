@@ -71,8 +71,8 @@ MUTANTS = (
     _ring(
         id="one_ring_starves_others",
         rule="RING-13",
-        old="done += visit(machine->vcpus[__builtin_ctzll(on)], others);",
-        new="done += visit(machine->vcpus[63 - __builtin_clzll(on)], others); break;",
+        old="done += visit(machine->vcpus[next], others);",
+        new="done += visit(machine->vcpus[63 - __builtin_clzll(left | 1ull << next)], others); break;",
     ),
     _ring(
         id="every_doorbell_counts",

@@ -23,6 +23,12 @@ DEVICE = (
         old="device->interrupt_fd = -1;",
         new="device->interrupt_fd = -1; device->state.status = ACKNOWLEDGE;",
     ),
+    _device(
+        id="devices_in_parts",
+        rule="DEV-21",
+        old="args[1] - *value < sizeof(info)",
+        new="args[1] - *value < 8",
+    ),
     _status(id="unknown_bits_are_fine", rule="DEV-2", old="status & ~known", new="0"),
     _status(id="driver_sets_needs_reset", rule="DEV-2", old="added & NEEDS_RESET", new="0"),
     _status(id="version_1_not_asked_for", rule="DEV-3", old="accepted[0] & PV_VIRTIO_F_VERSION_1", new="true"),
