@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import Disk, MachineConfig
-from .errors import ConfigError, ParavirtError
+from .errors import ConfigError, DemoFailed
 from .machine import Machine
 from .outcome import Outcome
 
@@ -25,12 +25,6 @@ LINE = re.compile(rb"([0-9a-f]{64})  (\d+)  (.+)")
 
 Listing = dict[str, tuple[int, str]]
 """Name in the tar → size in bytes, SHA-256 in hexadecimal."""
-
-
-class DemoFailed(ParavirtError):
-    """What the guest reported is not what is in the files."""
-
-    exit_status = 60
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,25 @@
 """Everything that can go wrong, as types: each with its own exit status, one line of text and what to do next.
 
-Exit statuses of `paravirt run` (kept stable; scripts rely on them):
+Exit statuses of `paravirt` (kept stable; scripts rely on them):
 
 ==== ======================================================
 0    the guest shut down with success
-1    the guest shut down and reported a failure
+1    the guest shut down and reported a failure; what was judged did not pass
 2    wrong usage or configuration
 10–  the image is refused
 30–  a disk is refused
 40–  this host cannot do it
 50–  the guest failed while it ran
-60   a recording is refused
+60   `paravirt demo`: what the guest reported is not what is in the files
+61   `paravirt build`: the guest does not compile
 62   an extension is refused
+63   a recording is refused
 70   a bug of paravirt's own
 124  the time given with --timeout was over
+129  the terminal is gone (SIGHUP)
 130  interrupted (SIGINT)
+141  nobody reads the output any more (SIGPIPE)
+143  terminated (SIGTERM)
 ==== ======================================================
 
 The single numbers stand with the classes below.  Which error is raised when is for the modules that
@@ -65,16 +70,28 @@ class ConfigError(ParavirtError):
     exit_status = 2
 
 
-class RecordingError(ParavirtError):
-    """A recording is no such file, is damaged, or cannot be replayed."""
+class DemoFailed(ParavirtError):
+    """What the demo's guest reported is not what is in the files."""
 
     exit_status = 60
+
+
+class BuildFailed(ParavirtError):
+    """The guest does not compile; the compiler's words were shown."""
+
+    exit_status = 61
 
 
 class ExtensionError(ParavirtError):
     """An extension cannot be found, loaded, begun or asked, or its number is taken."""
 
     exit_status = 62
+
+
+class RecordingError(ParavirtError):
+    """A recording is no such file, is damaged, or cannot be replayed."""
+
+    exit_status = 63
 
 
 # ---- the image ----

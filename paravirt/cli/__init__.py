@@ -10,9 +10,11 @@ import argparse
 import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from ..errors import INTERRUPTED, ConfigError, OutputError, ParavirtError, one_line
@@ -40,11 +42,15 @@ examples:
 
 INTERNAL_ERROR = 70
 CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
-TERMINATED = 143
+ENDING = {signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal is gone"}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a machine as cleanly as SIGINT."""
+    """A signal of ENDING: machines, hosts that were started and temporary files end as cleanly as by SIGINT."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(ENDING[signal.Signals(number)])
+        self.exit_status = 128 + number
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -114,9 +120,6 @@ def build_parser(loaded: Sequence[str]) -> Parser:
     for name, summary in COMMANDS.items():
         if name in loaded:
             command_module(name).add_parser(commands)
-            choice = commands.choices[name]
-            choice.allow_abbrev = False
-            choice.add_argument("--debug", action="store_true", help="show the traceback of an error")
         else:
             commands.add_parser(name, help=summary, add_help=False)
     return parser
@@ -165,11 +168,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's); returns the exit status (see paravirt.errors)."""
     argv = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
-    status = _guarded(argv)
+    with _ending_signals():
+        status = _guarded(argv)
     if _flush() or status:
         return status
     _complain("cannot write to standard output; make room or redirect it")
     return OutputError.exit_status
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+@contextlib.contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Turns them into Terminated, but for what the caller ignores (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in ENDING:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _guarded(argv: Sequence[str]) -> int:
@@ -182,10 +207,12 @@ def _guarded(argv: Sequence[str]) -> int:
         _trace(debug)
         _complain(str(error))
         return error.exit_status
-    except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, Terminated)
-        _complain("terminated" if terminated else "interrupted")
-        return TERMINATED if terminated else INTERRUPTED
+    except Terminated as terminated:
+        _complain(str(terminated))
+        return terminated.exit_status
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
     except Exception as error:
         _trace(debug)
         _complain(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug")

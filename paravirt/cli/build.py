@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..errors import ConfigError, OutputError, ParavirtError
+from ..errors import BuildFailed, ConfigError, OutputError
 from .common import add_command
 
 DRIVERS = Path(__file__).resolve().parents[2] / "guest_drivers"
@@ -37,12 +37,6 @@ examples:
   paravirt build src/first.c --out images/first.elf
   CC=clang paravirt build first.c
 """
-
-
-class BuildFailed(ParavirtError):
-    """The guest does not compile; the compiler's words were shown."""
-
-    exit_status = 61
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -20,13 +20,16 @@ def add_command(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, epilog: str
 ) -> argparse.ArgumentParser:
     """The parser of a command; `summary` is its line in the list of commands, `epilog` holds the examples."""
-    return subparsers.add_parser(
+    parser = subparsers.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=epilog,
         formatter_class=HelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
 
 
 def add_accelerator(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config import ACCELERATORS
 from ..errors import ConfigError
 from .common import add_command, print_json, show
 
@@ -21,6 +22,7 @@ examples:
   paravirt conform host
   paravirt conform host --chapter calls --chapter events --privilege user
   paravirt conform host --launcher 'my-vmm --kernel {image} --cpus {vcpus}' --junit result.xml
+  paravirt conform guest my-guest.elf --disk data=disk.img
   paravirt conform images .
 """
 
@@ -61,7 +63,7 @@ def _add_host(sides: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--memory", default="64M", metavar="SIZE", help="guest memory (64M)")
     add("--poison", action=argparse.BooleanOptionalAction, default=True,
         help="have our host scramble whatever the ABI calls undefined (yes)")  # fmt: skip
-    add("--accel", metavar="NAME", help="what our host runs guests with; see paravirt run (its own choice)")
+    add("--accel", choices=ACCELERATORS, help="what our host runs guests with; see paravirt run (its own choice)")
     add("--junit", type=Path, metavar="FILE", help="write the result as JUnit XML")
     add("--json", action="store_true", help="print one JSON object instead of tables")
     add("--timeout", type=float, default=120.0, metavar="S", help="stop an image after so many seconds (120)")
@@ -114,12 +116,12 @@ def _run_host(args: argparse.Namespace) -> int:
     )
     runs = _judge(plan, args.json)
     verdict = report.weigh(runs)
-    if args.junit:
-        report.write_junit(args.junit, runs)
     if args.json:
         print_json(report.plain(runs, verdict))
     else:
         show(report.summary(verdict, not args.chapter))
+    if args.junit:
+        report.write_junit(args.junit, runs)
     return 0 if verdict.passed else 1
 
 

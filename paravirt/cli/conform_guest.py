@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
     runs = list(judge(_configuration(args), args.status, choose(args.inject), _progress))
     _progress("")
     passed = not any(run.findings for run in runs)
-    if args.junit:
-        from ..conform.guest_report import write_junit
-
-        write_junit(args.junit, args.image, runs)
     if args.json:
         print_json({"passed": passed, "runs": [_plain(run) for run in runs]})
     else:
         show(_text(runs, passed))
+    if args.junit:
+        from ..conform.guest_report import write_junit
+
+        write_junit(args.junit, args.image, runs)
     return 0 if passed else 1
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
+from ..errors import ConfigError
 from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
 
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     from ..demo import run_demo
     from ..outcome import plain
 
+    if args.repeat < 1:
+        raise ConfigError(f"--repeat must be 1 or more, it is {args.repeat}")
     stream = sys.stderr if args.json else sys.stdout
     console = ConsoleFile(stream.fileno(), "standard error" if args.json else "standard output")
 

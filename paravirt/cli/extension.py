@@ -21,6 +21,7 @@ examples:
   paravirt extension list
   paravirt extension show ./counter.so
   paravirt extension header ./counter.so > counter.h
+  gcc $(paravirt extension cflags) -shared -fPIC -o counter.so counter.c
 """
 
 
@@ -28,12 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Adds the command to the command line."""
     parser = add_command(subparsers, "extension", "show extensions, and what a guest needs to call them", EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="the plug-ins that are installed")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    shown = actions.add_parser("show", help="what an extension says of itself")
-    shown.add_argument("--json", action="store_true", help="print one JSON object")
-    header = actions.add_parser("header", help="the C header for guests that call it")
-    actions.add_parser("cflags", help="where a binary module's compiler finds its headers")
+    listing = add_command(actions, "list", "the plug-ins that are installed", EPILOG)
+    shown = add_command(actions, "show", "what an extension says of itself", EPILOG)
+    header = add_command(actions, "header", "the C header for guests that call it", EPILOG)
+    add_command(actions, "cflags", "where a binary module's compiler finds its headers", EPILOG)
+    for action in (listing, shown):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
     for action in (shown, header):
         action.add_argument("extension", metavar="NAME", help="the path of a binary module, or the name of a plug-in")
 

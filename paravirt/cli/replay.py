@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import ACCELERATORS
 from ..errors import ConfigError, one_line
 from .common import add_command, print_json, show
 
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--launcher", metavar="COMMAND", help="the host to replay into: a command with {image} in it (paravirt run)")
     add("--model", action="store_true", help="judge the answers by the reference model of the ABI, without a machine")
     add("--privilege", choices=("user", "supervisor"), help="level (CPL 3 or 0) to replay at (as recorded)")
-    add("--accel", metavar="NAME", help="what our host runs the guest with; see paravirt run (its own choice)")
+    add("--accel", choices=ACCELERATORS, help="what our host runs the guest with; see paravirt run (its own choice)")
     add("--timeout", type=float, default=120.0, metavar="S", help="give up after so many seconds (120)")
     add("--json", action="store_true", help="print one JSON object")
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..boot.bundled import find_image
 from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
-from . import Terminated
 from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
 
@@ -108,22 +104,6 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
     )
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -> Outcome:
     """Runs the machine; what it did is in `answer` however it ended."""
     began_ns = time.monotonic_ns()
@@ -132,7 +112,7 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
         from ..outcome import plain
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
-    with _sigterm(), Machine(config) as machine:
+    with Machine(config) as machine:
         tell_accelerator(machine)
         console.watch(machine)
         created_ns = time.monotonic_ns()

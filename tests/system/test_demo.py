@@ -12,7 +12,8 @@ import pytest
 from hypercall_abi import SERVICES
 from paravirt import MachineConfig
 from paravirt.cli import main
-from paravirt.demo import DemoFailed, Verified, compare, parse_list, run_demo
+from paravirt.demo import Verified, compare, parse_list, run_demo
+from paravirt.errors import DemoFailed
 from tests.support.built import GUESTS, without_notes
 
 pytestmark = [pytest.mark.kvm]

@@ -8,8 +8,7 @@ import pytest
 
 from paravirt.boot.image import load_image
 from paravirt.cli import main
-from paravirt.cli.build import BuildFailed
-from paravirt.errors import ConfigError, OutputError
+from paravirt.errors import BuildFailed, ConfigError, OutputError
 
 SOURCE = """\
 #include "beside.h"
