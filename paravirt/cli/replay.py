@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; 0 if all answers are the same.  Raises RecordingError and ConfigError."""
-    from ..conform.host import check_launcher
+    from ..conform.launch import check_launcher
     from ..recording.convert import convert
     from ..recording.judge import judge
     from ..recording.reader import read

@@ -7,9 +7,6 @@ The chapter ``refused`` is made of the images ``refused_RULE_what.elf``, which a
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ from hypercall_abi import RULES
 
 from ..boot.bundled import GUESTS
 from ..errors import ConfigError, signal_name
-from .launch import End, launch
+from .launch import OUR_HOST, End, check_launcher, fill_in, launch
 from .tap import Case, Reader
 
 Privilege = Literal["user", "supervisor"]
@@ -121,16 +118,6 @@ def modes(plan: Plan, chapter: str) -> tuple[str, ...]:
     return plan.privileges if "{privilege}" in plan.launcher else ("",)
 
 
-def check_launcher(launcher: str) -> None:
-    """Raises ConfigError if `launcher` is no command with a place for the image."""
-    try:
-        words = shlex.split(launcher)
-    except ValueError as error:
-        raise ConfigError(f"the launcher {launcher!r} cannot be read: {error}; check its quotes") from error
-    if not any("{image}" in word for word in words):
-        raise ConfigError(f"the launcher {launcher!r} has no {{image}}; write it where the ELF file's path belongs")
-
-
 def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, progress: Progress) -> Run:
     reader = Reader(frozenset(RULES))
 
@@ -142,7 +129,7 @@ def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, prog
     command = _command(plan, image, mode, place)
     if mode == MASKED:
         command += ["--deny", DENIED[chapter]]
-    end = launch(command, _environment(plan), plan.timeout_s, line)
+    end = launch(command, plan.timeout_s, line, plan.environment)
     reader.end(end.left)
     problems = [*_end_problems(end, all(case.passed for case in reader.cases)), *reader.problems]
     return Run(chapter, mode, tuple(reader.cases), tuple(problems), reader.skipped, end.seconds)
@@ -153,7 +140,7 @@ def _refused(plan: Plan, images: Sequence[Path], mode: str, place: Path, progres
     seconds = 0.0
     for number, image in enumerate(images, 1):
         console: list[str] = []
-        end = launch(_command(plan, image, mode, place), _environment(plan), plan.timeout_s, console.append)
+        end = launch(_command(plan, image, mode, place), plan.timeout_s, console.append, plan.environment)
         booted = any(text.startswith(("ok ", "not ok ", "1..")) for text in console)
         passed = not booted and end.status is not None and end.status > 0
         group, number_of_rule, *words = image.stem.removeprefix(f"{REFUSED}_").split("_")
@@ -188,22 +175,19 @@ def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
             file.truncate(DISKS[name])
     if plan.launcher is None:
         return _own_command(plan, image, mode, disks)
-    values = {
-        "{image}": str(image),
-        "{disk}": str(disks["scratch"]),
-        "{fixed}": str(disks["fixed"]),
-        "{memory}": plan.memory,
-        "{vcpus}": str(plan.vcpus),
-        "{privilege}": mode,
-    }
-    words = shlex.split(plan.launcher)
-    for key, value in values.items():
-        words = [word.replace(key, value) for word in words]
-    return words
+    return fill_in(
+        plan.launcher,
+        image=image,
+        disk=disks["scratch"],
+        fixed=disks["fixed"],
+        memory=plan.memory,
+        vcpus=plan.vcpus,
+        privilege=mode,
+    )
 
 
 def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> list[str]:
-    command = [sys.executable, "-P", "-m", "paravirt", "run", str(image)]
+    command = [*OUR_HOST, str(image)]
     command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
     for name in _wanted(image):
@@ -226,10 +210,3 @@ def _wanted(image: Path) -> list[str]:
         return [entry.name for entry in load_image(image).notes.manifest if entry.name in DISKS]
     except ImageError:  # of those that are to be refused
         return []
-
-
-def _environment(plan: Plan) -> dict[str, str]:
-    """That of this process, in which ``python -m paravirt`` is this package wherever it lies."""
-    here = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, **dict(plan.environment)}

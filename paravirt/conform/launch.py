@@ -7,17 +7,23 @@ lines mean is for ``tap.py``.
 from __future__ import annotations
 
 import os
+import re
 import select
+import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..errors import ConfigError, one_line
 
+OUR_HOST = (sys.executable, "-P", "-m", "paravirt", "run")
+PACKAGES = Path(__file__).resolve().parents[2]
 OUTPUT_MOST_BYTES = 32 << 20
 ERRORS_SHOWN_BYTES = 4096
 GRACE_S = 2.0  # from SIGTERM to SIGKILL, so that a host can put its terminal and files in order
@@ -38,12 +44,38 @@ class End(NamedTuple):
     seconds: float
 
 
-def launch(
-    command: Sequence[str], environment: Mapping[str, str], timeout_s: float, line: Callable[[str], None]
-) -> End:
-    """Runs `command` until it ends or `timeout_s` is over; its standard output goes to `line`.
+def check_launcher(launcher: str) -> None:
+    """Raises ConfigError if `launcher` is no command with a place for the image."""
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise ConfigError(f"the launcher {launcher!r} cannot be read: {error}; check its quotes") from error
+    if not any("{image}" in word for word in words):
+        raise ConfigError(f"the launcher {launcher!r} has no {{image}}; write it where the ELF file's path belongs")
 
-    Raises ConfigError if there is no such command.
+
+def fill_in(launcher: str, **values: object) -> list[str]:
+    """The command `launcher` with the `values` in its places; what is in braces and has none stays."""
+    place = re.compile(rf"\{{({'|'.join(values)})\}}")
+    return [place.sub(lambda found: str(values[found[1]]), word) for word in shlex.split(launcher)]
+
+
+def _environment(more: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """That of this process and `more`; ``python -m paravirt`` is this package wherever it lies."""
+    path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **dict(more)}
+
+
+def launch(
+    command: Sequence[str],
+    timeout_s: float,
+    line: Callable[[str], None],
+    environment: Iterable[tuple[str, str]] = (),
+) -> End:
+    """Runs `command` until it ends or `timeout_s` is over; each line of its standard output goes to `line`.
+
+    `environment` comes before this process's own.  What is not printable in a line is escaped.  Raises
+    ConfigError if there is no such command.
     """
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
@@ -53,14 +85,14 @@ def launch(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=dict(environment),
+                env=_environment(environment),
                 start_new_session=True,  # its children are ended with it
             )
         except OSError as error:
             raise ConfigError(f"cannot start {command[0]!r}: {error.strerror}; check --launcher") from error
         console = _Console(line)
         with _ended(process):
-            why = console.follow(process, began + timeout_s, timeout_s)
+            why = console.follow(process, errors, began + timeout_s, timeout_s)
         status = None if why else process.returncode
         return End(status, why, console.left, _last_line(errors), time.monotonic() - began)
 
@@ -93,15 +125,17 @@ class _Console:
 
     @property
     def left(self) -> str:
-        return self._rest.decode("utf-8", "replace")
+        return _text(self._rest)
 
-    def follow(self, process: subprocess.Popen[bytes], until: float, timeout_s: float) -> str:
+    def follow(self, process: subprocess.Popen[bytes], errors: IO[bytes], until: float, timeout_s: float) -> str:
         """Reads until the process is gone; why it has to be ended, or nothing."""
         assert process.stdout is not None
         fd, total = process.stdout.fileno(), 0
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         while (left_s := until - time.monotonic()) > 0:
+            if os.fstat(errors.fileno()).st_size > OUTPUT_MOST_BYTES:
+                return f"the host wrote more than {OUTPUT_MOST_BYTES >> 20}M to its standard error"
             if not poll.poll(min(left_s, 1.0) * 1000 + 1):
                 continue
             data = os.read(fd, 65536)
@@ -119,7 +153,12 @@ class _Console:
     def _cut(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for text in lines:
-            self._line(text.decode("utf-8", "replace").rstrip("\r"))
+            self._line(_text(text.rstrip(b"\r")))
+
+
+def _text(data: bytes) -> str:
+    """A line that a terminal and an XML file can bear: a host may write anything."""
+    return one_line(data.decode("utf-8", "replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,10 +6,7 @@ a test runner's output; the guest there (guests/replay.c) ends at the first diff
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +18,7 @@ from hypercall_abi.recording import RECORDED_FLAG
 
 from ..boot.bundled import find_image
 from ..config import MEMORY_STEP_BYTES
-from ..conform.launch import End, launch
+from ..conform.launch import OUR_HOST, End, fill_in, launch
 from ..errors import RecordingError
 from .convert import DECLARED, Entry, Program
 from .image import with_program
@@ -81,7 +78,7 @@ def replay(program: Program, host: Host, place: Path) -> Verdict:
     image = place / "replay.elf"
     image.write_bytes(with_program(find_image("replay").read_bytes(), data, program.life.devices))
     reading = _Reading(program)
-    end = launch(_command(program, host, image, len(data)), _environment(), host.timeout_s, reading.line)
+    end = launch(_command(program, host, image, len(data)), host.timeout_s, reading.line)
     reading.line(end.left)
     return reading.verdict(end)
 
@@ -107,14 +104,10 @@ def _command(program: Program, host: Host, image: Path, data_bytes: int) -> list
     memory, privilege = _memory_bytes(program, data_bytes), host.privilege
     privilege = privilege or ("supervisor" if life.flags & RECORDED_FLAG.SUPERVISOR else "user")
     if host.launcher is None:
-        command = [sys.executable, "-m", "paravirt", "run", str(image), "--privilege", privilege]
+        command = [*OUR_HOST, str(image), "--privilege", privilege]
         command += ["--vcpus", str(life.vcpus), "--memory", str(memory), *_options(life, image.parent)]
         return command + (["--accel", host.accel] if host.accel else [])
-    values = {"image": str(image), "memory": str(memory), "vcpus": str(life.vcpus), "privilege": privilege}
-    words = shlex.split(host.launcher)
-    for key, value in values.items():
-        words = [word.replace(f"{{{key}}}", value) for word in words]
-    return words
+    return fill_in(host.launcher, image=image, memory=memory, vcpus=life.vcpus, privilege=privilege)
 
 
 def _options(life: Life, place: Path) -> Iterator[str]:
@@ -136,12 +129,6 @@ def _options(life: Life, place: Path) -> Iterator[str]:
         yield "--poison"
     if life.flags & RECORDED_FLAG.MMIO:
         yield from ("--transport", "mmio")
-
-
-def _environment() -> dict[str, str]:
-    """That of this process, in which ``python -m paravirt`` is this package wherever it lies."""
-    here = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))}
 
 
 class _Reading:

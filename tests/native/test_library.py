@@ -102,7 +102,7 @@ def test_the_example_is_short_and_uses_the_public_header_alone() -> None:
 
 def judged(example: Path, image: Path, *options: str) -> tuple[int | None, str]:
     lines: list[str] = []
-    end = launch([str(example), str(image), *options], dict(os.environ), 100, lines.append)
+    end = launch([str(example), str(image), *options], 100, lines.append)
     return end.status, "\n".join(lines) + "\n"
 
 
