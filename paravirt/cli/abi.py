@@ -32,13 +32,16 @@ examples:
 """
 
 WIDTH = 100
+VERBS = ("diff", "wireshark")  # where a name may stand
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
     parser = add_command(subparsers, "abi", "show the hypercall ABI: services, calls, records, rules", EPILOG)
     parser.add_argument("name", metavar="SERVICE[.CALL]", nargs="?", help="or a record, constants, status, rule")
-    parser.add_argument("file", nargs="*", help="with the name diff: two JSON descriptions, OLD and NEW, to compare")
+    parser.add_argument(
+        "file", nargs="*", metavar="FILE", help="with the name diff: two JSON descriptions, OLD and NEW, to compare"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

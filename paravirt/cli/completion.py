@@ -10,7 +10,8 @@ from pathlib import Path
 from hypercall_abi import SERVICES
 
 from ..boot.bundled import bundled_guests
-from . import COMMANDS, build_parser
+from ..conform.host import chapters
+from . import COMMANDS, abi, build_parser
 from .common import add_command, show
 
 EPILOG = """\
@@ -58,13 +59,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
+    """Its commands; none if it has none."""
+    actions = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return {name: inner for action in actions for name, inner in action.choices.items()}
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """What it reads, and after that what its commands read: an option that several have comes once."""
+    flags: set[str] = set()
+    for each in (parser, *_subparsers(parser).values()):
+        for action in each._actions:
+            if not flags.intersection(action.option_strings):
+                flags.update(action.option_strings)
+                yield action
 
 
 def _words(action: argparse.Action) -> tuple[str, ...]:
-    if action.metavar in ("IMAGE", "SERVICE[.CALL]"):
-        return tuple(bundled_guests() if action.metavar == "IMAGE" else SERVICES)
+    if action.metavar == "IMAGE":
+        return tuple(bundled_guests())
+    if action.metavar == "SERVICE[.CALL]":
+        return (*SERVICES, *(() if action.option_strings else abi.VERBS))
+    if action.option_strings == ["--chapter"]:
+        return tuple(chapters())
     return tuple(map(str, action.choices or ()))
 
 
@@ -80,8 +96,8 @@ def commands() -> list[Command]:
     """The commands with their options, read off the parsers."""
     found = []
     for name, parser in _subparsers(build_parser(list(COMMANDS))).items():
-        options = tuple(_option(a) for a in parser._actions if a.option_strings)
-        arguments = [a for a in parser._actions if not a.option_strings]
+        options = tuple(_option(a) for a in _actions(parser) if a.option_strings)
+        arguments = [a for a in _actions(parser) if not a.option_strings]
         words = tuple(word for a in arguments for word in _words(a))
         found.append(Command(name, COMMANDS[name], options, words, any(map(_files, arguments))))
     return found

@@ -102,10 +102,15 @@ class PluginExtension(Extension):
 
     def __init__(self, source: str, kind: type[Plugin], options: str) -> None:
         super().__init__(source)
+        declared = getattr(kind, "service", None)
+        if not isinstance(declared, schema.Service):
+            raise self.refuse("its `service` is no hypercall_abi.schema.Service; its maker has to mend it")
         try:
-            declared, self._plugin = kind.service, kind(options)
+            self._plugin = kind(options)
         except Exception as error:
-            raise self.refuse(f"it does not begin: {type(error).__name__}: {error}") from error
+            raise self.refuse(
+                f"it does not begin: {type(error).__name__}: {error}; see its maker's words on options"
+            ) from error
         if missing := [call.name for call in declared.calls if not callable(getattr(self._plugin, call.name, None))]:
             raise self.refuse(f"it declares {', '.join(missing)} and has no such method; its maker has to mend it")
         self.declared = declared
@@ -137,6 +142,8 @@ class PluginExtension(Extension):
         try:
             answer: Answer = method(vcpu, *(args[i] for i in range(count)))
             status, value = answer if isinstance(answer, tuple) else (answer, 0)
+            if not -1 << 63 <= status < 1 << 63:
+                raise ValueError(f"the status {status} is not one of 64 bits")
             return int(status), int(value) & (1 << 64) - 1
         except Exception as error:
             if self._error is None:  # one is told; a guest could make thousands

@@ -33,23 +33,30 @@ class IsolatedModule(Described):
         self._remote: Any = None
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "paravirt.extensions.worker", config.name, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's interrupt is for the host, which ends its workers
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-                    "PYTHONSAFEPATH": "1",
-                },
-            )
+            try:
+                self._process = self._start(theirs.fileno())
+            except OSError as error:
+                self._socket.close()
+                raise self.refuse(f"its process cannot be started: {error.strerror}; see ulimit -u") from error
         self._socket.settimeout(BEGIN_S)
         try:
             self._describe()
         except BaseException:
             self.close()
             raise
+
+    def _start(self, fd: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "paravirt.extensions.worker", self.source, str(fd)],
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's interrupt is for the host, which ends its workers
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                "PYTHONSAFEPATH": "1",
+            },
+        )
 
     def _describe(self) -> None:
         description = ffi.new("struct pv_module_description *")

@@ -67,6 +67,16 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert "--debug" in text
 
 
+@pytest.mark.parametrize("command", ["conform host", "conform guest", "conform images", "extension show"])
+def test_so_has_every_command_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: paravirt {command}")
+    assert "\nexamples:\n" in text and "--debug" in text
+    assert main([*command.split(), "x", "--hel"]) == 2  # no option is to be abbreviated
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--help", "--version"):
         with pytest.raises(SystemExit) as left:
@@ -286,6 +296,13 @@ def test_bash_completes(bash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert complete(bash, "paravirt", "run", "--disk", "input=g") == {"guest.elf"}
     assert complete(bash, "paravirt", "completion", "") == {"bash", "fish", "zsh", "--debug", "--help", "-h"}
     assert complete(bash, "paravirt", "run", "--memory", "") == set()
+    assert complete(bash, "paravirt", "run", "--deny", "d") == {"device"}
+    assert complete(bash, "paravirt", "abi", "d") == {"device", "diff"}
+    assert complete(bash, "paravirt", "conform", "") >= {"host", "guest", "images"}
+    assert complete(bash, "paravirt", "conform", "host", "--l") == {"--launcher"}
+    assert complete(bash, "paravirt", "conform", "guest", "--inj") == {"--inject"}
+    assert complete(bash, "paravirt", "conform", "host", "--chapter", "call") == {"calls", "callring"}
+    assert complete(bash, "paravirt", "extension", "show", "--j") == {"--json"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -103,8 +103,23 @@ def _alive(pid: int) -> bool:
 
 def test_a_host_that_floods_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "OUTPUT_MOST_BYTES", 1 << 20)
-    run = judged("while True: print('x' * 1000)")
-    assert any("wrote more than" in text for text in run.problems)
+    for stream in ("output", "error"):
+        run = judged(f"import sys\nwhile True: print('x' * 1000, file=sys.std{stream[:3]})")
+        assert any(f"wrote more than 1M to its standard {stream}" in text for text in run.problems)
+
+
+def test_what_a_host_writes_is_printable() -> None:
+    """An escape sequence or a NUL is for neither a terminal nor an XML file."""
+    run = judged("print('ok 1 - CALL-1 a\\x1b[31m\\0b'); print('1..1'); print('ok \\x07', end='')")
+    assert run.cases[0].text == r"a\x1b[31m\x00b"
+    assert run.problems == (r"the output ends within a line: 'ok \\x07'",)
+    assert ElementTree.fromstring(ElementTree.tostring(junit([run], 0.0))).tag == "testsuites"
+
+
+def test_a_value_with_braces_is_not_filled_in_again() -> None:
+    assert launch.fill_in("vmm --kernel {image} {other} {a", image="/x/{vcpus} y", vcpus=2) == [
+        "vmm", "--kernel", "/x/{vcpus} y", "{other}", "{a",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -147,6 +162,8 @@ def test_placeholders(images: Path) -> None:
         (["--memory", "much"], "not a size"),
         (["--timeout", "nan"], "time-out"),
         (["--launcher", "true {image}", "--accel", "kvm"], "--accel is for our own host"),
+        (["--accel", "hvf"], "invalid choice: 'hvf'"),
+        (["--launch", "true {image}"], "unrecognized arguments: --launch"),
     ],
 )
 def test_wrong_usage_is_one_line(options: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +185,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     answer = json.loads(capfd.readouterr().out)
     assert (answer["passed"], answer["runs"][0]["cases"][0]["verdict"]) == (False, "failed")
     assert main(["conform", "host", *launcher, "--junit", str(tmp_path / "no" / "x.xml")]) == 46
+    assert capfd.readouterr().out.endswith("FAILED: 1 of 1 cases, 0 skipped, 0 problems of runs\n")
 
 
 CASES = (

@@ -85,6 +85,18 @@ def test_a_plug_in_that_raises_is_told_of(uses_lookup: str, install: Install, ca
 
 
 @pytest.mark.kvm
+def test_a_status_beyond_64_bits_is_told_of(uses_lookup: str, install: Install, capfd: Capture) -> None:
+    """It answers FAILED, as an exception does; without a traceback."""
+    install("lookup", "Lookup", LOOKUP)
+    install("beyond", "Raising", RAISING.replace('raise LookupError("no table")', "return 1 << 63"))
+    assert main(["run", uses_lookup, "--extension", "beyond", "--timeout", "20"]) == 0
+    out, err = capfd.readouterr()
+    assert out == "two: FAILED 0\nnine: FAILED\n"
+    assert "raised ValueError: the status 9223372036854775808 is not one of 64 bits" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.kvm
 def test_masks_and_traces(uses_counter: str, counter: Path, tmp_path: Path, capfd: Capture) -> None:
     trace = tmp_path / "trace.json"
     run = ["run", uses_counter, "--extension", str(counter), "--timeout", "20"]
@@ -126,6 +138,7 @@ def test_the_header_of_a_plug_in_has_its_records(install: Install, capsys: Captu
         ("nothing.so", "nothing.so"),
         ("broken", "cannot be loaded: ZeroDivisionError: "),
         ("wrong", "is no class made from paravirt.extensions.plugin.Plugin"),
+        ("bare", "its `service` is no hypercall_abi.schema.Service"),
         ("raising,trusted", "trusted is for binary modules"),
         ("lookup:one=x", "it does not begin: ValueError: "),
     ],
@@ -134,6 +147,7 @@ def test_mistakes_are_one_line(name: str, word: str, install: Install, capsys: C
     install("lookup", "Lookup", LOOKUP)
     install("broken", "X", "1 / 0")
     install("wrong", "X", "X = 3")
+    install("bare", "X", "from paravirt.extensions.plugin import Plugin\nclass X(Plugin): pass")
     install("raising", "Raising", RAISING)
     assert main(["extension", "show", name]) == ExtensionError.exit_status
     err = capsys.readouterr().err
