@@ -65,6 +65,22 @@ def _trees(given: list[Path] | None) -> list[Path]:
     return [tree for tree in beside if tree.is_dir()] or [Path(hypercall_abi.__file__).parent]
 
 
+def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
+    return MachineConfig(
+        image=find_image(args.guest),
+        memory_bytes=parse_size(args.memory),
+        vcpus=args.vcpus,
+        console=None if args.quiet else console.write,
+        privilege=args.privilege,
+        transport=args.transport,
+        poison=args.poison,
+        accel=args.accel,
+        trace=args.trace,
+        timeout_s=args.timeout,
+        name="demo",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises DemoFailed and whatever the machine raises."""
     from ..demo import run_demo
@@ -79,26 +95,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"demo: {text}", file=stream, flush=True)
 
-    config = MachineConfig(
-        image=find_image(args.guest),
-        memory_bytes=parse_size(args.memory),
-        vcpus=args.vcpus,
-        console=None if args.quiet else console.write,
-        privilege=args.privilege,
-        transport=args.transport,
-        poison=args.poison,
-        accel=args.accel,
-        trace=args.trace,
-        timeout_s=args.timeout,
-        name="demo",
-    )
-
     def made(machine: Machine) -> None:
         if turn == 0:
             tell_accelerator(machine)
         console.watch(machine)
 
-    trees = _trees(args.tree)
+    config, trees = _configuration(args, console), _trees(args.tree)
     began = time.monotonic()
     for turn in range(args.repeat):
         with tempfile.TemporaryDirectory(prefix="paravirt-demo-") as work:

@@ -289,3 +289,10 @@ def test_root_is_refused_too() -> None:
     """What the cases of missing permission rest on."""
     with pytest.raises(PermissionError):
         os.close(os.open(NEVER_WRITABLE, os.O_RDWR))
+
+
+@pytest.mark.parametrize("times", ["0", "-1"])
+def test_a_demo_that_is_never_run(complaint: Complaint, times: str) -> None:
+    status, line = complaint(["demo", "--repeat", times])
+    assert status == errors.ConfigError.exit_status
+    assert f"--repeat must be 1 or more, it is {times}" in line
