@@ -35,6 +35,13 @@ def test_the_description_is_of_all() -> None:
     assert [r["id"] for r in abi["rules"]] == list(RULES)
 
 
+def _few(part: Any) -> Any:
+    """`part` with the first object alone of every list of them: it has as many keys, and is soon validated."""
+    if isinstance(part, list):
+        return [_few(item) for item in (part[:1] if part and isinstance(part[0], dict) else part)]
+    return {key: _few(value) for key, value in part.items()} if isinstance(part, dict) else part
+
+
 def test_every_key_is_demanded() -> None:
     """Each key taken away, wherever, is missed, and one too many is noticed."""
 
@@ -52,7 +59,8 @@ def test_every_key_is_demanded() -> None:
             assert change()
             del part["surplus"]
 
-    abi = copy.deepcopy(describe())
+    abi = _few(describe())
+    assert not list(VALIDATOR.iter_errors(abi))
     demand(abi, lambda: list(VALIDATOR.iter_errors(abi)))
     assert not list(VALIDATOR.iter_errors(abi))
 

@@ -97,7 +97,7 @@ def test_character_device() -> None:
 @pytest.fixture
 def public_path(path: Path) -> Path:
     """A file in directories that everyone may pass."""
-    for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
+    for directory in path.parents[:4]:
         if directory.stat().st_uid == os.getuid():
             directory.chmod(directory.stat().st_mode | 0o755)
     return path
