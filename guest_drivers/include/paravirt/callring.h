@@ -49,7 +49,8 @@ int64_t pv_callring_deinit(struct pv_callring *ring);
 bool pv_callring_add(struct pv_callring *ring, uint32_t id, uint64_t cookie, const uint64_t args[6]);
 /* Makes what was added known to the host, and rings the doorbell if it sleeps (RING-9). */
 void pv_callring_publish(struct pv_callring *ring);
-/* Takes the next completion, in the order of submission; false if there is none yet. */
+/* Takes the next completion, in the order of submission; false if there is none yet. Its cookie is the host's word:
+ * who does not trust the host counts, and keeps what belongs to each submission itself. */
 bool pv_callring_take(struct pv_callring *ring, struct pv_completion *completion);
 /* Completions that can be taken. */
 uint32_t pv_callring_ready(const struct pv_callring *ring);
