@@ -105,9 +105,11 @@ class ExtensionConfig(Value):
     def __post_init__(self) -> None:
         if not self.name or "\0" in self.name:
             raise ConfigError(f"the extension {self.name!r} is no name; give the path of a module or an entry point")
-        if len(self.options.encode("utf-8", "surrogatepass")) > EXTENSION_OPTIONS_BYTES or "\0" in self.options:
+        size = len(self.options.encode("utf-8", "surrogatepass"))
+        encodable = not any("\ud800" <= c <= "\udfff" for c in self.options)  # what an argument holds that is not UTF-8
+        if size > EXTENSION_OPTIONS_BYTES or not encodable or "\0" in self.options:
             raise ConfigError(
-                f"the options of {self.name} must be at most {EXTENSION_OPTIONS_BYTES} bytes, without NUL"
+                f"the options of {self.name} must be at most {EXTENSION_OPTIONS_BYTES} bytes of UTF-8, without NUL"
             )
         if not 0 < self.timeout_ns < 1 << 62:
             raise ConfigError(

@@ -155,7 +155,7 @@ def test_mistakes_are_one_line(name: str, word: str, install: Install, capsys: C
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["", ":x", "a:" + "x" * 1001])
+@pytest.mark.parametrize("text", ["", ":x", "a:" + "x" * 1001, "a:\udcff"])
 def test_a_wrong_option(text: str, capsys: Capture) -> None:
     assert main(["run", "hello", "--extension", text]) == ConfigError.exit_status
     assert capsys.readouterr().err.count("\n") == 1
