@@ -328,6 +328,10 @@ def _check(call: reader.Call) -> None:
     if any(b.access == RECORDED_ACCESS.READ and len(b.data) < b.length_bytes for b in call.buffers):
         raise _LeftOut("its input was too long to keep")
     declared = DECLARED.get(call.id)
+    if declared and not {b.argument for b in call.buffers} <= {at for _, at in _buffers(declared)}:
+        raise RecordingError(
+            f"call {call.number}, {call.name}, has a buffer where it has no such argument; the file is damaged"
+        )
     if call.road == ROAD.RING and call.status == STATUS.WRONG_ROAD and declared and declared.roads & ROAD.BATCH:
         raise _LeftOut("a ring refused it as a ring, and no other road is refused so")
     if call.id == RING and call.status in (STATUS.OK, STATUS.BAD_STATE):
