@@ -241,6 +241,7 @@ def test_an_image_that_is_named_wrongly(complaint: Complaint, name: str, advice:
     assert advice in line
 
 
+@pytest.mark.only_kvm("a software vCPU's level is its own")
 def test_a_cpu_that_is_too_old(complaint: Complaint, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paravirt.boot.cpu.host_cpu_level", lambda: 1)
     notes = [require(), cpu(2)]

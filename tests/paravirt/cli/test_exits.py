@@ -20,6 +20,7 @@ from paravirt.vcpu import Vcpu, exit_error
 from tests.support.guests import shutdown, write_guest
 
 pytestmark = pytest.mark.kvm
+only_kvm = pytest.mark.only_kvm("makes up KVM's answers")
 
 KINDS = {
     lib.PV_EXIT_TRIPLE_FAULT: (errors.TripleFault, "rip 0x1234"),
@@ -82,6 +83,7 @@ def test_every_exit_reason_is_named_by_its_number(reason: int) -> None:
     assert f"exit reason {reason} on vCPU 3" in str(error)
 
 
+@only_kvm
 def test_kvm_allows_fewer_vcpus(run: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paravirt.accel.kvm.lib", Core(pv_kvm_vcpus_most=lambda _fd: 1))
     status, line = run()
@@ -89,6 +91,7 @@ def test_kvm_allows_fewer_vcpus(run: Callable[[], tuple[int, str]], monkeypatch:
     assert "2 vCPUs: KVM here allows 1" in line
 
 
+@only_kvm
 def test_kvm_lacks_a_capability(run: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paravirt.accel.kvm.lib", Core(pv_kvm_check=lambda _fd, _capability: 0))
     status, line = run()
@@ -96,6 +99,7 @@ def test_kvm_lacks_a_capability(run: Callable[[], tuple[int, str]], monkeypatch:
     assert "lacks KVM_CAP_" in line
 
 
+@only_kvm
 @pytest.mark.parametrize("step", ["pv_kvm_add_memory", "pv_kvm_vcpu_create"])
 def test_kvm_refuses_a_step(run: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     name = ffi.new("char[]", b"KVM_STEP")
