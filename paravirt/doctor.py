@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from .boot.bundled import GUESTS, bundled_guests
 from .boot.cpu import cpu_level, host_cpu_flags
 from .config import KVM_DEVICE, MIB, VCPUS_MOST, MachineConfig, host_memory_bytes
 from .errors import KvmMissing, ParavirtError
@@ -175,10 +176,11 @@ def _core() -> Finding:
 
 
 def _guests() -> Finding:
-    names = sorted(p.stem for p in (Path(__file__).parent / "guests").glob("*.elf"))
+    names = bundled_guests()
     if not names:
         return Finding("guests", Verdict.WARN, "no bundled guests", "build them: make -C guest_drivers")
-    return Finding("guests", Verdict.OK, ", ".join(names))
+    judges = len(list(GUESTS.glob("*.elf"))) - len(names)
+    return Finding("guests", Verdict.OK, f"{', '.join(names)}; {judges} images that judge hosts")
 
 
 def _compiler() -> Finding:

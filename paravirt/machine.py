@@ -85,8 +85,8 @@ class Machine:
         here = (s.number for s in SERVICES.values() if s.number not in self.denied.services)
         return {number: OFFERED.get(number, 0) for number in here}
 
-    def _extended(self) -> dict[int, int]:
-        """The same of extensions."""
+    def extended(self) -> dict[int, int]:
+        """The same of extensions' services."""
         return {n: features for n, features in self.extensions.features.items() if n not in self.denied.services}
 
     def __enter__(self) -> Self:
@@ -147,7 +147,7 @@ class Machine:
         give_back(self.memory.close)
         self.accelerator = make_accelerator(config, self.native, self.memory)
         give_back(self.accelerator.close)
-        check_against_host(self.image, self.offered() | self._extended(), self.accelerator.cpu_level)
+        check_against_host(self.image, self.offered() | self.extended(), self.accelerator.cpu_level)
         for gpa, size in self.memory.ranges:
             self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
         windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0

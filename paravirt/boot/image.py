@@ -289,9 +289,10 @@ def check_against_host(image: Image, offered: Mapping[int, int], cpu_level: int 
     for number, features in notes.services.items():
         name = names.get(number, f"{number:#x}")
         if number not in offered:
+            advice = "take it out of --deny" if number in names else "offer it with --extension"
             raise ServiceNotOffered(
                 f"the image {image.path} requires the service {name}, which is not offered; "
-                "take it out of --deny, or use a host that has it",
+                f"{advice}, or use a host that has it",
                 rule="NOTE-5",
             )
         if missing := features & ~offered[number]:

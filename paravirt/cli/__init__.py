@@ -109,7 +109,7 @@ def build_parser(loaded: Sequence[str]) -> Parser:
     """The parser of the command line, with the options of the commands in `loaded` and the names of all."""
     parser = Parser(
         prog="paravirt",
-        description="Runs guests that speak the paravirt hypercall ABI, over KVM.",
+        description="Runs guests that speak the paravirt hypercall ABI, over KVM or on a CPU in software.",
         epilog=EXAMPLES,
         formatter_class=HelpFormatter,
         allow_abbrev=False,

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
     else:
-        print("\n\n".join(block for block in SHOW[kind](abi, found) if block))
+        show("\n\n".join(block for block in SHOW[kind](abi, found) if block))
     return 0
 
 

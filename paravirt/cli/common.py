@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import EACCES, EISDIR
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ACCELERATORS
@@ -51,6 +54,22 @@ def tell_accelerator(machine: Machine) -> None:
                 "which is slow (--accel kvm refuses that)",
                 file=sys.stderr,
             )
+
+
+def check_output(path: Path | None, option: str) -> None:
+    """Says before minutes of work that `path`, which `option` named, cannot be written.  Raises OutputError."""
+    if path is None:
+        return
+    try:
+        new = not path.exists()
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        (path.parent / ".").stat()  # raises what is wrong with it
+        if not os.access(path.parent if new else path, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"cannot write {path}: {why}; give another {option}") from error
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:

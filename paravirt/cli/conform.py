@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ACCELERATORS
 from ..errors import ConfigError
-from .common import add_command, print_json, show
+from .common import add_command, check_output, print_json, show
 
 if TYPE_CHECKING:
     from ..conform.host import Run
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   paravirt conform host
-  paravirt conform host --chapter calls --chapter events --privilege user
+  paravirt conform host --chapter calls --chapter event --privilege user
   paravirt conform host --launcher 'my-vmm --kernel {image} --cpus {vcpus}' --junit result.xml
   paravirt conform guest my-guest.elf --disk data=disk.img
   paravirt conform images .
@@ -39,7 +39,7 @@ attached under the name scratch), {fixed} (one of 64 KiB, to be attached read-on
 
 examples:
   paravirt conform host
-  paravirt conform host --chapter calls --chapter events --privilege user
+  paravirt conform host --chapter calls --chapter event --privilege user
   paravirt conform host --launcher 'my-vmm --kernel {image} --cpus {vcpus}' --junit result.xml
 """
 
@@ -103,6 +103,7 @@ def _run_host(args: argparse.Namespace) -> int:
     from ..conform.host import Plan, choose
 
     _check(args)
+    check_output(args.junit, "--junit")
     chapters = choose(args.chapter)
     plan = Plan(
         chapters=chapters,
@@ -117,7 +118,7 @@ def _run_host(args: argparse.Namespace) -> int:
     runs = _judge(plan, args.json)
     verdict = report.weigh(runs)
     if args.json:
-        print_json(report.plain(runs, verdict))
+        print_json(report.plain(runs, verdict, not args.chapter))
     else:
         show(report.summary(verdict, not args.chapter))
     if args.junit:

@@ -119,7 +119,7 @@ def judge(config: MachineConfig, status: int, wanted: Sequence[str], progress: P
     progress(PLAIN)
     plain = _run(config, PLAIN, "nothing unusual", [], limit_s or 60.0)
     yield _weigh(plain, proper, ())
-    if not plain.end.orderly:
+    if not _proper(plain.end, proper):  # nothing that comes after could be held against an injection
         return
     patience_s = limit_s or max(LEAST_S, SLOWER * plain.seconds)
     ends: dict[str, End] = {}
@@ -138,10 +138,14 @@ def judge(config: MachineConfig, status: int, wanted: Sequence[str], progress: P
         yield _weigh(run, expected, rules, free=name in FREE_ENDS and name not in TWINS)
 
 
+def _proper(end: End, proper: End) -> bool:
+    return (end.kind, end.reason, end.status) == (proper.kind, proper.reason, proper.status)
+
+
 def _weigh(run: Run, proper: End, rules: tuple[str, ...], *, free: bool = False) -> Run:
     """`run` with a finding for an end that is not `proper`; `free`: any orderly one is."""
     end = run.end
-    if end.orderly and free or (end.kind, end.reason, end.status) == (proper.kind, proper.reason, proper.status):
+    if end.orderly and free or _proper(end, proper):
         return run
     if end.kind == "shutdown" and proper.kind == BootRefused.__name__ and end.reason == proper.reason:
         return run

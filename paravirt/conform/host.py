@@ -131,7 +131,7 @@ def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, prog
         command += ["--deny", DENIED[chapter]]
     end = launch(command, plan.timeout_s, line, plan.environment)
     reader.end(end.left)
-    problems = [*_end_problems(end, all(case.passed for case in reader.cases)), *reader.problems]
+    problems = [*_end_problems(end, reader.cases), *reader.problems]
     return Run(chapter, mode, tuple(reader.cases), tuple(problems), reader.skipped, end.seconds)
 
 
@@ -160,11 +160,12 @@ def _manner(end: End) -> str:
     return f"the host's exit status is {end.status}"
 
 
-def _end_problems(end: End, passed: bool) -> Iterator[str]:
-    """What is wrong with the host's end, `passed` being what the image says."""
+def _end_problems(end: End, cases: Sequence[Case]) -> Iterator[str]:
+    """What is wrong with the host's end, after what the image said in `cases`."""
+    passed = all(case.passed for case in cases)
     if end.status is None or end.status < 0 or (end.status == 0) != passed:
-        verdict = "although every case passed" if passed else "although a case failed"
-        manner = f"{_manner(end)}, {verdict}" if end.status is not None and end.status >= 0 else _manner(end)
+        verdict = ", although every case passed" if passed else ", although a case failed"
+        manner = f"{_manner(end)}{verdict if cases and end.status is not None and end.status >= 0 else ''}"
         yield f"{manner}; it said: {end.errors}" if end.errors else manner
 
 

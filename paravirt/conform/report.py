@@ -98,8 +98,8 @@ def summary(verdict: Verdict, whole: bool) -> str:
 # ---- for programs ----
 
 
-def plain(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
-    """The same as JSON has it."""
+def plain(runs: Sequence[Run], verdict: Verdict, whole: bool) -> dict[str, Any]:
+    """The same as JSON has it; who did not run the `whole` has shown no class."""
     listed = [
         {
             "chapter": run.chapter,
@@ -124,7 +124,7 @@ def plain(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
     ]
     return {
         "passed": verdict.passed,
-        "class": verdict.kind,
+        "class": verdict.kind if whole else "",
         "without_result": list(verdict.without_result),
         "runs": listed,
     }

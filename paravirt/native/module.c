@@ -104,6 +104,8 @@ static const char *describe(const struct pv_module *m, struct pv_module_descript
 		return "it needs another version of the ABI";
 	if (!good_name(m->name, sizeof(to->name)))
 		return "its name is not 1 to 31 of a-z, 0-9 and _";
+	if (m->service < PV_SERVICE_RANGE_VENDOR || m->service > UINT16_MAX)
+		return "its service number is not from 0x8000 to 0xffff";
 	if (!m->functions || !m->function_count || m->function_count > PV_MODULE_FUNCTIONS)
 		return "it has no functions, or more than 32";
 	if (!m->init || !m->call || !m->deinit)

@@ -87,7 +87,7 @@ class Recorder:
         machine.native.callrings.capture = self._captures.setdefault(-1, ffi.new("struct pv_capture *"))
 
     def _machine(self, machine: Machine) -> bytes:
-        config, offered, denied = machine.config, machine.offered(), machine.denied
+        config, offered, denied = machine.config, machine.offered() | machine.extended(), machine.denied
         flags = RECORDED_FLAG.POISON if config.poison else 0
         flags |= RECORDED_FLAG.SUPERVISOR if machine.layout.mode == lib.PV_MODE_SUPERVISOR else 0
         flags |= RECORDED_FLAG.MMIO if any(native.mmio for _, native in machine.devices.devices) else 0

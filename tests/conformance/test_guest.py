@@ -125,8 +125,15 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     result = json.loads(capsys.readouterr().out)
     assert not result["passed"]
     assert {f["rule"] for run in result["runs"] for f in run["findings"]} == {"CALL-5"}
-    assert main(["conform", "guest", "hello", "--status", "3", "--inject", "quota"]) == 1
-    assert "not its proper end" in capsys.readouterr().out
+
+
+@pytest.mark.kvm
+def test_a_guest_that_does_not_end_properly_is_blamed_for_no_injection(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "guest", "hello", "--status", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "END: not its proper end (POWEROFF, status 3): it ended with POWEROFF, status 0" in out
+    assert "say with --status what that" in out
+    assert "quota" not in out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 
 from paravirt import doctor
 from paravirt.boot.bundled import bundled_guests, find_image
-from paravirt.cli import COMMANDS, build_parser, main
+from paravirt.cli import COMMANDS, build_parser, conform, main
 from paravirt.cli.completion import commands
 from paravirt.cli.completion import run as completion
+from paravirt.conform.host import choose
 from paravirt.doctor import Verdict, examine
 from paravirt.errors import ImageUnreadable
 from tests.support.elf import (
@@ -75,6 +77,11 @@ def test_so_has_every_command_of_a_command(command: str, capsys: pytest.CaptureF
     assert text.startswith(f"usage: paravirt {command}")
     assert "\nexamples:\n" in text and "--debug" in text
     assert main([*command.split(), "x", "--hel"]) == 2  # no option is to be abbreviated
+
+
+def test_chapters_in_examples_exist() -> None:
+    named = re.findall(r"--chapter ([a-z_]+)", conform.EPILOG + conform.HOST_EPILOG)
+    assert set(named) == set(choose(named))
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

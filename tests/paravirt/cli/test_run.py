@@ -220,7 +220,7 @@ def test_a_reader_that_stalls_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 def test_a_full_standard_output(hello: Path) -> None:
-    for argv in (["inspect", str(hello)], ["run", str(hello)]):
+    for argv in (["inspect", str(hello)], ["run", str(hello)], ["abi"], ["doctor"], ["demo"]):
         with open("/dev/full", "wb") as full, process(*argv, stdout=full, stderr=subprocess.PIPE) as running:
             assert running.stderr is not None
             line = running.stderr.read()

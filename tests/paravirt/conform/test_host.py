@@ -71,6 +71,11 @@ def test_a_host_that_fails(code: str, problem: str) -> None:
     assert any(problem in text for text in run.problems), run.problems
 
 
+def test_a_host_that_shows_no_case_is_not_said_to_have_passed_any() -> None:
+    run = judged("raise SystemExit('no such machine')")
+    assert run.problems[0] == "the host's exit status is 1; it said: no such machine"
+
+
 def test_a_host_that_hangs_is_ended_with_its_children() -> None:
     code = "import subprocess; subprocess.Popen(['sleep', '60']); print('ok 1 - CALL-1 a', flush=True)"
     for more in ("", "; import time; time.sleep(60)"):
@@ -184,8 +189,23 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "host", *launcher, "--json"]) == 1
     answer = json.loads(capfd.readouterr().out)
     assert (answer["passed"], answer["runs"][0]["cases"][0]["verdict"]) == (False, "failed")
-    assert main(["conform", "host", *launcher, "--junit", str(tmp_path / "no" / "x.xml")]) == 46
-    assert capfd.readouterr().out.endswith("FAILED: 1 of 1 cases, 0 skipped, 0 problems of runs\n")
+    launcher[1] = python(GOOD)
+    assert main(["conform", "host", *launcher, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["class"] == "", "one chapter shows no class"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"), [("no/x.xml", "No such file"), ("", "Is a directory"), ("image.elf/x.xml", "Not a directory")]
+)
+def test_what_cannot_be_written_is_said_before_anything_runs(
+    images: Path, place: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (images / "image.elf").touch()
+    report = images / place
+    launcher = ["--launcher", python(f"open({str(images / 'ran')!r}, 'w')"), "--chapter", "calls"]
+    assert main(["conform", "host", *launcher, "--junit", str(report)]) == 46
+    assert f"cannot write {report}: {why}" in capfd.readouterr().err
+    assert not (images / "ran").exists()
 
 
 CASES = (

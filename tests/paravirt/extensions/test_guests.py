@@ -16,6 +16,7 @@ from paravirt.extensions import open_extension
 from paravirt.extensions.base import Extension
 from paravirt.extensions.header import guest_header
 from paravirt.extensions.plugin import PluginExtension
+from paravirt.recording.reader import read
 from tests.paravirt.extensions.conftest import EXAMPLES, Compile
 
 Install = Callable[[str, str, str], None]
@@ -107,6 +108,18 @@ def test_masks_and_traces(uses_counter: str, counter: Path, tmp_path: Path, capf
     assert main([*run, "--deny", "counter.other"]) == ConfigError.exit_status
     assert "no such call; counter has add, history" in capfd.readouterr().err
     assert main(["run", uses_counter]) == ServiceNotOffered.exit_status
+    assert "offer it with --extension" in capfd.readouterr().err
+
+
+@pytest.mark.kvm
+def test_a_recording_knows_the_service(uses_counter: str, counter: Path, tmp_path: Path, capfd: Capture) -> None:
+    """The model leaves its calls out, since the standard does not have them; `base.services` is judged with it."""
+    recording = tmp_path / "calls.pcapng"
+    assert main(["run", uses_counter, "--extension", str(counter), "--timeout", "20", "--record", str(recording)]) == 0
+    (life,) = read(recording)
+    assert 0x8001 in life.services
+    assert main(["replay", str(recording), "--model"]) == 0
+    assert "left out: the standard does not have its service" in capfd.readouterr().out
 
 
 def test_what_it_says_of_itself(counter: Path, install: Install, capsys: Capture) -> None:
