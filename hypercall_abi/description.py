@@ -152,5 +152,5 @@ def load(path: str | Path) -> Description:
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise DescriptionError(f"{path}: not JSON: {error}") from error
+        raise DescriptionError(f"{path}: not JSON: {error}; give what paravirt abi --json prints") from error
     return check(value, str(path))

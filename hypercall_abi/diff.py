@@ -82,7 +82,7 @@ _RULE = _DOC | {"binds": _if(_binds), "no_case": _wording}
 
 
 def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _attributes(where: str, old: Thing, new: Thing, judges: dict[str, Judge], parts: Iterable[str]) -> Iterator[Change]:

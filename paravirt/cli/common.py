@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from errno import EACCES, EISDIR
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ..config import ACCELERATORS
 from ..errors import OutputError
@@ -64,7 +64,7 @@ def check_output(path: Path | None, option: str) -> None:
         new = not path.exists()
         if path.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-        (path.parent / ".").stat()  # raises what is wrong with it
+        os.stat(f"{path.parent}/")  # raises what is wrong with it
         if not os.access(path.parent if new else path, os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -79,14 +79,15 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     return "\n".join(indent + line.rstrip() for line in lines)
 
 
-def show(text: str) -> None:
+def show(text: str, stream: TextIO | None = None) -> None:
     """Prints `text`.  Raises OutputError if it cannot be, BrokenPipeError if nobody reads it any more."""
     try:
-        print(text, flush=True)
+        print(text, file=stream, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write to standard output: {error.strerror}; make room or redirect it") from error
+        name = "error" if stream is sys.stderr else "output"
+        raise OutputError(f"cannot write to standard {name}: {error.strerror}; make room or redirect it") from error
 
 
 def print_json(value: object) -> None:

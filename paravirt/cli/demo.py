@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
 from ..errors import ConfigError
-from .common import add_accelerator, add_command, print_json, tell_accelerator
+from .common import add_accelerator, add_command, print_json, show, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
     def said(text: str) -> None:
         if not args.quiet:
-            print(f"demo: {text}", file=stream, flush=True)
+            show(f"demo: {text}", stream)
 
     def made(machine: Machine) -> None:
         if turn == 0:
@@ -113,10 +113,10 @@ def run(args: argparse.Namespace) -> int:
         verified = {"files": done.files, "bytes": done.size_bytes, "runs": args.repeat, "seconds": seconds}
         print_json({"verified": verified, "outcome": plain(done.outcome)})
     times = f", {args.repeat} times in a row" if args.repeat > 1 else ""
-    print(
+    show(
         f"demo: verified: {done.files} files, {done.size_bytes:,} bytes, on the console and on the disk report"
         f"{times}, in {seconds:.2f} s",
-        file=stream,
+        stream,
     )
     return 0
 

@@ -67,6 +67,14 @@ def test_a_mistake_is_said_first_of_all(machine: Path, args: list[str], words: s
     assert not (machine / "tree" / "build").exists()
 
 
+def test_a_tree_that_cannot_be_written_to(machine: Path) -> None:
+    (machine / "tree" / "build").touch()
+    done = dev(machine, "demo")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dev: cannot write to ") and "a clone of your own: git clone " in line
+
+
 def test_without_a_packager_it_names_the_packages(machine: Path) -> None:
     done = dev(machine, "test")
     assert done.returncode == 1
