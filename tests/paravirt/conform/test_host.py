@@ -87,7 +87,7 @@ def test_a_host_that_hangs_is_ended_with_its_children() -> None:
 
 def test_a_command_that_is_killed_leaves_no_host() -> None:
     """Neither the host nor its children, although nobody could clean up."""
-    host = "import os, sys; os.fork(); print(os.getpid(), flush=True); import time; time.sleep(60)"
+    host = "import os, time; os.fork(); os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
     code = f"from paravirt.conform.launch import launch; launch({[sys.executable, '-c', host]}, 60, print)"
     with subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE, text=True) as command:
         assert command.stdout
