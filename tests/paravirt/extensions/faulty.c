@@ -113,7 +113,9 @@ static const struct pv_module module = {
 	.abi_major = WRONG == 7 ? 2 : 1,
 	.abi_minor = WRONG == 8 ? 99 : 0,
 	.service = WRONG == 9 ? 3 : 0xc00f,
-	.name = WRONG == 10 ? "" : WRONG == 18 ? "console" : "faulty",
+	.name = WRONG == 10   ? ""
+		: WRONG == 18 ? "console"
+			      : "faulty",
 	.functions = WRONG == 11 ? NULL : functions,
 	.function_count = WRONG == 12 ? 33 : FUNCTIONS,
 	.init = WRONG == 13 ? NULL : init,
