@@ -13,7 +13,7 @@ from tests.conformance.check import healthy, hunt_all
 from tests.conformance.mutants import MUTANTS
 from tests.conformance.plant import Mutant, build
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.only_kvm("runs every image on every wrong host, some of them wrong in it")]
 
 BATCHES = 16  # the first runs in the quick lane
 

@@ -16,7 +16,11 @@ from tests.guest_drivers.conftest import Build
 from tests.guest_drivers.test_guests import check_tap
 
 QEMU = "qemu-system-x86_64"
-pytestmark = [pytest.mark.kvm, pytest.mark.skipif(not shutil.which(QEMU), reason=f"no {QEMU}")]
+pytestmark = [
+    pytest.mark.kvm,
+    pytest.mark.only_kvm("QEMU's guests run on it"),
+    pytest.mark.skipif(not shutil.which(QEMU), reason=f"no {QEMU}"),
+]
 
 MACHINE = f"{QEMU} -M microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on -accel kvm -m 128M".split()
 # Some KVMs offer a capability MSR that they then refuse to take back from QEMU.

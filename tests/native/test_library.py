@@ -107,6 +107,7 @@ def judged(example: Path, image: Path, *options: str) -> tuple[int | None, str]:
 
 
 @pytest.mark.kvm
+@pytest.mark.only_kvm("the example is a hypervisor over it")
 @pytest.mark.parametrize(("level", "vcpus", "poison"), [("user", "4", ["poison"]), ("supervisor", "2", [])])
 def test_the_example_passes_host_conformance(example: Path, level: str, vcpus: str, poison: list[str]) -> None:
     status, said = judged(example, GUESTS / "conformance_all.elf", vcpus, level, *poison)
@@ -119,6 +120,7 @@ def test_the_example_passes_host_conformance(example: Path, level: str, vcpus: s
 
 
 @pytest.mark.kvm
+@pytest.mark.only_kvm("the example is a hypervisor over it")
 @pytest.mark.parametrize("image", ["conformance_plain", "conformance_budgets"])
 def test_the_example_passes_images_that_run_alone(example: Path, image: str) -> None:
     """A plain guest by PVH (NOTE-4), and one that uses every budget up."""
@@ -137,6 +139,7 @@ def test_the_example_refuses_what_a_host_must(example: Path) -> None:
 
 
 @pytest.mark.kvm
+@pytest.mark.only_kvm("the example is a hypervisor over it")
 def test_the_example_says_how_a_guest_ended(example: Path) -> None:
     assert judged(example, GUESTS / "hello.elf") == (0, "hello from a paravirt guest\n")
     done = subprocess.run([example, GUESTS / "crash.elf"], capture_output=True, text=True, timeout=60)

@@ -132,5 +132,6 @@ def test_a_guest_of_ones_own_can_be_built(installed: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.kvm
+@pytest.mark.only_kvm("what is installed has no engine")
 def test_an_installed_guest_runs(installed: Path, tmp_path: Path) -> None:
     run(installed / "paravirt", "run", "hello", "--timeout", "20", cwd=tmp_path)

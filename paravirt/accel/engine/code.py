@@ -21,8 +21,13 @@ _OPERAND_16 = 0x66
 
 
 def find(page: bytes) -> set[int]:
-    """Offsets in `page` at which such an instruction may begin; its last bytes may begin one that runs over its end."""
-    return {match.start() for match in _LIKELY.finditer(page)} | {len(page) - 2, len(page) - 1}
+    """Offsets in `page` at which such an instruction may begin.
+
+    Its last bytes may begin one that runs over its end.  So may the next page's first: in a block that
+    comes from this page, the library asks for hooks there before it fetches from that page.
+    """
+    edge = {len(page) - 2, len(page) - 1, len(page)}
+    return {match.start() for match in _LIKELY.finditer(page)} | edge
 
 
 def decode(code: bytes) -> tuple[int, int]:

@@ -234,6 +234,15 @@ def test_code_that_is_written_after_its_page_ran(tmp_path: Path) -> None:
     assert said == b"hey"
 
 
+@pytest.mark.parametrize("before", range(-1, 3))
+def test_a_trap_at_the_edge_of_a_page(tmp_path: Path, before: int) -> None:
+    """In a block that began in the page before, whose end it is near, at or past."""
+    trap = shutdown(status=7)
+    code = (trap[:-1]).rjust(4096 - before, b"\x90") + trap[-1:]
+    with Machine(software(write_guest(tmp_path / "edge", code), timeout_s=10)) as machine:
+        assert machine.run().status == 7
+
+
 def test_the_guests_clock_is_the_hosts(tmp_path: Path) -> None:
     """A deadline by vcpu.block, in time of the page, takes as long for the host."""
     image = write_guest(tmp_path / "clock", call(BLOCK, 300_000_000) + say("x") + shutdown(), b"x")
