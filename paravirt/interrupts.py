@@ -1,4 +1,4 @@
-"""Steps that SIGINT and SIGTERM must not cut in two: making, starting and stopping a machine.
+"""Steps that SIGINT, SIGTERM and SIGHUP must not cut in two: making, starting and stopping a machine or a process.
 
 A handler in Python raises between any two steps of the main thread: what was just opened, or a thread
 that was just started and works on guest memory, would have no owner yet to stop it.
@@ -11,7 +11,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-HELD = (signal.SIGINT, signal.SIGTERM)
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Held:

@@ -70,7 +70,7 @@ static int offer(uint16_t count)
 	queue(0);
 	status(AGREED | PV_VIRTIO_STATUS_DRIVER_OK);
 	available.index = count;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_RELEASE); /* the call is the full barrier: CALL-15 */
 	pv_call2(PV_CALL_DEVICE_NOTIFY, DEVICE, 0);
 	for (uint64_t end = pv_now_ns() + 100000000; pv_now_ns() < end;)
 		if (pv_call1(PV_CALL_DEVICE_STATUS, DEVICE).value & PV_VIRTIO_STATUS_NEEDS_RESET)

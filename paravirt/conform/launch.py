@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..errors import ConfigError, one_line
+from ..interrupts import Held
 
 OUR_HOST = (sys.executable, "-P", "-m", "paravirt", "run")
 PACKAGES = Path(__file__).resolve().parents[2]
@@ -79,41 +80,52 @@ def launch(
     """
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=_environment(environment),
-                start_new_session=True,  # its children are ended with it
-            )
-        except OSError as error:
-            raise ConfigError(f"cannot start {command[0]!r}: {error.strerror}; check --launcher") from error
         console = _Console(line)
-        with _ended(process):
+        with _running(command, environment, errors) as process:
             why = console.follow(process, errors, began + timeout_s, timeout_s)
         status = None if why else process.returncode
         return End(status, why, console.left, _last_line(errors), time.monotonic() - began)
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ends `process` and what it started; has a guard kill them if this process is itself killed meanwhile."""
-    guard = None
+def _running(
+    command: Sequence[str], environment: Iterable[tuple[str, str]], errors: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts `command`, and ends it with what it started; a guard kills them if this process is itself killed."""
+    process = guard = None
     try:
-        guard = subprocess.Popen(
-            [*GUARD, str(process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what kills our group leaves the guard
-        )
-        yield
+        with Held():  # the host may be at work before its number is known here
+            process = _start(command, environment, errors)
+            guard = subprocess.Popen(
+                [*GUARD, str(process.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # what kills our group leaves the guard
+            )
+        yield process
     finally:
-        _end(process)
-        if guard:
-            guard.communicate(b"released\n")
+        with Held():
+            if process:
+                _end(process)
+            if guard:
+                guard.communicate(b"released\n")
+
+
+def _start(
+    command: Sequence[str], environment: Iterable[tuple[str, str]], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_environment(environment),
+            start_new_session=True,  # its children are ended with it
+        )
+    except OSError as error:
+        raise ConfigError(f"cannot start {command[0]!r}: {error.strerror}; check --launcher") from error
 
 
 class _Console:
