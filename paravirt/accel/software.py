@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .engine.records import SETUP_MOST_BYTES
 
 PATIENCE_S = 2.0
 LOADING_S = 20.0
-WORDS_BYTES = 4096
+WORDS_BYTES = 65536
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
@@ -51,11 +52,11 @@ class Software:
         self.native = ffi.new("struct pv_software *")
         lib.pv_software_init(self.native, machine)
         self._sockets: list[socket.socket] = []
-        self._words = -1
+        self._words = b""
+        self._ears = -1
         self._engine: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         try:
-            self._words = os.memfd_create("paravirt-engine-words", os.MFD_CLOEXEC)
             self._spawn(config.vcpus, memory.fd)
         except BaseException:
             self.close()
@@ -64,6 +65,8 @@ class Software:
     def _spawn(self, vcpus: int, memory_fd: int) -> None:
         """Starts the engine, which loads while the machine is made."""
         theirs: list[socket.socket] = []
+        # A pipe that is full takes nothing more: the engine does not wait for anybody to hear it.
+        self._ears, mouth = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             for _ in range(1 + vcpus):
                 ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -76,12 +79,13 @@ class Software:
                 [sys.executable, "-P", "-m", f"{__package__}.engine", *map(str, numbers)],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
-                stdout=self._words,
-                stderr=self._words,
+                stdout=mouth,
+                stderr=mouth,
                 pass_fds=numbers,
                 start_new_session=True,  # a terminal's interrupt is for us
             )
         finally:
+            os.close(mouth)
             for sock in theirs:
                 sock.close()
         self.native.control_fd = self._sockets[0].fileno()
@@ -194,13 +198,13 @@ class Software:
     @property
     def last_words(self) -> str:
         """How the engine ended and what it said last."""
-        said = os.pread(self._words, WORDS_BYTES, max(0, os.fstat(self._words).st_size - WORDS_BYTES))
-        lines = said.decode("utf-8", "replace").split("\n")
-        last = one_line(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing"))
-        try:
+        status = 0
+        with suppress(subprocess.TimeoutExpired):
             status = self._engine.wait(PATIENCE_S) if self._engine else 0
-        except subprocess.TimeoutExpired:
-            return last
+        with suppress(BlockingIOError):
+            self._words += os.read(self._ears, WORDS_BYTES)
+        lines = self._words.decode("utf-8", "replace").split("\n")
+        last = one_line(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing"))
         if status < 0:
             return f"it was killed by {signal_name(-status)}; {last}"
         return last
@@ -211,6 +215,6 @@ class Software:
         for sock in self._sockets:
             sock.close()
         self._sockets = []
-        if self._words >= 0:
-            os.close(self._words)
-        self._words = -1
+        if self._ears >= 0:
+            os.close(self._ears)
+        self._ears = -1

@@ -54,8 +54,10 @@ def test_an_engine_that_does_not_listen_does_not_hold_the_machines_end(sockets: 
 def test_an_engine_that_wants_to_speak_to_the_terminal() -> None:
     """It is whatever a guest has made of it: its last words are data, and any signal may have ended it."""
     accelerator = object.__new__(Software)
-    accelerator._words = os.memfd_create("words")
-    os.write(accelerator._words, b"earlier\n\x1b]0;title\x07 out\n")
+    accelerator._words = b"earlier\n"
+    accelerator._ears, mouth = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.write(mouth, b"\x1b]0;title\x07 out\n")
     accelerator._engine = subprocess.Popen(["sh", "-c", "kill -40 $$"])
     assert accelerator.last_words == "it was killed by signal 40; \\x1b]0;title\\x07 out"
-    os.close(accelerator._words)
+    os.close(mouth)
+    os.close(accelerator._ears)
