@@ -15,7 +15,7 @@ from tests.conformance.plant import Mutant, build
 
 pytestmark = [pytest.mark.kvm, pytest.mark.only_kvm("runs every image on every wrong host, some of them wrong in it")]
 
-BATCHES = 16  # the first runs in the quick lane
+BATCHES = 48  # the first runs in the quick lane
 
 
 @pytest.fixture(scope="module")

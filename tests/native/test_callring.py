@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -63,8 +64,9 @@ def test_hostile_guest(tmp_path: Path, library: Library, cc: str) -> None:
     """RING-8, CALL-12: whatever changes under it, the host stays inside guest memory and in good order."""
     sources = [HERE / "callring_hostile.c", *library(cc, ASAN)]
     target = compiled(tmp_path / "callring_hostile", cc, ASAN, sources)
-    for seed in (1, 2):
-        counted = run(target, 1500, seed)
-        assert counted["calls"] > 0
-        assert counted["faults"] > 0
-        assert counted["refused"] > 0
+    happened: Counter[str] = Counter()
+    for seed in range(1, 13):  # on a busy machine a run may be over before its threads have met
+        happened.update(run(target, 1500, seed))
+        if seed > 1 and all(happened[what] for what in ("calls", "faults", "refused")):
+            return
+    raise AssertionError(f"not everything happened: {happened}")

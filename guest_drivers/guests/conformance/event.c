@@ -115,7 +115,7 @@ static void upcalls(struct pv_vcpu_page *page, uint32_t vector, const char *name
 	uint64_t counted = CF_LOAD(page->upcalls);
 	for (uint32_t i = 1; i <= ROUNDS; i++) {
 		send(0, CF_CHANNEL);
-		if (!cf_want(cf_soon(&cf_upcalls[0], before + i, CF_SECOND), "an upcall within a second"))
+		if (!cf_want(cf_soon(&cf_upcalls[0], before + i, 5 * CF_SECOND), "an upcall within five seconds"))
 			break;
 	}
 	cf_expect(CF_LOAD(cf_upcalls[0]) - before, ROUNDS, "upcalls");
@@ -170,7 +170,7 @@ static void sender(void *argument)
 		while (CF_LOAD(turn) < round)
 			cf_relax();
 		if (blocked && round % 4 == 0)
-			for (uint32_t i = 0; i < 100000 && CF_LOAD(cf_page(0)->state) != PV_VCPU_STATE_BLOCKED; i++)
+			for (uint32_t i = 0; i < 20000 && CF_LOAD(cf_page(0)->state) != PV_VCPU_STATE_BLOCKED; i++)
 				cf_relax();
 		for (uint32_t i = 0; i < round * 7 % 64; i++)
 			cf_relax();
@@ -185,7 +185,7 @@ static uint32_t lost_wakes(struct pv_vcpu_page *page)
 
 	CF_STORE(page->upcall_mask, 1);
 	for (uint32_t round = 1; round <= ROUNDS && !lost; round++) {
-		uint64_t end_ns = cf_now_ns() + CF_SECOND;
+		uint64_t end_ns = cf_now_ns() + 5 * CF_SECOND; /* a busy host, and a guest that is emulated */
 
 		CF_STORE(turn, round);
 		for (;;) {

@@ -60,9 +60,11 @@ def test_calls_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_guests_that_judge(image: str, privilege: Any, tmp_path: Path) -> None:
     for accel in ("kvm", "software"):
+        said: list[bytes] = []
         config = MachineConfig(
             GUESTS / f"{image}.elf",
             accel=accel,
+            console=said.append,
             vcpus=2,
             privilege=privilege,
             record=tmp_path / accel,
@@ -70,7 +72,7 @@ def test_guests_that_judge(image: str, privilege: Any, tmp_path: Path) -> None:
         )
         with Machine(config) as machine:
             assert machine.accelerator.name == accel
-            assert machine.run().status == 0
+            assert machine.run().status == 0, re.findall(rb"(?:# .*\n)*not ok.*", b"".join(said))
     for vcpu in range(2):
         expected = list(trace(tmp_path / "kvm", vcpu))
         assert list(trace(tmp_path / "software", vcpu)) == expected
