@@ -29,6 +29,11 @@ class Apic:
         else:
             self._waiting.add(vector)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an interrupt came that is not taken yet."""
+        return self._nmi or bool(self._waiting)
+
     def begin(self) -> None:
         """The vCPU starts anew: no handler runs any more; what waits stays."""
         self.nmi_blocked = False

@@ -13,12 +13,14 @@ from ctypes import c_bool, c_char_p, c_int, c_size_t, c_uint16, c_uint32, c_uint
 from pathlib import Path
 from typing import Any
 
+from ..._native import ffi, lib
+
 _ARCH_X86, _MODE_64, CPU_HASWELL = 4, 8, 19
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MEM_READ, MEM_WRITE, MEM_FETCH = 16, 17, 18
 ERROR_INVALID_INSTRUCTION = 10
 
-_HOOK_INTERRUPT, _HOOK_INSTRUCTION, _HOOK_CODE, _HOOK_TLB_FILL = 1 << 0, 1 << 1, 1 << 2, 1 << 17
+_HOOK_INTERRUPT, _HOOK_INSTRUCTION, _HOOK_CODE, _HOOK_BLOCK, _HOOK_TLB_FILL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 17
 _CONTROL_WRITE_1 = 1 << 26 | 1 << 30  # one argument, to be written
 _CONTROL_USE_EXITS, _CONTROL_CPU_MODEL, _CONTROL_TLB = 4, 7, 12
 _TLB_VIRTUAL = 1
@@ -180,6 +182,10 @@ class Emulator:
         self._number = c_uint64()
         self._at_number = ctypes.byref(self._number)
         self._ids = {name: c_int(number) for name, number in REGISTERS.items()}
+        self._stop = ffi.new("struct pv_engine_stop *")
+        self._stop.stop = ffi.cast("int (*)(void *)", ctypes.cast(_library.uc_emu_stop, c_void_p).value)
+        block = ffi.cast("uintptr_t", ffi.addressof(lib, "pv_engine_block"))
+        self._hook(_HOOK_BLOCK, c_void_p(int(block)), data=int(ffi.cast("uintptr_t", self._stop)))
 
     def _control(self, what: int, value: int) -> None:
         _check(_library.uc_ctl(self._engine, what | _CONTROL_WRITE_1, value))
@@ -220,30 +226,26 @@ class Emulator:
 
         return guarded
 
-    def _hook(self, kind: int, callback: Any, first: int, last: int, *more: Any) -> None:
+    def _hook(self, kind: int, callback: Any, *more: Any, at: int | None = None, data: int = 0) -> None:
+        """Everywhere, or before the instruction `at` an address."""
         self._hooks.append(callback)
-        handle = c_size_t()
-        _check(
-            _library.uc_hook_add(
-                self._engine, ctypes.byref(handle), c_int(kind), callback, None, c_uint64(first), c_uint64(last), *more
-            )
-        )
+        first, last = (1, 0) if at is None else (at, at)
+        bounds = (c_void_p(data), c_uint64(first), c_uint64(last))
+        _check(_library.uc_hook_add(self._engine, ctypes.byref(c_size_t()), c_int(kind), callback, *bounds, *more))
 
     def on_translation(self, function: Callable[[int, int, TlbEntry], bool]) -> None:
         """`function` (address, MEM_…, entry to fill in) translates; false: it cannot be, and the CPU stops."""
         guarded = self._guarded(lambda _engine, address, kind, entry, _data: function(address, kind, entry[0]), False)
-        self._hook(_HOOK_TLB_FILL, _ON_FILL(guarded), 1, 0)
+        self._hook(_HOOK_TLB_FILL, _ON_FILL(guarded))
 
     def on_interrupt(self, function: Callable[[int], None]) -> None:
         """`function` (vector) is told of exceptions and of INT."""
-        self._hook(_HOOK_INTERRUPT, _ON_INTERRUPT(self._guarded(lambda _engine, vector, _data: function(vector))), 1, 0)
+        self._hook(_HOOK_INTERRUPT, _ON_INTERRUPT(self._guarded(lambda _engine, vector, _data: function(vector))))
 
     def on_instruction(self, name: str, function: Callable[..., Any]) -> None:
         """`function` stands in for CPUID (…), IN or OUT (port, size, …)."""
         number, kind = _INSTRUCTIONS[name]
-        self._hook(
-            _HOOK_INSTRUCTION, kind(self._guarded(lambda _engine, *args: function(*args), 0)), 1, 0, c_int(number)
-        )
+        self._hook(_HOOK_INSTRUCTION, kind(self._guarded(lambda _engine, *args: function(*args), 0)), c_int(number))
 
     def on_code(self, function: Callable[[int], None]) -> None:
         """`function` (address) is called before an instruction at an address given to :meth:`watch`."""
@@ -251,18 +253,7 @@ class Emulator:
 
     def watch(self, address: int) -> None:
         """Has the hook for code called there; before that code is translated."""
-        handle = c_size_t()
-        _check(
-            _library.uc_hook_add(
-                self._engine,
-                ctypes.byref(handle),
-                c_int(_HOOK_CODE),
-                self._on_code,
-                None,
-                c_uint64(address),
-                c_uint64(address),
-            )
-        )
+        self._hook(_HOOK_CODE, self._on_code, at=address)
 
     # ---- registers ----
 
@@ -314,13 +305,22 @@ class Emulator:
     # ---- running ----
 
     def run(self, rip: int, count: int = 0) -> None:
-        """Runs from `rip` until stopped, or `count` instructions.  Raises EmulatorError, and what a hook raised."""
+        """Runs from `rip` until stopped, or `count` instructions of code that is new to the library.
+
+        Raises EmulatorError, and what a hook raised.
+        """
+        self._stop.held = bool(count)
         result = _library.uc_emu_start(self._engine, rip, 0, 0, count)
+        self._stop.asked = 0
         error, self._error = self._error, None
         if error:
             raise error
         _check(result)
 
     def stop(self) -> None:
-        """Ends a run at the next instruction or soon; any thread.  Lost if there is no run yet."""
+        """Ends a run, at the instruction that a hook was called for; only from there (see ``pv_engine_block``)."""
         _library.uc_emu_stop(self._engine)
+
+    def stop_soon(self) -> None:
+        """Ends a run before the next block of code, or one that is to begin before its first; any thread."""
+        self._stop.asked = 1

@@ -21,7 +21,7 @@ from .memory import Memory
 from .vcpu import Exit, Vcpu
 
 SLICE_MS = 2
-STOP_AGAIN_S = 0.0005
+HEARING_S = 0.0005
 RECORD_BYTES = 256
 
 
@@ -69,12 +69,10 @@ class Stopper(threading.Thread):
             self._work.wait()
             turn = self._turn
             spoken = self._poll.poll(SLICE_MS)
-            # A stop that comes before the run has begun is lost: it is given until the turn is over.
-            while turn == self._turn and (vcpu := self._running) and (spoken or not vcpu.alone):
-                vcpu.emulator.stop()
-                time.sleep(STOP_AGAIN_S)
-            if spoken and turn == self._turn:
-                time.sleep(STOP_AGAIN_S)  # the main thread is about to hear it
+            if turn == self._turn and (vcpu := self._running) and (spoken or not vcpu.alone):
+                vcpu.emulator.stop_soon()
+            if spoken:
+                time.sleep(HEARING_S)  # the main thread is about to hear it
 
 
 class Machine:
@@ -117,7 +115,7 @@ class Machine:
         """A slice of the next vCPU."""
         vcpu = min(ready, key=lambda v: (v.index - self._next) % len(self.vcpus))
         self._next = (vcpu.index + 1) % len(self.vcpus)
-        vcpu.alone = len(ready) == 1
+        vcpu.alone = len(ready) == 1 and not vcpu.apic.waits
         began_ns = time.monotonic_ns()
         if since_ns := self._ready_ns.pop(vcpu, 0):
             vcpu.steal_ns += began_ns - since_ns

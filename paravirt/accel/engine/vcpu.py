@@ -55,7 +55,7 @@ class Vcpu:
         self.in_scratch = False
         """It is being led into its mode (start.py), where every address is that of the scratch page's neighbourhood."""
         self.alone = True
-        """Nothing waits for the end of its slice; a PAUSE gives way to nobody."""
+        """Nothing waits for the end of its slice: a PAUSE gives way to nobody."""
         self._memory = memory
         self._cpuid = cpuid
         self._ports = (setup["trap_port"], setup["doorbell_port"])
@@ -67,8 +67,9 @@ class Vcpu:
         self._interrupt: int | None = None
         self._fault: paging.PageFault | None = None
         self._faulting: paging.PageFault | None = None
+        # Counts only if the run fails: the library asks for where code once was, too.
+        self._refused: paging.PageFault | None = None
         self._unbacked: int | None = None
-        self._step = False
         self.emulator = start.make_emulator(memory, self)
         self.get, self.set = self.emulator.get, self.emulator.set
         self._hook()
@@ -146,7 +147,7 @@ class Vcpu:
         """Here an address is that of a page; an access says the rest of it, a fetch is from RIP on."""
         if wanted == paging.FETCH or fault.code is None:
             rip = self.get("RIP")
-            self._fault = paging.PageFault(max(fault.address, rip), fault.code)
+            self._refused = paging.PageFault(max(fault.address, rip), fault.code)
             return False
         self._faulting = fault
         entry.page, entry.rights = FAULTING_GPA, PROT_READ | PROT_WRITE
@@ -155,7 +156,8 @@ class Vcpu:
     def _fault_at(self, offset: int) -> None:
         """The access that was redirected has come: it is not done, and the instruction starts anew."""
         assert self._faulting
-        self._fault = paging.PageFault(self._faulting.address + offset, self._faulting.code)
+        if not self._fault:  # 64 bits come as two accesses
+            self._fault = paging.PageFault(self._faulting.address + offset, self._faulting.code)
         self.emulator.stop()
 
     def _is_table(self, address: int, wanted: int) -> bool:
@@ -186,8 +188,6 @@ class Vcpu:
 
     def _reached(self, address: int) -> None:
         """A watched address: stops there if what is there is this file's to do."""
-        if self._step:
-            return
         found = self._decoded.get(address)
         if found is None:
             found = self._decoded[address] = self._decode(address)
@@ -214,7 +214,11 @@ class Vcpu:
             return not self.alone and self._pauses > PAUSES
         if kind == code.HALT:
             return self.cpl == 0
-        return kind in (code.OUT, code.SYSCALL) or (kind == code.IRET and self.apic.nmi_blocked)
+        if kind == code.IRET and self.apic.nmi_blocked:
+            self.apic.nmi_blocked = False  # as on a CPU: whether it faults or not
+            if self._due() is not None:
+                self.emulator.stop_soon()
+        return kind in (code.OUT, code.SYSCALL)
 
     def _forbidden(self, port: int, width: int) -> bool:
         """Whether the TSS keeps the level that runs from a port; the library asks nobody."""
@@ -254,8 +258,8 @@ class Vcpu:
         """A store there."""
         if APIC_GPA <= gpa < APIC_GPA + APIC_BYTES:
             self.apic.write(gpa - APIC_GPA, value)
-            # What waited for the end of an interrupt. To stop in here would have the store done again.
-            self.alone &= self._due() is None
+            if self._due() is not None:  # it waited for the end of an interrupt
+                self.emulator.stop_soon()
         elif gpa >= FAULTING_GPA:
             if gpa < FLOATING_GPA:
                 self._fault_at(gpa - FAULTING_GPA)
@@ -295,7 +299,7 @@ class Vcpu:
             gates.deliver(self, vector)
 
     def _run(self) -> Exit | None:
-        self._reason = self._interrupt = self._fault = self._unbacked = None
+        self._reason = self._interrupt = self._fault = self._refused = self._unbacked = None
         self._pauses = 0
         failed: EmulatorError | None = None
         try:
@@ -306,10 +310,12 @@ class Vcpu:
             return self._instruction(*self._reason)
         if self._interrupt is not None:
             self._exception(self._interrupt)
-        elif self._unbacked is not None:
-            return self._internal(f"code at {self._unbacked:#x}, which is not RAM")
         elif self._fault:
             self._page_fault(self._fault)
+        elif failed and self._unbacked is not None:
+            return self._internal(f"code at {self._unbacked:#x}, which is not RAM")
+        elif failed and self._refused:
+            self._page_fault(self._refused)
         elif failed and failed.number == ERROR_INVALID_INSTRUCTION:
             gates.deliver(self, gates.INVALID_OPCODE)
         elif failed:
@@ -343,10 +349,6 @@ class Vcpu:
         if kind == code.SYSCALL:  # not offered, and the engine takes it for nothing
             gates.deliver(self, gates.INVALID_OPCODE)
             return None
-        if kind == code.IRET:
-            self._step_over()
-            self.apic.nmi_blocked = False
-            return None
         self.set("RIP", rip + length)
         if kind == code.HALT:
             self.halted = True
@@ -355,16 +357,6 @@ class Vcpu:
             kind = records.EXIT_TRAP if port == self._ports[0] else records.EXIT_DOORBELL
             return kind, 4, port, self.get("EAX")
         return None
-
-    def _step_over(self) -> None:
-        """One instruction that a hook stands at; what it faults with is met again without the hook's help."""
-        self._step = True
-        try:
-            self.emulator.run(self.get("RIP"), 1)
-        except EmulatorError:
-            return
-        finally:
-            self._step = False
 
     def pack_exit(self, exit_: Exit) -> bytes:
         """The record of an exit."""

@@ -23,6 +23,7 @@ from tests.support.guests import CONSOLE_WRITE, DATA_GPA, call, say, shutdown, w
 from tests.support.tree import ROOT
 
 NOWHERE = Path("/nonexistent/kvm")
+START = 5 << 16
 BLOCK = 5 << 16 | 3
 FOREVER = (1 << 64) - 1
 STACK = b"\x48\xbc" + struct.pack("<Q", 0x400000)  # mov rsp
@@ -205,16 +206,37 @@ def test_exceptions_one_after_the_other_with_their_error_codes(tmp_path: Path) -
         assert struct.unpack("<4Q", machine.memory.read(DATA_GPA, 32)) == (0x1238, 0x2340, 0x3458, 0)
 
 
-def test_a_page_fault_has_every_bit_of_its_address(tmp_path: Path) -> None:
-    """vcpu.fault_address in the handler; a store to page zero at 0x123."""
+@pytest.mark.parametrize(("store", "operand"), [(b"\xc6", b"\x01"), (b"\x48\x89", b"")], ids=["byte", "64 bits"])
+def test_a_page_fault_has_every_bit_of_its_address(tmp_path: Path, store: bytes, operand: bytes) -> None:
+    """vcpu.fault_address in the handler; mov byte [0x123], 1 or mov [0x123], rax."""
     handler = b"\x48\x83\xc4\x08" + call(5 << 16 | 5) + b"\x48\x89\x14\x25" + struct.pack("<I", DATA_GPA)
     handler += shutdown() + SPIN
-    body = STACK + b"\xc6\x04\x25" + struct.pack("<I", 0x123) + b"\x01"  # mov byte [0x123], 1
+    body = STACK + store + b"\x04\x25" + struct.pack("<I", 0x123) + operand
     code = b"\xe9" + struct.pack("<i", len(handler)) + handler + body
     with Machine(software(write_guest(tmp_path / "pf", code, bytes(64)))) as machine:
         gates(machine, {14: CODE_GPA + 5})
         assert machine.run().status == 0
         assert struct.unpack("<Q", machine.memory.read(DATA_GPA, 8)) == (0x123,)
+
+
+def test_a_slice_ends_between_instructions(tmp_path: Path) -> None:
+    """What is done in part would be done once more: a sum in memory, with the slices of a second vCPU in between."""
+    rounds = 3_000_000
+    add = b"\x48\xff\x04\x25" + struct.pack("<I", DATA_GPA)  # inc qword [DATA_GPA]
+    add += b"\x48\x83\x04\x25" + struct.pack("<I", DATA_GPA + 8) + b"\x02"  # add qword [DATA_GPA + 8], 2
+    loop = add * 4 + b"\xff\xc9"  # dec ecx
+    body = STACK + b"\xb9" + struct.pack("<I", rounds) + loop + b"\x0f\x85" + struct.pack("<i", -len(loop) - 6)
+    other = CODE_GPA + 4096
+    code = call(START, 1, other, 0x400000) + body + shutdown()
+    loads = [
+        Load(CODE_GPA, code + SPIN, flags=R | X),
+        Load(other, SPIN, flags=R | X),
+        Load(DATA_GPA, bytes(16), flags=R | W),
+    ]
+    image = Elf(loads, [require()]).write(tmp_path / "sum")
+    with Machine(software(image, vcpus=2)) as machine:
+        assert machine.run().status == 0
+        assert struct.unpack("<2Q", machine.memory.read(DATA_GPA, 16)) == (4 * rounds, 8 * rounds)
 
 
 def test_code_that_is_written_after_its_page_ran(tmp_path: Path) -> None:
