@@ -317,6 +317,6 @@ void pv_engine_block(void *cpu, uint64_t address, uint32_t size_bytes, void *dat
 	const struct pv_engine_stop *stop = data;
 
 	(void)address, (void)size_bytes;
-	if (__builtin_expect(__atomic_load_n(&stop->asked, __ATOMIC_RELAXED) && !stop->held, 0))
+	if (__builtin_expect(__atomic_load_n(&stop->asked, __ATOMIC_RELAXED), 0))
 		stop->stop(cpu);
 }

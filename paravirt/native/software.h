@@ -90,7 +90,7 @@ uint64_t pv_software_counter_hz(const struct pv_software *software);
 /* What stops a CPU of the engine's from another thread. */
 struct pv_engine_stop {
 	uint32_t asked;
-	uint32_t held; /* not now */
+	uint32_t reserved;
 	int (*stop)(void *cpu); /* the engine's own */
 };
 

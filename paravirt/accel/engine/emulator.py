@@ -304,13 +304,9 @@ class Emulator:
 
     # ---- running ----
 
-    def run(self, rip: int, count: int = 0) -> None:
-        """Runs from `rip` until stopped, or `count` instructions of code that is new to the library.
-
-        Raises EmulatorError, and what a hook raised.
-        """
-        self._stop.held = bool(count)
-        result = _library.uc_emu_start(self._engine, rip, 0, 0, count)
+    def run(self, rip: int) -> None:
+        """Runs from `rip` until stopped.  Raises EmulatorError, and what a hook raised."""
+        result = _library.uc_emu_start(self._engine, rip, 0, 0, 0)
         self._stop.asked = 0
         error, self._error = self._error, None
         if error:

@@ -20,6 +20,7 @@ MODE_USER, MODE_SUPERVISOR, MODE_PVH = range(3)
 TOP = 1 << 32
 SCRATCH_GPA = TOP - PAGE
 _FRAME, _LANDING, _GDT = 0x100, 0x200, 0x300  # in the scratch page
+LANDING_GPA = SCRATCH_GPA + _LANDING
 _IRETQ = b"\x48\xcf"
 _CODE_32, _DATA_32 = 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF
 _BUSY_TSS = 0x8B00
@@ -58,12 +59,14 @@ def make_emulator(memory: Memory, vcpu: Vcpu) -> Emulator:
 
 def _land(vcpu: Vcpu, cs: int, ss: int) -> None:
     """Loads the segments `cs` and `ss`, and with them level and width."""
-    frame = struct.pack("<5Q", SCRATCH_GPA + _LANDING, cs, _FLAGS_ALWAYS, SCRATCH_GPA + _FRAME, ss)
+    frame = struct.pack("<5Q", LANDING_GPA, cs, _FLAGS_ALWAYS, SCRATCH_GPA + _FRAME, ss)
     vcpu.emulator.write(SCRATCH_GPA + _FRAME, frame)
     vcpu.set("RSP", SCRATCH_GPA + _FRAME)
     vcpu.in_scratch = True
     try:
-        vcpu.emulator.run(SCRATCH_GPA, 1)
+        vcpu.set("RIP", SCRATCH_GPA)
+        while vcpu.get("RIP") != LANDING_GPA:  # a stop that came too late for the run before comes now
+            vcpu.emulator.run(vcpu.get("RIP"))
         for name in ("DS", "ES", "FS", "GS"):
             vcpu.set(name, ss)
     finally:

@@ -119,6 +119,7 @@ class Vcpu:
         emulator.on_translation(self._fill)
         emulator.on_interrupt(self._interrupted)
         emulator.on_code(self._reached)
+        emulator.watch(start.LANDING_GPA)
         emulator.on_instruction("CPUID", self._answer_cpuid)
         emulator.on_instruction("IN", lambda *_: 0xFFFF_FFFF)
         emulator.on_instruction("OUT", lambda *_: None)
@@ -188,6 +189,9 @@ class Vcpu:
 
     def _reached(self, address: int) -> None:
         """A watched address: stops there if what is there is this file's to do."""
+        if self.in_scratch:
+            self.emulator.stop()
+            return
         found = self._decoded.get(address)
         if found is None:
             found = self._decoded[address] = self._decode(address)
