@@ -309,14 +309,3 @@ void pv_software_run(struct pv_vcpu *vcpu, struct pv_exit *out)
 	while (pv_vcpu_wait_start(vcpu) && live(vcpu, out))
 		;
 }
-
-/* ---- in the engine's process ---- */
-
-void pv_engine_block(void *cpu, uint64_t address, uint32_t size_bytes, void *data)
-{
-	const struct pv_engine_stop *stop = data;
-
-	(void)address, (void)size_bytes;
-	if (__builtin_expect(__atomic_load_n(&stop->asked, __ATOMIC_RELAXED), 0))
-		stop->stop(cpu);
-}

@@ -85,20 +85,4 @@ void pv_software_run(struct pv_vcpu *vcpu, struct pv_exit *exit);
 /* Frequency of the host's counter, which the guest's is, measured since init (20 ms at least: it waits for them). */
 uint64_t pv_software_counter_hz(const struct pv_software *software);
 
-/* ---- in the engine's process ---- */
-
-/* What stops a CPU of the engine's from another thread. */
-struct pv_engine_stop {
-	uint32_t asked;
-	uint32_t reserved;
-	int (*stop)(void *cpu); /* the engine's own */
-};
-
-/*
- * Before each block of code, `data` being the above: stops there if asked to. The engine's own stop, called at any
- * other time than from within such a hook, leaves a block in the middle, which is then done once more from its
- * beginning.
- */
-void pv_engine_block(void *cpu, uint64_t address, uint32_t size_bytes, void *data);
-
 #endif

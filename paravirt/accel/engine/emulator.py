@@ -13,8 +13,6 @@ from ctypes import c_bool, c_char_p, c_int, c_size_t, c_uint16, c_uint32, c_uint
 from pathlib import Path
 from typing import Any
 
-from ..._native import ffi, lib
-
 _ARCH_X86, _MODE_64, CPU_HASWELL = 4, 8, 19
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MEM_READ, MEM_WRITE, MEM_FETCH = 16, 17, 18
@@ -137,6 +135,9 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "uc_context_size": (c_void_p,),
 }
 _library = _load()
+# What is called before each block of code: a function that only looks at its argument, or the stop.
+_NOTHING, _STOP = (ctypes.cast(f, c_void_p).value or 0 for f in (_library.uc_strerror, _library.uc_emu_stop))
+_Words = c_uint64 * 8
 
 
 def _check(number: int) -> None:
@@ -182,10 +183,11 @@ class Emulator:
         self._number = c_uint64()
         self._at_number = ctypes.byref(self._number)
         self._ids = {name: c_int(number) for name, number in REGISTERS.items()}
-        self._stop = ffi.new("struct pv_engine_stop *")
-        self._stop.stop = ffi.cast("int (*)(void *)", ctypes.cast(_library.uc_emu_stop, c_void_p).value)
-        block = ffi.cast("uintptr_t", ffi.addressof(lib, "pv_engine_block"))
-        self._hook(_HOOK_BLOCK, c_void_p(int(block)), data=int(ffi.cast("uintptr_t", self._stop)))
+        self._hook_words = _Words.from_address(self._hook(_HOOK_BLOCK, c_void_p(_NOTHING)))
+        if _NOTHING not in self._hook_words:
+            raise SystemExit("this version of libunicorn keeps hooks in another way; install unicorn 2.1")
+        self._callback = list(self._hook_words).index(_NOTHING)
+        self._hook(_HOOK_BLOCK, c_void_p(_NOTHING))  # of one alone the callback is translated with the code
 
     def _control(self, what: int, value: int) -> None:
         _check(_library.uc_ctl(self._engine, what | _CONTROL_WRITE_1, value))
@@ -226,12 +228,14 @@ class Emulator:
 
         return guarded
 
-    def _hook(self, kind: int, callback: Any, *more: Any, at: int | None = None, data: int = 0) -> None:
-        """Everywhere, or before the instruction `at` an address."""
+    def _hook(self, kind: int, callback: Any, *more: Any, at: int | None = None) -> int:
+        """Everywhere, or before the instruction `at` an address; the address of the library's record."""
         self._hooks.append(callback)
         first, last = (1, 0) if at is None else (at, at)
-        bounds = (c_void_p(data), c_uint64(first), c_uint64(last))
-        _check(_library.uc_hook_add(self._engine, ctypes.byref(c_size_t()), c_int(kind), callback, *bounds, *more))
+        record = c_size_t()
+        bounds = (None, c_uint64(first), c_uint64(last))
+        _check(_library.uc_hook_add(self._engine, ctypes.byref(record), c_int(kind), callback, *bounds, *more))
+        return record.value
 
     def on_translation(self, function: Callable[[int, int, TlbEntry], bool]) -> None:
         """`function` (address, MEM_…, entry to fill in) translates; false: it cannot be, and the CPU stops."""
@@ -307,16 +311,21 @@ class Emulator:
     def run(self, rip: int) -> None:
         """Runs from `rip` until stopped.  Raises EmulatorError, and what a hook raised."""
         result = _library.uc_emu_start(self._engine, rip, 0, 0, 0)
-        self._stop.asked = 0
+        self._hook_words[self._callback] = _NOTHING
         error, self._error = self._error, None
         if error:
             raise error
         _check(result)
 
     def stop(self) -> None:
-        """Ends a run, at the instruction that a hook was called for; only from there (see ``pv_engine_block``)."""
+        """Ends a run, at the instruction that a hook was called for; only from there (see :meth:`stop_soon`)."""
         _library.uc_emu_stop(self._engine)
 
     def stop_soon(self) -> None:
-        """Ends a run before the next block of code, or one that is to begin before its first; any thread."""
-        self._stop.asked = 1
+        """Ends a run before the next block of code, or one that is to begin before its first; any thread.
+
+        The library's own stop would leave a block in the middle, which is then done once more from its
+        beginning, unless it is called within a hook.  So there is one before each block, by whose record the
+        library calls another of its functions.
+        """
+        self._hook_words[self._callback] = _STOP
