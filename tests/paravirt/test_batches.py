@@ -35,7 +35,7 @@ def test_a_submission_is_read_when_its_turn_comes_and_not_again() -> None:
     # cookie, status 0, value 0 of the first: what was a call that nobody knows is base.version when it is read
     count = put(machine, (SEND_ID, [0, 20], VERSION_ID), (0xFFFF_0001, [], 77))
     onto = RAM_GPA + SUBMISSION.size
-    assert machine.call("base.batch", RAM_GPA, count, onto, count) == (STATUS.OK, 2)
+    assert machine.batch(count, RAM_GPA, onto) == (STATUS.OK, 2)
     version = VERSION[0] << 32 | VERSION[1]
     assert completions(machine, onto, 2) == [(VERSION_ID, STATUS.OK, 0), (77, STATUS.OK, version)]
 

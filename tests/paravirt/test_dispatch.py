@@ -219,14 +219,14 @@ def test_boot_info_is_cut_to_the_room_there_is() -> None:
 
 
 def batch(machine: FakeMachine, *entries: tuple[int, list[int], int]) -> tuple[int, int, list[tuple[int, int, int]]]:
-    """Makes a batch of (call, args, flags); status, value, completions as (cookie, status, value)."""
+    """Makes a batch of (call, args, flags); status, calls done, completions as (cookie, status, value)."""
     for i, (call, args, flags) in enumerate(entries):
         data = SUBMISSION.build({"call": call, "flags": flags, "args": args, "cookie": 100 + i})
         machine.write(RAM_GPA + i * SUBMISSION.size, data)
     to = RAM_GPA + 0x8000
-    status, value = machine.call("base.batch", RAM_GPA, len(entries), to, len(entries))
-    done = [COMPLETION.parse(machine.read(to + i * COMPLETION.size, COMPLETION.size)) for i in range(value)]
-    return status, value, [(c.cookie, c.status, c.value) for c in done]
+    status, count = machine.batch(len(entries), RAM_GPA, to)
+    done = [COMPLETION.parse(machine.read(to + i * COMPLETION.size, COMPLETION.size)) for i in range(count)]
+    return status, count, [(c.cookie, c.status, c.value) for c in done]
 
 
 def test_a_batch_is_carried_out_in_order() -> None:

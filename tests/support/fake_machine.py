@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypercall_abi import SERVICES, STATUS
-from hypercall_abi.conventions import ROAD
+from hypercall_abi.conventions import COMPLETION, ROAD, SUBMISSION
 from paravirt._native import ffi, lib
 
 RAM_GPA = 0x10_0000
@@ -102,6 +102,15 @@ class FakeMachine:
         result = ffi.new("struct pv_result *")
         lib.pv_dispatch(self.vcpus[vcpu], call, result)
         return result.status, result.value
+
+    def batch(self, count: int, submissions_gpa: int, completions_gpa: int) -> tuple[int, int]:
+        """base.batch to its end: a busy host stops in between (BATCH-5).  Status, and how many were done."""
+        status, done = int(STATUS.CONTINUE), 0
+        while status == STATUS.CONTINUE:
+            places = submissions_gpa + done * SUBMISSION.size, completions_gpa + done * COMPLETION.size
+            status, more = self.call("base.batch", places[0], count - done, places[1], count - done)
+            done += more
+        return status, done
 
     def call(self, name: str, *args: int, vcpu: int = 0, road: int = ROAD.TRAP) -> tuple[int, int]:
         """The same by name, such as ``event.send``."""

@@ -164,7 +164,7 @@ def test_a_process_that_answers_and_does_not_listen() -> None:
 )
 def test_a_module_that_fails_is_withdrawn(faulty: Path, call: int, why: str) -> None:
     """VND-2: FAILED from then on, whatever is called; the host goes on and can say why."""
-    with bench(faulty) as b:
+    with bench(faulty, timeout_ns=300_000_000 if call == HANG else 30_000_000_000) as b:
         assert b.call(GARBAGE, 0) == (STATUS.OK, 1)
         assert b.extension.fault() is None
         assert b.call(call) == (STATUS.FAILED, 0)
