@@ -11,7 +11,10 @@ from it.  Needs nothing but ``construct``.
 from . import boot, callring, conventions, cpuid, devices, mmio, notes, recording, services, vendors, virtqueue
 from .schema import Constants, Limit, Record, Service, by_name, declared
 
-MODULES = (conventions, callring, *services.MODULES, boot, notes, cpuid, virtqueue, devices, mmio, vendors, recording)
+MODULES = (
+    *(conventions, callring, *services.MODULES, boot, notes, cpuid, virtqueue),
+    *(*devices.MODULES, mmio, vendors, recording),
+)
 
 SERVICES = by_name(declared(MODULES, Service), "name")
 RECORDS = by_name(declared(MODULES, Record), "name_")

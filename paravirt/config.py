@@ -14,19 +14,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from .attachments import DEVICE_NAME_BYTES, Attachment, word_of
+from .attachments.block import Disk, parse_disk
 from .errors import ConfigError, HostMemory
-from .values import Value
+from .values import Value, check_choice, check_name
 
 if TYPE_CHECKING:
     from .abi import Service
 
+__all__ = ["DEVICE_NAME_BYTES", "Disk", "parse_disk"]
 MIB = 1 << 20
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
 MEMORY_LEAST_BYTES = 4 * MIB
 MEMORY_MOST_BYTES = 1 << 40
 VCPUS_MOST = 64  # limit VCPUS
-DISKS_MOST = 32  # limit DEVICES
-DEVICE_NAME_BYTES = 32  # device_info.name
+DEVICES_MOST = 32  # limit DEVICES
 MACHINE_NAME_BYTES = 48  # boot_machine.name
 COMMAND_LINE_BYTES = 4096
 EXTENSION_OPTIONS_BYTES = 1000  # a message to its process
@@ -56,40 +58,6 @@ def show_size(size_bytes: int) -> str:
         if size_bytes and size_bytes % (1 << shift) == 0:
             return f"{size_bytes >> shift}{unit}"
     return f"{size_bytes}"
-
-
-def _check_name(what: str, name: str, most_bytes: int) -> None:
-    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > most_bytes:
-        raise ConfigError(f"{what} {name!r} must be printable text of 1 to {most_bytes} bytes")
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{what} {value!r} is not one of {', '.join(choices)}")
-
-
-class Disk(Value):
-    """A raw file offered to the guest as the block device `name`."""
-
-    name: str
-    path: Path
-    read_only: bool = False
-
-    def __post_init__(self) -> None:
-        _check_name("the disk name", self.name, DEVICE_NAME_BYTES)
-        self.__dict__["path"] = Path(self.path)
-
-
-def parse_disk(text: str) -> Disk:
-    """A disk written ``NAME=PATH`` or ``NAME=PATH,ro``.  Raises ConfigError."""
-    name, equals, path = text.partition("=")
-    if path.endswith(",rw"):
-        raise ConfigError(f"{text!r}: only ,ro is known; without it a disk is read and written")
-    read_only = path.endswith(",ro")
-    path = path.removesuffix(",ro")
-    if not equals or not path:
-        raise ConfigError(f"{text!r} is not a disk; write NAME=PATH or NAME=PATH,ro")
-    return Disk(name, Path(path), read_only)
 
 
 class ExtensionConfig(Value):
@@ -208,6 +176,8 @@ class MachineConfig(Value):
     memory_bytes: int = 128 * MIB
     vcpus: int = 1
     disks: tuple[Disk, ...] = ()
+    devices: tuple[Attachment, ...] = ()
+    """What is attached beside disks."""
     command_line: str = ""
     console: Callable[[bytes], object] | None = None
     """Called with what the guest writes, from a thread of the machine; None throws it away."""
@@ -243,16 +213,17 @@ class MachineConfig(Value):
     def __post_init__(self) -> None:
         self.__dict__["image"] = Path(self.image)
         self.__dict__["disks"] = tuple(self.disks)
+        self.__dict__["devices"] = tuple(self.devices)
         self.__dict__["deny"] = frozenset(self.deny)
         self._check_size()
-        self._check_disks()
+        self._check_devices()
         self._check_text()
-        _check_choice("the privilege", self.privilege, ("user", "supervisor"))
-        _check_choice("the transport", self.transport, ("calls", "mmio"))
+        check_choice("the privilege", self.privilege, ("user", "supervisor"))
+        check_choice("the transport", self.transport, ("calls", "mmio"))
         if self.accel == "auto":
             self.__dict__["accel"] = os.environ.get("PARAVIRT_ACCEL") or "auto"
-        _check_choice("the accelerator", self.accel, ACCELERATORS)
-        _check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
+        check_choice("the accelerator", self.accel, ACCELERATORS)
+        check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")
         for kind, flags, payload in self.boot_records:
@@ -277,16 +248,21 @@ class MachineConfig(Value):
         n = self.memory_bytes
         return f"; {n} is bytes, did you mean {n}M?" if 4 <= n < 1 << 16 else ""
 
-    def _check_disks(self) -> None:
-        names = [disk.name for disk in self.disks]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"two disks are called {name!r}; give each its own name")
-        if len(names) > DISKS_MOST:
-            raise ConfigError(f"{len(names)} disks: a machine has at most {DISKS_MOST} devices")
+    @property
+    def attached(self) -> tuple[Attachment, ...]:
+        """All of them."""
+        return (*self.disks, *self.devices)
+
+    def _check_devices(self) -> None:
+        named = [(device.kind, device.name) for device in self.attached]
+        for kind, name in named:
+            if named.count((kind, name)) > 1:
+                raise ConfigError(f"two {word_of(kind)}s are called {name!r}; give each its own name")
+        if len(named) > DEVICES_MOST:
+            raise ConfigError(f"{len(named)} devices: a machine has at most {DEVICES_MOST}")
 
     def _check_text(self) -> None:
-        _check_name("the machine name", self.name, MACHINE_NAME_BYTES)
+        check_name("the machine name", self.name, MACHINE_NAME_BYTES)
         try:
             size = len(self.command_line.encode())
         except UnicodeEncodeError as error:

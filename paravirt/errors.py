@@ -176,20 +176,24 @@ class CpuNotOffered(ImageError):
 # ---- disks ----
 
 
-class DiskError(ParavirtError):
-    """Base of what is wrong with a disk."""
+class DeviceError(ParavirtError):
+    """Base of what is wrong with what was attached."""
 
 
-class DiskMissing(DiskError):
+class DeviceMissing(DeviceError):
     """The manifest asks for a device that was not attached (NOTE-3)."""
 
     exit_status = 30
 
 
-class DiskNotInManifest(DiskError):
-    """A disk was attached that the image does not know (NOTE-3)."""
+class DeviceNotInManifest(DeviceError):
+    """A device was attached that the image does not know (NOTE-3)."""
 
     exit_status = 31
+
+
+class DiskError(DeviceError):
+    """Base of what is wrong with a disk."""
 
 
 class DiskNotFound(DiskError):

@@ -63,7 +63,7 @@ class Machine:
         self.extensions = Extensions(config.extensions)
         try:
             self.denied = config.denied(self.extensions.services)
-            self.plan = plan_devices(self.image, config.disks)
+            self.plan = plan_devices(self.image, config.attached)
         except BaseException:
             self.extensions.close()
             raise
@@ -195,6 +195,10 @@ class Machine:
             self.native.vcpu_count = index + 1
             self._resources.callback(self.accelerator.remove_vcpu, vcpu.native)
             self.accelerator.add_vcpu(vcpu.native)
+
+    def track(self, name: str) -> Any:
+        """A new track of the trace (``struct pv_trace *``), or None if there is none."""
+        return self.tracer.track(name) if self.tracer else None
 
     def make_device(self, planned: PlannedDevice) -> Device:
         """The back end of a device of the plan."""

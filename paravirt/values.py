@@ -8,15 +8,33 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self, dataclass_transform
 
+from .errors import ConfigError
+
+
+def check_name(what: str, name: str, most_bytes: int) -> None:
+    """Raises ConfigError unless `name` is printable and of 1 to `most_bytes` bytes."""
+    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > most_bytes:
+        raise ConfigError(f"{what} {name!r} must be printable text of 1 to {most_bytes} bytes")
+
+
+def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ConfigError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{what} {value!r} is not one of {', '.join(choices)}")
+
 
 @dataclass_transform(frozen_default=True)
 class Value:
-    """Base of a frozen value; a subclass lists fields as a dataclass does and may have ``__post_init__``."""
+    """Base of a frozen value; a subclass lists fields as a dataclass does and may have ``__post_init__``.
+
+    Its own come after those of its base.
+    """
 
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields = tuple(cls.__annotations__)
+        own = (name for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar"))
+        cls._fields = (*cls._fields, *own)
 
     def __init__(self, *args: Any, **named: Any) -> None:
         given = dict(zip(self._fields, args, strict=False)) | named

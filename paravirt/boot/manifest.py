@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..abi import Constants
-from ..config import Disk
-from ..errors import DeviceNotOffered, DiskMissing, DiskNotInManifest
+from ..attachments import KINDS, Attachment, option_of, word_of
+from ..errors import DeviceMissing, DeviceNotInManifest, DeviceNotOffered
 from .image import Image
 from .notes import DeviceEntry
 
@@ -20,52 +20,61 @@ BUILT_IN = (DEVICE_TYPE.CONSOLE, DEVICE_TYPE.ENTROPY)  # need nothing of the use
 
 
 class PlannedDevice(NamedTuple):
-    """A device to be made: its virtio id, its logical name and, for a block device, its disk."""
+    """A device to be made: its virtio id, its logical name and what the user attached for it, if it needs that."""
 
     type: int
     name: str
-    disk: Disk | None = None
+    attachment: Attachment | None = None
 
 
-def plan_devices(image: Image, disks: Sequence[Disk]) -> tuple[PlannedDevice, ...]:
-    """The devices of a machine that boots `image` with `disks` attached.
+def type_of(attachment: Attachment) -> int:
+    """The virtio id of its device."""
+    return int(getattr(DEVICE_TYPE, attachment.kind))
 
-    A disk whose manifest entry says READ_ONLY comes out read-only.  Raises DiskMissing,
-    DiskNotInManifest, DeviceNotOffered.
+
+def plan_devices(image: Image, attached: Sequence[Attachment]) -> tuple[PlannedDevice, ...]:
+    """The devices of a machine that boots `image`.
+
+    Raises DeviceMissing, DeviceNotInManifest, DeviceNotOffered.
     """
     if image.is_pvh:
-        blocks = (PlannedDevice(DEVICE_TYPE.BLOCK, disk.name, disk) for disk in disks)
         return (
-            *blocks,
+            *(PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached),
             PlannedDevice(DEVICE_TYPE.CONSOLE, "console"),
             PlannedDevice(DEVICE_TYPE.ENTROPY, "entropy"),
         )
-    attached = {disk.name: disk for disk in disks}
-    wanted = [e.name for e in image.notes.manifest if e.type == DEVICE_TYPE.BLOCK]
-    for name in attached:
-        if name not in wanted:
-            known = f"it has {', '.join(wanted)}" if wanted else "it has no disks"
-            raise DiskNotInManifest(
-                f"the manifest of {image.path} has no disk {name!r}, {known}; leave it out", rule="NOTE-3"
-            )
-    planned = (_plan(image, entry, attached.get(entry.name)) for entry in image.notes.manifest)
+    by_name = {(type_of(attachment), attachment.name): attachment for attachment in attached}
+    for key, attachment in by_name.items():
+        _check_wanted(image, key, attachment)
+    planned = (_plan(image, entry, by_name.get((entry.type, entry.name))) for entry in image.notes.manifest)
     return tuple(device for device in planned if device)
 
 
-def _plan(image: Image, entry: DeviceEntry, disk: Disk | None) -> PlannedDevice | None:
+def _check_wanted(image: Image, key: tuple[int, str], attachment: Attachment) -> None:
+    wanted = [entry.name for entry in image.notes.manifest if entry.type == key[0]]
+    if attachment.name not in wanted:
+        word = word_of(attachment.kind)
+        known = f"it has {', '.join(wanted)}" if wanted else f"it has no {word}s"
+        raise DeviceNotInManifest(
+            f"the manifest of {image.path} has no {word} {attachment.name!r}, {known}; leave it out", rule="NOTE-3"
+        )
+
+
+def _plan(image: Image, entry: DeviceEntry, attachment: Attachment | None) -> PlannedDevice | None:
     if entry.type in BUILT_IN:
         return PlannedDevice(entry.type, entry.name)
-    if entry.type == DEVICE_TYPE.BLOCK and disk:
-        return PlannedDevice(entry.type, entry.name, disk.replace(read_only=disk.read_only or entry.read_only))
+    if attachment:
+        return PlannedDevice(entry.type, entry.name, attachment.restricted(read_only=entry.read_only))
     if entry.optional:
         return None
-    if entry.type == DEVICE_TYPE.BLOCK:
-        raise DiskMissing(
-            f"the image {image.path} needs a disk {entry.name!r}; attach it with --disk {entry.name}=PATH",
+    kind = DEVICE_TYPE.name_of(entry.type)
+    if kind in KINDS:
+        raise DeviceMissing(
+            f"the image {image.path} needs a {word_of(kind)} {entry.name!r}; "
+            f"attach it with {option_of(kind, entry.name)}",
             rule="NOTE-3",
         )
-    kind = DEVICE_TYPE.name_of(entry.type).lower()
     raise DeviceNotOffered(
-        f"the image {image.path} needs a device {entry.name!r} of type {kind}, which this host does not have",
+        f"the image {image.path} needs a device {entry.name!r} of type {kind.lower()}, which this host does not have",
         rule="NOTE-3",
     )

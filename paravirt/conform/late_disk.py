@@ -6,7 +6,7 @@ import os
 import threading
 from contextlib import suppress
 
-from hypercall_abi.devices import BLOCK_REQUEST, BLOCK_STATUS
+from hypercall_abi.devices.virtio_block import BLOCK_REQUEST, BLOCK_STATUS
 
 from .._native import lib
 from ..boot.manifest import PlannedDevice

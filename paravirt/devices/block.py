@@ -9,11 +9,12 @@ import fcntl
 import os
 import stat
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..abi import Constants, build
-from ..config import Disk, IoEngine
+from ..attachments.block import Disk
+from ..config import IoEngine
 from ..errors import (
     DiskBusy,
     DiskEmpty,
@@ -24,6 +25,10 @@ from ..errors import (
     HostCallFailed,
 )
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
+
+if TYPE_CHECKING:
+    from ..boot.manifest import PlannedDevice
+    from ..machine import Machine
 
 BLOCK_FEATURE = Constants("BLOCK_F")
 SECTOR_BYTES = 512
@@ -214,3 +219,11 @@ class BlockDevice(Device):
         counts = ffi.new("struct pv_block_statistics *")
         lib.pv_block_get_statistics(self._native, counts)
         return {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_block_statistics").fields}
+
+
+def make(planned: PlannedDevice, machine: Machine) -> BlockDevice:
+    """The disk that was attached."""
+    config, disk = machine.config, planned.attachment
+    assert isinstance(disk, Disk)
+    track = machine.track(f"disk {planned.name}")
+    return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, track)

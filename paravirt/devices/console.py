@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .._native import ffi, lib
 from ..abi import build
 from .base import QUEUE_SIZE, TURN_CHAINS, PythonDevice
 from .queue import Chain, Queue
 from .service import ServiceThread
+
+if TYPE_CHECKING:
+    from ..boot.manifest import PlannedDevice
+    from ..machine import Machine
 
 INPUT, OUTPUT = 0, 1
 PIECE_BYTES = 16 << 10
@@ -109,3 +114,14 @@ class ConsoleDevice(PythonDevice):
 
     def _input_came(self) -> bool:
         return bool(self.guard(lambda: self._feed(readable=True)))
+
+
+def make(planned: PlannedDevice, machine: Machine) -> ConsoleDevice:
+    """The machine's console once more."""
+    source = machine.config.console_input
+    fd = source if isinstance(source, int) else None
+    device = ConsoleDevice(
+        planned.name, machine.devices.service, machine.console_write, machine.console.read, input_fd=fd
+    )
+    device.track = machine.track(f"device {planned.name}")
+    return device

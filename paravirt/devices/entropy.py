@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .._native import lib
 from .base import PythonDevice
 from .queue import Chain
+
+if TYPE_CHECKING:
+    from ..boot.manifest import PlannedDevice
+    from ..machine import Machine
 
 CHAIN_BYTES = 64 << 10  # a driver that gives more room gets a part, which virtio 5.4.6 allows
 
@@ -23,3 +28,10 @@ class EntropyDevice(PythonDevice):
         while len(data) < wanted:
             data += os.getrandom(wanted - len(data))
         return chain.write(0, data)
+
+
+def make(planned: PlannedDevice, machine: Machine) -> EntropyDevice:
+    """One of these for `machine`."""
+    device = EntropyDevice(planned.name, machine.devices.service)
+    device.track = machine.track(f"device {planned.name}")
+    return device

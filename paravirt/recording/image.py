@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from hypercall_abi.devices import DEVICE_TYPE
+from hypercall_abi.devices.types import DEVICE_TYPE
 from hypercall_abi.notes import DEVICE_FLAG, NOTE, NOTE_DEVICE, OWNER
 from hypercall_abi.recording import RECORDING, REPLAY_PLACE
 

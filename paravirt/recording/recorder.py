@@ -25,6 +25,7 @@ from hypercall_abi.recording import (
 )
 
 from .._native import ffi, lib
+from ..attachments.block import Disk
 from ..boot.manifest import PlannedDevice
 from ..config import MachineConfig, show_size
 from ..errors import OutputError
@@ -144,10 +145,11 @@ class Recorder:
 
 def _device(planned: PlannedDevice) -> bytes:
     size, read_only = 0, 0
-    if planned.disk:
-        fd = os.open(planned.disk.path, os.O_RDONLY | os.O_CLOEXEC)
+    disk = planned.attachment
+    if isinstance(disk, Disk):
+        fd = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size, read_only = os.lseek(fd, 0, os.SEEK_END), int(planned.disk.read_only)
+            size, read_only = os.lseek(fd, 0, os.SEEK_END), int(disk.read_only)
         finally:
             os.close(fd)
     record = {"type": planned.type, "read_only": read_only, "size_bytes": size, "name": planned.name}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hypercall_abi import SERVICES
 from hypercall_abi.conventions import STATUS
-from hypercall_abi.devices import DEVICE_TYPE
+from hypercall_abi.devices.types import DEVICE_TYPE
 from hypercall_abi.recording import RECORDED_FLAG
 
 from ..boot.bundled import find_image

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from hypercall_abi.devices import DEVICE_TYPE
+from hypercall_abi.devices.types import DEVICE_TYPE
 from hypercall_abi.notes import (
     DEVICE_FLAG,
     NOTE,

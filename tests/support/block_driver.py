@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypercall_abi.devices import BLOCK_HEADER, BLOCK_RANGE, BLOCK_REQUEST
+from hypercall_abi.devices.virtio_block import BLOCK_HEADER, BLOCK_RANGE, BLOCK_REQUEST
 from paravirt.config import Disk
 from paravirt.devices.block import BlockDevice
 

@@ -9,7 +9,7 @@ import pytest
 from paravirt.boot.image import Image, parse_image
 from paravirt.boot.manifest import PlannedDevice, plan_devices
 from paravirt.config import Disk
-from paravirt.errors import DeviceNotOffered, DiskMissing, DiskNotInManifest
+from paravirt.errors import DeviceMissing, DeviceNotInManifest, DeviceNotOffered
 from tests.support.elf import BLOCK, CONSOLE, ENTROPY, NET, OPTIONAL, READ_ONLY, Elf, Note, manifest, pvh, require
 
 INPUT = Disk("input", Path("in.img"))
@@ -23,7 +23,7 @@ def image(*notes: Note) -> Image:
 def test_a_plain_guest_is_offered_everything() -> None:
     """NOTE-4."""
     devices = plan_devices(image(pvh()), [INPUT, REPORT])
-    assert [(d.type, d.name, d.disk) for d in devices] == [
+    assert [(d.type, d.name, d.attachment) for d in devices] == [
         (BLOCK, "input", INPUT), (BLOCK, "report", REPORT), (CONSOLE, "console", None), (ENTROPY, "entropy", None),
     ]  # fmt: skip
 
@@ -43,15 +43,15 @@ def test_the_order_is_the_manifests() -> None:
 def test_read_only_if_either_says_so(flags: int, attached_read_only: bool) -> None:
     disk = Disk("input", Path("in.img"), attached_read_only)
     (device,) = plan_devices(image(manifest((BLOCK, flags, "input"))), [disk])
-    assert device.disk is not None
-    assert device.disk.read_only == (bool(flags) or attached_read_only)
+    assert isinstance(device.attachment, Disk)
+    assert device.attachment.read_only == (bool(flags) or attached_read_only)
 
 
 def test_a_disk_that_is_missing() -> None:
     """NOTE-3."""
     guest = image(manifest((BLOCK, 0, "input"), (BLOCK, OPTIONAL, "report")))
     assert [d.name for d in plan_devices(guest, [INPUT])] == ["input"]
-    with pytest.raises(DiskMissing, match=r"needs a disk 'input'; attach it with --disk input=PATH \(NOTE-3\)"):
+    with pytest.raises(DeviceMissing, match=r"needs a disk 'input'; attach it with --disk input=PATH \(NOTE-3\)"):
         plan_devices(guest, [REPORT])
 
 
@@ -64,7 +64,7 @@ def test_a_disk_that_is_missing() -> None:
 )
 def test_a_disk_that_is_not_in_the_manifest(notes: list[Note], text: str) -> None:
     """NOTE-3."""
-    with pytest.raises(DiskNotInManifest, match=f"no disk 'report', {text}.*NOTE-3"):
+    with pytest.raises(DeviceNotInManifest, match=f"no disk 'report', {text}.*NOTE-3"):
         plan_devices(image(*notes), [REPORT])
 
 

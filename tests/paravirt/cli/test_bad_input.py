@@ -74,8 +74,8 @@ IMAGES: list[Case] = [
 ]
 
 DISKS: list[Case] = [
-    (errors.DiskMissing, DISK, [], "needs a disk 'disk'; attach it with --disk disk=PATH"),
-    (errors.DiskNotInManifest, GOOD, ["--disk", "disk=good"], "has no disk 'disk'"),
+    (errors.DeviceMissing, DISK, [], "needs a disk 'disk'; attach it with --disk disk=PATH"),
+    (errors.DeviceNotInManifest, GOOD, ["--disk", "disk=good"], "has no disk 'disk'"),
     (errors.DiskNotFound, DISK, ["--disk", "disk=none"], "by: truncate -s 64M none"),
     (errors.DiskUnreadable, DISK, ["--disk", "disk=."], "."),
     (errors.DiskNotWritable, DISK, ["--disk", f"disk={NEVER_WRITABLE}"], NEVER_WRITABLE),

@@ -55,7 +55,7 @@ def test_disks() -> None:
 
 def test_limits_are_the_abis() -> None:
     assert LIMITS["VCPUS"].number == config.VCPUS_MOST
-    assert LIMITS["DEVICES"].number == config.DISKS_MOST
+    assert LIMITS["DEVICES"].number == config.DEVICES_MOST
     sizes = {(r, f.name): f.size for r in ("device_info", "boot_machine") for f in RECORDS[r].fields}
     assert sizes["device_info", "name"] == config.DEVICE_NAME_BYTES
     assert sizes["boot_machine", "name"] == config.MACHINE_NAME_BYTES

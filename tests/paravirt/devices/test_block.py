@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from hypercall_abi.devices import BLOCK_CONFIG, BLOCK_FEATURE, BLOCK_HEADER, BLOCK_REQUEST, BLOCK_STATUS
+from hypercall_abi.devices.virtio_block import (
+    BLOCK_CONFIG,
+    BLOCK_FEATURE,
+    BLOCK_HEADER,
+    BLOCK_REQUEST,
+    BLOCK_STATUS,
+)
 from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from tests.support.block_driver import SECTOR, UNTOUCHED, BlockDriver, block_guest, pack_ranges
 from tests.support.fake_guest import Segment

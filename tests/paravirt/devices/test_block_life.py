@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hypercall_abi.devices import BLOCK_HEADER, BLOCK_REQUEST, BLOCK_STATUS
+from hypercall_abi.devices.virtio_block import BLOCK_HEADER, BLOCK_REQUEST, BLOCK_STATUS
 from hypercall_abi.virtqueue import VIRTIO_FEATURE, VIRTIO_STATUS
 from paravirt._native import ffi, lib
 from paravirt.config import Disk

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercall_abi.devices import BLOCK_REQUEST, BLOCK_STATUS
+from hypercall_abi.devices.virtio_block import BLOCK_REQUEST, BLOCK_STATUS
 from tests.support.block_driver import SECTOR, UNTOUCHED, Answer, BlockDriver, block_guest, pack_ranges
 
 SECTORS = 128

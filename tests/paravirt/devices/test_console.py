@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercall_abi.devices import CONSOLE_CONFIG, CONSOLE_FEATURE
+from hypercall_abi.devices.virtio_console import CONSOLE_CONFIG, CONSOLE_FEATURE
 from paravirt._native import lib
 from paravirt.devices.console import INPUT, OUTPUT, ConsoleDevice
 from paravirt.services.console import Console

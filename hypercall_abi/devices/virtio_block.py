@@ -1,18 +1,6 @@
-"""Devices: ids, feature bits, configuration spaces and request records (virtio 1.4, section 5)."""
+"""Block: feature bits, configuration space and requests (virtio 1.4, section 5.2)."""
 
-from .schema import U8, U16, U32, U64, Constants, Record, Rule, pad
-
-DEVICE_TYPE = Constants(
-    "device_type",
-    "Virtio device ids (virtio 5).",
-    ("NET", 1, "Network."),
-    ("BLOCK", 2, "Block."),
-    ("CONSOLE", 3, "Console."),
-    ("ENTROPY", 4, "Entropy."),
-    ("BALLOON", 5, "Balloon."),
-    ("VSOCK", 19, "Socket."),
-    ("PMEM", 27, "Persistent memory."),
-)
+from ..schema import U8, U16, U32, U64, Constants, Record, Rule, pad
 
 BLOCK_FEATURE = Constants(
     "block_f",
@@ -92,24 +80,6 @@ BLOCK_RANGE = Record(
     "sector" / U64 * "First sector.",
     "sectors" / U32 * "How many.",
     "flags" / U32 * "Bit 0: unmap.",
-)
-
-CONSOLE_FEATURE = Constants(
-    "console_f",
-    "Feature bits of console.",
-    ("SIZE", 0, "columns and rows hold."),
-    ("MULTIPORT", 1, "Several ports."),
-    ("EMERGENCY_WRITE", 2, "emergency holds."),
-    bits=True,
-)
-
-CONSOLE_CONFIG = Record(
-    "console_config",
-    "Configuration space of console (virtio 5.3.4).",
-    "columns" / U16 * "Width.",
-    "rows" / U16 * "Height.",
-    "max_ports" / U32 * "Ports.",
-    "emergency" / U32 * "A character written here is printed without a queue.",
 )
 
 _LOST_POWER = "what is durable shows when the host has lost its power, and nobody in the machine can see it"
