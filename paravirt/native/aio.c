@@ -64,9 +64,9 @@ uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, ui
 	return aio->engine->collect(aio, requests, count);
 }
 
-void pv_aio_wait(struct pv_aio *aio, int wake_fd)
+void pv_aio_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
 {
-	aio->engine->wait(aio, wake_fd);
+	aio->engine->wait(aio, wake_fd, timeout_ns);
 }
 
 void pv_aio_cancel(struct pv_aio *aio, bool cancel)

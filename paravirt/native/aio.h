@@ -51,9 +51,9 @@ void pv_aio_submit(struct pv_aio *aio);
 uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
 /*
  * Waits until a request is done or the eventfd wake_fd was written, whose count it takes (or the next
- * pv_aio_collect).  It may return early.  The eventfd is the same until pv_aio_destroy.
+ * pv_aio_collect), or timeout_ns passed (-1: no bound).  It may return early.  The eventfd is the same until pv_aio_destroy.
  */
-void pv_aio_wait(struct pv_aio *aio, int wake_fd);
+void pv_aio_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns);
 /* While set, requests that need several operations fail with ECANCELED after the one that runs. */
 void pv_aio_cancel(struct pv_aio *aio, bool cancel);
 

@@ -14,7 +14,7 @@ struct pv_aio_engine {
 	void (*start)(struct pv_aio *aio, struct pv_aio_request *request);
 	void (*submit)(struct pv_aio *aio);
 	uint32_t (*collect)(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
-	void (*wait)(struct pv_aio *aio, int wake_fd);
+	void (*wait)(struct pv_aio *aio, int wake_fd, int64_t timeout_ns);
 };
 
 /* The first member of an engine's own structure. */

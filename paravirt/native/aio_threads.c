@@ -165,18 +165,22 @@ static uint32_t threads_collect(struct pv_aio *aio, struct pv_aio_request **requ
 	return done;
 }
 
-static void threads_wait(struct pv_aio *aio, int wake_fd)
+static void threads_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
 {
 	struct threads *threads = threads_of(aio);
 	struct pollfd fds[2] = {
 		{ .fd = wake_fd, .events = POLLIN },
 		{ .fd = threads->done_fd, .events = POLLIN },
 	};
+	struct timespec timeout;
 	uint64_t told;
 
 	threads_submit(aio);
 	/* What is done and not collected was told once and is not told again. */
-	if (poll(fds, 2, __atomic_load_n(&threads->done_count, __ATOMIC_RELAXED) ? 0 : -1) <= 0)
+	if (__atomic_load_n(&threads->done_count, __ATOMIC_RELAXED))
+		timeout_ns = 0;
+	timeout = (struct timespec){ .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
+	if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &timeout, NULL) <= 0)
 		return;
 	if (fds[0].revents & POLLIN)
 		pv_aio_woken(wake_fd);

@@ -102,10 +102,12 @@ static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **reques
 	return done;
 }
 
-static void uring_wait(struct pv_aio *aio, int wake_fd)
+static void uring_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
 {
 	static const struct timespec moment = { .tv_nsec = 1000000 };
+	struct __kernel_timespec timeout = { .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
 	struct uring *uring = uring_of(aio);
+	struct io_uring_cqe *first;
 	int result;
 
 	if (!uring->watching) {
@@ -116,8 +118,11 @@ static void uring_wait(struct pv_aio *aio, int wake_fd)
 		uring->wake_fd = wake_fd;
 		uring->watching = true;
 	}
-	result = io_uring_submit_and_wait(&uring->ring, 1);
-	if (result < 0 && result != -EINTR)
+	if (timeout_ns < 0)
+		result = io_uring_submit_and_wait(&uring->ring, 1);
+	else
+		result = io_uring_submit_and_wait_timeout(&uring->ring, &first, 1, &timeout, NULL);
+	if (result < 0 && result != -EINTR && result != -ETIME)
 		nanosleep(&moment, NULL); /* The kernel lacks memory: try again. */
 }
 

@@ -1,177 +1,42 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A disk: its thread, and what the device's ops ask of it.  The work itself is block_serve.c's.
- *
- * The thread lives as long as the disk and is parked while the device is not active, so activation
- * cannot fail and the engine stays with the one thread it wants.  Ops say what they want and wake the
- * thread through the queue's doorbell; the thread says what it is under the lock.
+ * A disk: made, asked and ended.  Its threads are backend.c's, their work is block_serve.c's.
  */
-#define _GNU_SOURCE
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "block_serve.h"
 
-#define THREAD_STACK_BYTES (128u << 10)
-
-/* Says what the thread is, then waits for something else to be wanted; which. */
-static uint32_t park(struct pv_block *block, uint32_t is)
+/* Not touched before it is used: a disk costs the memory of as many requests as were under way at once. */
+static int add_queue(struct pv_block *block, uint32_t index)
 {
-	uint32_t next;
+	struct pv_block_queue *queue = &block->queues[index];
 
-	pthread_mutex_lock(&block->lock);
-	block->is = is;
-	pthread_cond_broadcast(&block->changed);
-	while (block->wanted == WANT_PARKED)
-		pthread_cond_wait(&block->changed, &block->lock);
-	next = block->wanted;
-	if (next == WANT_SERVE)
-		block->is = IS_SERVING;
-	pthread_mutex_unlock(&block->lock);
-	return next;
-}
-
-static void *disk_thread(void *argument)
-{
-	struct pv_block *block = argument;
-
-	block->aio = pv_aio_create(block->options.engine, PV_MAX_QUEUE_SIZE);
-	if (!block->aio) {
-		block->start_error = errno;
-		park(block, IS_FAILED);
-		return NULL;
-	}
-	while (park(block, IS_PARKED) != WANT_END)
-		pv_block_serve(block);
-	pv_aio_destroy(block->aio);
-	return NULL;
-}
-
-static void want(struct pv_block *block, uint32_t what)
-{
-	uint64_t one = 1;
-
-	pthread_mutex_lock(&block->lock);
-	__atomic_store_n(&block->wanted, what, __ATOMIC_RELEASE);
-	pthread_cond_broadcast(&block->changed);
-	pthread_mutex_unlock(&block->lock);
-	/* A thread that was never active waits for `changed` alone; if the counter is full it is rung as it is. */
-	if (block->doorbell_fd >= 0)
-		(void)!write(block->doorbell_fd, &one, sizeof(one));
-}
-
-static void wait_while(struct pv_block *block, uint32_t is)
-{
-	pthread_mutex_lock(&block->lock);
-	while (block->is == is)
-		pthread_cond_wait(&block->changed, &block->lock);
-	pthread_mutex_unlock(&block->lock);
-}
-
-static void activate(struct pv_device *device)
-{
-	struct pv_block *block = device->opaque;
-
-	block->doorbell_fd = device->queues[0].doorbell_fd;
-	/* A queue that is not enabled may be, later (queue_changed): the thread must not look at it before. */
-	if (device->queues[0].state->enabled)
-		want(block, WANT_SERVE);
-}
-
-static void reset(struct pv_device *device)
-{
-	want(device->opaque, WANT_PARKED);
-	wait_while(device->opaque, IS_SERVING);
-}
-
-static void notify(struct pv_device *device, uint32_t queue)
-{
-	uint64_t one = 1;
-
-	(void)!write(device->queues[queue].doorbell_fd, &one, sizeof(one));
-}
-
-static void queue_changed(struct pv_device *device, uint32_t queue, bool enabled)
-{
-	(void)queue; /* there is one */
-	if (enabled)
-		activate(device);
-	else
-		reset(device);
-}
-
-/* Signals are for the threads that run vCPUs. */
-static int start_thread(struct pv_block *block)
-{
-	sigset_t all, before;
-	pthread_attr_t attributes;
-	char name[16];
-	int error;
-
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&block->thread, &attributes, disk_thread, block);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (error)
-		return error;
-	snprintf(name, sizeof(name), "disk %.10s", block->device->name);
-	pthread_setname_np(block->thread, name);
-	wait_while(block, IS_STARTING);
-	if (block->is == IS_PARKED)
-		return 0;
-	want(block, WANT_END);
-	pthread_join(block->thread, NULL);
-	return block->start_error;
-}
-
-static void release(struct pv_block *block)
-{
-	pthread_cond_destroy(&block->changed);
-	pthread_mutex_destroy(&block->lock);
-	free(block->requests);
-	free(block);
+	queue->block = block;
+	queue->index = index;
+	queue->requests = calloc(PV_MAX_QUEUE_SIZE, sizeof(*queue->requests));
+	return queue->requests ? pv_backend_add(&block->backend, queue, &index, 1) : ENOMEM;
 }
 
 struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block_options *options, char *error,
 				 size_t error_bytes)
 {
 	struct pv_block *block = calloc(1, sizeof(*block));
-	int failure = ENOMEM;
+	int failure = block ? 0 : ENOMEM;
 
-	if (!block)
-		goto failed;
-	block->device = device;
-	block->options = *options;
-	block->poll_ns = options->poll_ns;
-	block->doorbell_fd = -1;
-	pthread_mutex_init(&block->lock, NULL);
-	pthread_cond_init(&block->changed, NULL);
-	/* Not touched before it is used: a disk costs the memory of as many requests as were under way at once. */
-	block->requests = calloc(PV_MAX_QUEUE_SIZE, sizeof(*block->requests));
-	if (!block->requests)
-		goto failed;
-	failure = start_thread(block);
-	if (failure)
-		goto failed;
-	device->opaque = block;
-	device->ops = (struct pv_device_ops){
-		.activate = activate,
-		.reset = reset,
-		.notify = notify,
-		.queue_changed = queue_changed,
-	};
-	return block;
-failed:
+	if (block) {
+		block->device = device;
+		block->options = *options;
+		pv_backend_init(&block->backend, device, &pv_block_ops, "disk", options->poll_ns);
+		for (uint32_t i = 0; i < device->queue_count && !failure; i++)
+			failure = add_queue(block, i);
+	}
+	if (!failure)
+		return block;
 	snprintf(error, error_bytes, "cannot start its I/O: %s", strerror(failure));
-	if (block)
-		release(block);
+	pv_block_destroy(block);
 	return NULL;
 }
 
@@ -179,22 +44,31 @@ void pv_block_destroy(struct pv_block *block)
 {
 	if (!block)
 		return;
-	want(block, WANT_END);
-	pthread_join(block->thread, NULL);
-	block->device->ops = (struct pv_device_ops){ .activate = NULL };
-	release(block);
+	pv_backend_deinit(&block->backend);
+	for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
+		free(block->queues[i].requests);
+	free(block);
 }
 
 uint32_t pv_block_engine(const struct pv_block *block)
 {
-	return pv_aio_engine(block->aio);
+	return pv_aio_engine(block->queues[0].aio);
 }
 
 void pv_block_get_statistics(const struct pv_block *block, struct pv_block_statistics *statistics)
 {
-	const uint64_t *from = (const uint64_t *)&block->statistics;
+	struct pv_backend_statistics threads;
 	uint64_t *to = (uint64_t *)statistics;
 
-	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	*statistics = (struct pv_block_statistics){ .requests = 0 };
+	for (uint32_t n = 0; n < block->backend.thread_count; n++) {
+		const uint64_t *from = (const uint64_t *)&block->queues[n].statistics;
+
+		for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
+			to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	}
+	pv_backend_get_statistics(&block->backend, &threads);
+	statistics->polls = threads.polls;
+	statistics->poll_ns = threads.poll_ns;
+	statistics->sleeps = threads.sleeps;
 }

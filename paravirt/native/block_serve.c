@@ -1,29 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The way of a disk's requests from the queue to the engine and back, and when its thread looks,
- * batches and sleeps.  What a request means is left to block_request.c, how files are read and written
- * to aio.c, the thread itself to block.c.
+ * The way of a disk's requests from a queue to the engine and back.  What a request means is left to
+ * block_request.c, how files are read and written to aio.c, when the thread looks and sleeps to backend.c.
  */
 #include "block_serve.h"
 
+#include <errno.h>
+
 /* Most requests handed over before their completions are looked for, so that the driver is not kept waiting. */
 #define BATCH 16u
-/* The least time to look is that part of the most; a sleep is short up to that multiple, for it has the wake-up in it. */
-#define LEAST_POLL 16u
-#define SHORT_SLEEP 8u
 
-/* One writer, many readers: no torn values, no locked instructions. */
-static void count(uint64_t *counter, uint64_t more)
-{
-	__atomic_store_n(counter, *counter + more, __ATOMIC_RELAXED);
-}
-
-static uint32_t wanted(const struct pv_block *block)
-{
-	return __atomic_load_n(&block->wanted, __ATOMIC_ACQUIRE);
-}
-
-static void trace(const struct pv_block *block, const struct pv_block_request *request,
+static void trace(struct pv_trace *track, const struct pv_block_request *request,
 		  const struct pv_block_outcome *outcome)
 {
 	struct pv_trace_event event = {
@@ -36,190 +23,170 @@ static void trace(const struct pv_block *block, const struct pv_block_request *r
 		.args = { request->sector },
 	};
 
-	pv_trace_put(block->options.trace, &event);
+	pv_trace_put(track, &event);
 }
 
 /* NULL if all are under way. */
-static struct pv_block_request *get_request(struct pv_block *block)
+static struct pv_block_request *get_request(struct pv_block_queue *queue)
 {
-	struct pv_block_request *request = block->free;
+	struct pv_block_request *request = queue->free;
 
 	if (request)
-		block->free = request->next;
-	else if (block->used < PV_MAX_QUEUE_SIZE)
-		request = &block->requests[block->used++];
+		queue->free = request->next;
+	else if (queue->used < PV_MAX_QUEUE_SIZE)
+		request = &queue->requests[queue->used++];
 	return request;
 }
 
-static void put_request(struct pv_block *block, struct pv_block_request *request)
+static void put_request(struct pv_block_queue *queue, struct pv_block_request *request)
 {
-	request->next = block->free;
-	block->free = request;
+	request->next = queue->free;
+	queue->free = request;
 }
 
-static void complete(struct pv_block *block, struct pv_block_request *request, const struct pv_block_outcome *outcome)
+static void complete(struct pv_block_queue *queue, struct pv_block_request *request,
+		     const struct pv_block_outcome *outcome)
 {
-	struct pv_block_statistics *statistics = &block->statistics;
+	struct pv_block_statistics *statistics = &queue->statistics;
 
 	*request->status = outcome->status;
-	pv_queue_push(&block->device->queues[0], request->chain.head, outcome->written_bytes);
-	count(&statistics->requests, 1);
+	pv_queue_push(&queue->block->device->queues[queue->index], request->chain.head, outcome->written_bytes);
+	pv_backend_count(&statistics->requests, 1);
 	if (outcome->status != PV_BLOCK_STATUS_OK)
-		count(&statistics->errors, 1);
+		pv_backend_count(&statistics->errors, 1);
 	else if (request->type == PV_BLOCK_REQUEST_READ)
-		count(&statistics->read_bytes, request->data_bytes);
+		pv_backend_count(&statistics->read_bytes, request->data_bytes);
 	else if (request->type == PV_BLOCK_REQUEST_WRITE)
-		count(&statistics->written_bytes, request->data_bytes);
-	if (block->options.trace)
-		trace(block, request, outcome);
-	put_request(block, request);
+		pv_backend_count(&statistics->written_bytes, request->data_bytes);
+	if (queue->block->options.trace)
+		trace(queue->block->options.trace, request, outcome);
+	put_request(queue, request);
 }
 
-static void start(struct pv_block *block, struct pv_block_request *request)
+static void start(struct pv_block_queue *queue, struct pv_block_request *request)
 {
-	pv_aio_start(block->aio, &request->io);
-	block->in_flight++;
+	pv_aio_start(queue->aio, &request->io);
+	queue->in_flight++;
 }
 
 /* Takes chains that wait, up to a batch; how many. A fault stops the queue, not what is in flight. */
-static uint32_t take(struct pv_block *block)
+static uint32_t take(struct pv_block_queue *queue)
 {
-	struct pv_device *device = block->device;
+	struct pv_device *device = queue->block->device;
 	struct pv_block_outcome outcome;
 	uint32_t taken = 0, started = 0;
 
 	while (taken < BATCH) {
-		struct pv_block_request *request = get_request(block);
+		struct pv_block_request *request = get_request(queue);
 
 		if (!request)
 			break;
-		if (pv_device_pop(device, 0, &request->chain) != 1) {
-			put_request(block, request);
+		if (pv_device_pop(device, queue->index, &request->chain) != 1) {
+			put_request(queue, request);
 			break;
 		}
 		taken++;
-		request->begin_ns = block->options.trace ? pv_clock_ns() : 0;
-		switch (pv_block_request_begin(request, &block->options, device->queues[0].features, &outcome)) {
+		request->begin_ns = queue->block->options.trace ? pv_clock_ns() : 0;
+		switch (pv_block_request_begin(request, &queue->block->options, device->queues[queue->index].features,
+					       &outcome)) {
 		case PV_BLOCK_START:
-			start(block, request);
+			start(queue, request);
 			started++;
 			break;
 		case PV_BLOCK_DONE:
-			complete(block, request, &outcome);
+			complete(queue, request, &outcome);
 			break;
 		default:
-			put_request(block, request);
+			put_request(queue, request);
 			pv_device_fault(device, "BLK-3");
 		}
 	}
 	if (started)
-		count(&block->statistics.batches, 1);
+		pv_backend_count(&queue->statistics.batches, 1);
 	return taken;
 }
 
 /* Completes what the engine finished; how many operations. */
-static uint32_t collect(struct pv_block *block)
+static uint32_t collect(struct pv_block_queue *queue)
 {
 	struct pv_aio_request *finished[BATCH];
-	uint32_t number = pv_aio_collect(block->aio, finished, BATCH);
+	uint32_t number = pv_aio_collect(queue->aio, finished, BATCH);
 	struct pv_block_outcome outcome;
 
-	block->in_flight -= number;
+	queue->in_flight -= number;
 	for (uint32_t i = 0; i < number; i++) {
 		struct pv_block_request *request = (struct pv_block_request *)finished[i];
 
-		if (pv_block_request_continue(request, &block->options, &outcome) == PV_BLOCK_START)
-			start(block, request);
+		if (pv_block_request_continue(request, &queue->block->options, &outcome) == PV_BLOCK_START)
+			start(queue, request);
 		else
-			complete(block, request, &outcome);
+			complete(queue, request, &outcome);
 	}
 	return number;
 }
 
-static void tell(struct pv_block *block)
+static void tell(struct pv_block_queue *queue)
 {
-	if (pv_queue_wants_interrupt(&block->device->queues[0])) {
-		count(&block->statistics.interrupts, 1);
-		pv_device_interrupt(block->device, 0);
+	if (pv_queue_wants_interrupt(&queue->block->device->queues[queue->index])) {
+		pv_backend_count(&queue->statistics.interrupts, 1);
+		pv_device_interrupt(queue->block->device, queue->index);
 	}
 }
 
-/* One turn: everything that can be done without waiting; false if there was nothing. */
-static bool turn(struct pv_block *block)
+static bool turn(struct pv_backend_thread *thread)
 {
-	uint32_t done = take(block);
+	struct pv_block_queue *queue = thread->opaque;
+	uint32_t done = take(queue);
 
-	pv_aio_submit(block->aio);
-	done += collect(block);
+	pv_aio_submit(queue->aio);
+	done += collect(queue);
 	if (done)
-		tell(block);
+		tell(queue);
+	/* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
+	if (queue->in_flight == PV_MAX_QUEUE_SIZE)
+		thread->unwatched = 1;
 	return done > 0;
 }
 
-/* Looks for work for as long as experience says it pays. */
-static bool poll_work(struct pv_block *block)
+static int open_engine(struct pv_backend_thread *thread)
 {
-	uint64_t begin = pv_clock_ns(), now = begin;
-	bool found = false;
+	struct pv_block_queue *queue = thread->opaque;
 
-	while (!found && now - begin < block->poll_ns && wanted(block) == WANT_SERVE) {
-		__builtin_ia32_pause();
-		found = turn(block);
-		now = pv_clock_ns();
-	}
-	count(&block->statistics.poll_ns, now - begin);
-	if (found)
-		count(&block->statistics.polls, 1);
-	return found;
+	queue->aio = pv_aio_create(queue->block->options.engine, PV_MAX_QUEUE_SIZE);
+	return queue->aio ? 0 : errno;
 }
 
-/*
- * A short sleep says that looking longer would have found the work, a long one that looking was in vain.
- * It is never given up altogether, or there would be no way back where every wake-up is slow.
- */
-static void learn(struct pv_block *block, uint64_t slept_ns)
+static void close_engine(struct pv_backend_thread *thread)
 {
-	uint64_t most = block->options.poll_ns, least = most / LEAST_POLL;
-	uint64_t next = slept_ns < most * SHORT_SLEEP ? block->poll_ns * 2 : block->poll_ns / 2;
+	struct pv_block_queue *queue = thread->opaque;
 
-	block->poll_ns = next > most ? most : next < least ? least : next;
+	pv_aio_destroy(queue->aio);
 }
 
-/* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
-static bool full(const struct pv_block *block)
+static void drain(struct pv_backend_thread *thread)
 {
-	return block->in_flight == PV_MAX_QUEUE_SIZE;
-}
+	struct pv_block_queue *queue = thread->opaque;
 
-static void sleep_until_work(struct pv_block *block)
-{
-	struct pv_queue *queue = &block->device->queues[0];
-	uint64_t begin = pv_clock_ns();
-
-	/*
-	 * Both are looked at after the doorbell's count was last taken, so that whoever changes one of
-	 * them from here on writes the doorbell into our wait.
-	 */
-	if ((full(block) || !pv_queue_arm(queue)) && wanted(block) == WANT_SERVE) {
-		count(&block->statistics.sleeps, 1);
-		pv_aio_wait(block->aio, block->doorbell_fd);
-		learn(block, pv_clock_ns() - begin);
-	}
-	pv_queue_disarm(queue);
-}
-
-void pv_block_serve(struct pv_block *block)
-{
-	pv_queue_disarm(&block->device->queues[0]);
-	while (wanted(block) == WANT_SERVE) {
-		if (!turn(block) && !poll_work(block))
-			sleep_until_work(block);
-	}
-	pv_aio_cancel(block->aio, true);
+	pv_aio_cancel(queue->aio, true);
 	/* Looks before it waits: the wait before this one may have been woken by completions. */
-	while (block->in_flight > 0) {
-		if (collect(block) == 0)
-			pv_aio_wait(block->aio, block->doorbell_fd);
+	while (queue->in_flight > 0) {
+		if (collect(queue) == 0)
+			pv_aio_wait(queue->aio, thread->device->queues[queue->index].doorbell_fd, -1);
 	}
-	pv_aio_cancel(block->aio, false);
+	pv_aio_cancel(queue->aio, false);
 }
+
+static void wait_for_io(struct pv_backend_thread *thread, int wake_fd, int64_t timeout_ns)
+{
+	struct pv_block_queue *queue = thread->opaque;
+
+	pv_aio_wait(queue->aio, wake_fd, timeout_ns);
+}
+
+const struct pv_backend_ops pv_block_ops = {
+	.open = open_engine,
+	.close = close_engine,
+	.turn = turn,
+	.drain = drain,
+	.wait = wait_for_io,
+};
