@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import subprocess
 import tempfile
 import threading
 import time
@@ -19,11 +18,9 @@ from paravirt import Machine, MachineConfig
 from paravirt._native import ffi, lib
 from paravirt.config import Privilege
 
-from .common import guest
+from .common import address, compile_c, guest
 from .report import Row, make_row
 
-HERE = Path(__file__).parent
-INCLUDES = (HERE.parents[1] / "paravirt" / "native", HERE.parents[1] / "hypercall_abi" / "include")
 TURNS = 10_000  # of a ring's floor
 RINGS = {"ring batch 32": 32, "ring depth 1": 0}  # figure: submissions of a turn of the floor
 GOALS = {
@@ -36,13 +33,7 @@ GET_GOING_S = 0.05  # of the seconds that 10⁵ traps take
 
 def build_floor(to: Path) -> ctypes.CDLL:
     """Compiles and loads floor.c."""
-    library = to / "floor.so"
-    includes = [f"-I{path}" for path in INCLUDES]
-    subprocess.run(
-        ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", *includes, str(HERE / "floor.c"), "-o", str(library)],
-        check=True,
-    )
-    loaded = ctypes.CDLL(str(library))
+    loaded = compile_c("floor.c", to)
     loaded.floor_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     loaded.floor_run.restype = None
     loaded.floor_ring.argtypes = [ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32]
@@ -54,10 +45,6 @@ def ring_floor(floor: ctypes.CDLL, size: int, hz: float) -> float:
     """ns per submission of a ring without calls; with `size` 0, of a round trip."""
     ticks = (ctypes.c_uint64 * TURNS)()
     return float(floor.floor_ring(size, ticks, TURNS)) * 1e9 / hz / max(size, 1)
-
-
-def address(pointer: object) -> int:
-    return int(ffi.cast("uintptr_t", pointer))
 
 
 def figures(text: bytes) -> dict[str, dict[str, float]]:

@@ -1,7 +1,8 @@
-"""What the benchmarks share: guests, QEMU at its best, the first byte of a process."""
+"""What the benchmarks share: guests, QEMU at its best, the first byte of a process, C that is compiled for a run."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -9,6 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from paravirt._native import ffi
+
+HERE = Path(__file__).resolve().parent
+INCLUDES = (HERE.parents[1] / "paravirt" / "native", HERE.parents[1] / "hypercall_abi" / "include")
 GUESTS = Path(__file__).resolve().parents[2] / "paravirt" / "guests"
 QEMU = "qemu-system-x86_64"
 MEMORY = "128M"
@@ -17,6 +22,20 @@ MEMORY = "128M"
 def guest(name: str) -> Path:
     """The built guest `name`."""
     return GUESTS / f"{name}.elf"
+
+
+def compile_c(source: str, to: Path) -> ctypes.CDLL:
+    """Compiles a C file of this directory to a library in the directory `to`, and loads it."""
+    library = to / f"{Path(source).stem}.so"
+    flags = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    includes = [f"-I{path}" for path in INCLUDES]
+    subprocess.run(["cc", *flags, *includes, str(HERE / source), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def address(pointer: object) -> int:
+    """Of a cffi pointer, for ctypes."""
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:
