@@ -34,7 +34,10 @@ HEADERS = (
     ABI / "paravirt_abi.h",
     *(
         NATIVE / f"{name}.h"
-        for name in "paravirt_host paravirt_host_boot state host record kvm software aio block module_host".split()
+        for name in (
+            *("paravirt_host", "paravirt_host_boot", "state", "host", "record", "kvm", "software"),
+            *("aio", "limit", "block", "module_host"),
+        )
     ),
 )
 
