@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .report import Row, table, write_json, write_svg
 
-BENCHES = ("calls", "events", "start", "memory")
+BENCHES = ("calls", "events", "block", "start", "memory")
 
 
 def main() -> int:

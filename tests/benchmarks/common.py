@@ -38,6 +38,14 @@ def address(pointer: object) -> int:
     return int(ffi.cast("uintptr_t", pointer))
 
 
+def bench_line(text: str) -> dict[str, float]:
+    """The figures of a guest's line ``bench: key=value …``.  Raises RuntimeError if there is none."""
+    for line in text.splitlines():
+        if line.startswith("bench: ") and "=" in line:
+            return {name: float(value) for name, _, value in (word.partition("=") for word in line.split()[1:])}
+    raise RuntimeError(f"the guest told no figures: {text.strip() or 'nothing'}")
+
+
 def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:
     """QEMU's lightest machine with the same guest and console; None if there is no QEMU."""
     path = shutil.which(QEMU)

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * Reads or writes the disk `disk` as fast as it goes, on any host that it boots on.  Words of the command line:
+ *	op=read|write order=random|sequential wait=poll|event bytes=N depth=N requests=N
+ * It tells one line, times by the guest's clock, latencies from a request's submission until it is seen complete:
+ *	bench: requests=N bytes=N ns=N median_ns=N p99_ns=N exits=N
+ * exits are those to the host's user space, doorbells that end in the kernel not among them; 0 where none are counted.
+ */
+#include "paravirt/block.h"
+#include "paravirt/guest.h"
+#include "paravirt/notes.h"
+#include "paravirt/string.h"
+#include "paravirt/time.h"
+#include "paravirt/vcpu.h"
+
+PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_EVENT, 0), PV_NEED(PV_SERVICE_TIME, 0),
+	   PV_NEED(PV_SERVICE_VCPU, 0), PV_NEED(PV_SERVICE_DEVICE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
+PV_MANIFEST(PV_WANT("disk", PV_DEVICE_TYPE_BLOCK, 0));
+PV_PRIVILEGE(PV_PRIVILEGE_ANY);
+
+/* What the machine's status says. */
+enum { DONE, WRONG_WORD, NO_DISK, FAILED, NO_MEMORY };
+
+#define QUEUE_SIZE 128
+#define WARM_UP 10 /* one part in so many more is not counted */
+
+struct slot {
+	struct pv_block_request request;
+	uint64_t begin;
+};
+
+static struct {
+	uint64_t bytes, depth, requests;
+	bool write, random, poll;
+} wanted = { .bytes = 4096, .depth = 32, .requests = 100000, .random = true, .poll = true };
+
+static struct pv_virtio device;
+static struct pv_block disk;
+static uint8_t queue[PV_VIRTIO_QUEUE_BYTES(QUEUE_SIZE)] __attribute__((aligned(64)));
+static struct slot slots[QUEUE_SIZE];
+static uint64_t *ticks;
+static uint64_t place; /* of the next request: its number, or what the random one was made of */
+
+_Noreturn static void fail(int status, const char *what, int64_t detail)
+{
+	pv_print("bench: %s (%s)\n", what, pv_status_name(detail));
+	pv_exit(status);
+}
+
+/* The value behind `name=` among the words, or NULL. */
+static const char *word(const char *name)
+{
+	const char *at = pv_guest.command_line;
+	size_t length = strlen(name);
+
+	for (; (at = strstr(at, name)); at += length)
+		if ((at == pv_guest.command_line || at[-1] == ' ') && at[length] == '=')
+			return at + length + 1;
+	return NULL;
+}
+
+static bool is(const char *name, const char *value, bool otherwise)
+{
+	const char *at = word(name);
+
+	return at ? !strncmp(at, value, strlen(value)) : otherwise;
+}
+
+static uint64_t number(const char *name, uint64_t otherwise, uint64_t most)
+{
+	const char *at = word(name);
+	uint64_t value = 0;
+
+	if (!at)
+		return otherwise;
+	for (; *at >= '0' && *at <= '9' && value <= most; at++)
+		value = value * 10 + (uint64_t)(*at - '0');
+	if (!value || value > most || (*at && *at != ' ')) {
+		pv_print("bench: %s must be a number from 1 to %lu\n", name, most);
+		pv_exit(WRONG_WORD);
+	}
+	return value;
+}
+
+static void read_words(void)
+{
+	wanted.write = is("op", "write", false);
+	wanted.random = is("order", "random", true);
+	wanted.poll = is("wait", "poll", true);
+	wanted.bytes = number("bytes", wanted.bytes, 4u << 20);
+	wanted.depth = number("depth", wanted.depth, QUEUE_SIZE);
+	wanted.requests = number("requests", wanted.requests, 4000000);
+	if (wanted.bytes % PV_SECTOR_BYTES) {
+		pv_print("bench: bytes must be whole sectors of %u\n", PV_SECTOR_BYTES);
+		pv_exit(WRONG_WORD);
+	}
+}
+
+/* Marsaglia's, 64 bits. */
+static uint64_t next_random(void)
+{
+	place ^= place << 13;
+	place ^= place >> 7;
+	place ^= place << 17;
+	return place;
+}
+
+static void add(struct slot *slot)
+{
+	uint64_t sectors = wanted.bytes / PV_SECTOR_BYTES, places = disk.capacity_sectors / sectors;
+	struct pv_block_request *request = &slot->request;
+
+	request->type = wanted.write ? PV_BLOCK_REQUEST_WRITE : PV_BLOCK_REQUEST_READ;
+	request->size_bytes = (uint32_t)wanted.bytes;
+	request->sector = (wanted.random ? next_random() : place++) % places * sectors;
+	slot->begin = pv_counter();
+	int64_t status = pv_block_add(&disk, request);
+	if (status < 0)
+		fail(FAILED, "a request was refused", status);
+}
+
+static int64_t take(struct pv_block_request **request)
+{
+	int64_t status;
+
+	if (!wanted.poll)
+		return pv_block_wait(&disk, request);
+	while ((status = pv_block_get(&disk, request)) == PV_STATUS_NOT_FOUND)
+		pv_relax();
+	return status;
+}
+
+/* `count` requests from the first to the last answer; their ticks go to `to`, unless it is NULL. */
+static void run(uint64_t count, uint64_t *to)
+{
+	uint64_t added = 0, done = 0;
+	struct pv_block_request *request;
+
+	for (; added < wanted.depth && added < count; added++)
+		add(&slots[added]);
+	while (done < count) {
+		pv_block_submit(&disk);
+		int64_t status = take(&request);
+		/* all that is complete is taken before the next submission */
+		for (; status == PV_STATUS_OK; status = pv_block_get(&disk, &request)) {
+			struct slot *slot = (struct slot *)request;
+
+			if (request->result < 0)
+				fail(FAILED, "a request failed", request->result);
+			if (to)
+				to[done] = pv_counter() - slot->begin;
+			done++;
+			if (added < count) {
+				add(slot);
+				added++;
+			}
+		}
+		if (status != PV_STATUS_NOT_FOUND)
+			fail(FAILED, "the disk is gone", status);
+	}
+}
+
+static void sort(uint64_t *values, uint64_t count)
+{
+	uint64_t gap = 1;
+
+	while (gap < count / 3)
+		gap = gap * 3 + 1;
+	for (; gap; gap /= 3)
+		for (uint64_t i = gap; i < count; i++) {
+			uint64_t value = values[i], j = i;
+
+			for (; j >= gap && values[j - gap] > value; j -= gap)
+				values[j] = values[j - gap];
+			values[j] = value;
+		}
+}
+
+static void init(void)
+{
+	/* Names are not known everywhere: the first disk will do. */
+	int64_t status = pv_device(&device, PV_DEVICE_TYPE_BLOCK, pv_guest.paravirt ? "disk" : NULL);
+
+	if (status < 0)
+		fail(NO_DISK, "there is no disk `disk`", status);
+	if (wanted.poll)
+		device.channel = PV_NO_CHANNEL;
+	status = pv_block_init(&disk, &device, QUEUE_SIZE, queue);
+	if (status < 0)
+		fail(NO_DISK, "the disk does not work", status);
+	if (wanted.depth > disk.depth) {
+		pv_print("bench: depth must be from 1 to %u here\n", disk.depth);
+		pv_exit(WRONG_WORD);
+	}
+	if (disk.capacity_sectors * PV_SECTOR_BYTES < wanted.bytes) {
+		pv_print("bench: the disk is smaller than one request\n");
+		pv_exit(NO_DISK);
+	}
+	ticks = pv_take(wanted.requests * sizeof(*ticks), 64);
+	for (uint64_t i = 0; i < wanted.depth; i++) {
+		slots[i].request.data = pv_take(wanted.bytes, 4096);
+		if (!slots[i].request.data || !ticks)
+			fail(NO_MEMORY, "give it more memory", PV_STATUS_NO_MEMORY);
+		memset(slots[i].request.data, (int)i, wanted.bytes);
+	}
+}
+
+static uint64_t exits(void)
+{
+	return __atomic_load_n(&pv_this_cpu()->page->exits, __ATOMIC_RELAXED);
+}
+
+int pv_main(void)
+{
+	read_words();
+	init();
+	place = wanted.random ? 0x9e3779b97f4a7c15u : 0;
+	run(wanted.requests / WARM_UP + 1, NULL);
+	uint64_t exits_before = exits(), counter = pv_counter(), begin_ns = pv_now_ns();
+	run(wanted.requests, ticks);
+	uint64_t ns = pv_now_ns() - begin_ns, passed = pv_counter() - counter;
+	uint64_t per_ms = passed * 1000000 / ns; /* ticks; a run of some hundred seconds does not overflow */
+
+	pv_block_deinit(&disk);
+	sort(ticks, wanted.requests);
+	pv_print("bench: requests=%lu bytes=%lu ns=%lu median_ns=%lu p99_ns=%lu exits=%lu\n", wanted.requests,
+		 wanted.requests * wanted.bytes, ns, ticks[wanted.requests / 2] * 1000000 / per_ms,
+		 ticks[wanted.requests - wanted.requests / 100 - 1] * 1000000 / per_ms, exits() - exits_before);
+	return DONE;
+}
