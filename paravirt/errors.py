@@ -7,7 +7,7 @@ Exit statuses of `paravirt` (kept stable; scripts rely on them):
 1    the guest shut down and reported a failure; what was judged did not pass
 2    wrong usage or configuration
 10–  the image is refused
-30–  a disk is refused
+30–  a disk or another attachment is refused
 40–  this host cannot do it
 50–  the guest failed while it ran
 60   `paravirt demo`: what the guest reported is not what is in the files
@@ -230,6 +230,12 @@ class DiskBusy(DiskError):
     """Another machine has the disk open for writing."""
 
     exit_status = 37
+
+
+class LinkRefused(DeviceError):
+    """What a network is to be plugged into is not there, is not the user's, or cannot do it."""
+
+    exit_status = 38
 
 
 # ---- the host ----

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee"
+#define PV_ABI_DIGEST "eb4c0c7fa807f68e526567ddf36fc2db679ae8e3eba4fd2474e32c0cf977ed30"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -287,6 +287,54 @@
 #define PV_CONSOLE_F_MULTIPORT (1ull << 1)
 #define PV_CONSOLE_F_EMERGENCY_WRITE_BIT 2 /* emergency holds. */
 #define PV_CONSOLE_F_EMERGENCY_WRITE (1ull << 2)
+
+/* Feature bits of network. */
+#define PV_NET_F_CSUM_BIT 0 /* The device completes checksums. */
+#define PV_NET_F_CSUM (1ull << 0)
+#define PV_NET_F_GUEST_CSUM_BIT 1 /* The driver takes frames with partial checksums. */
+#define PV_NET_F_GUEST_CSUM (1ull << 1)
+#define PV_NET_F_MTU_BIT 3 /* mtu holds. */
+#define PV_NET_F_MTU (1ull << 3)
+#define PV_NET_F_MAC_BIT 5 /* mac holds. */
+#define PV_NET_F_MAC (1ull << 5)
+#define PV_NET_F_GUEST_TSO4_BIT 7 /* The driver takes large TCP segments, IPv4. */
+#define PV_NET_F_GUEST_TSO4 (1ull << 7)
+#define PV_NET_F_GUEST_TSO6_BIT 8 /* The same, IPv6. */
+#define PV_NET_F_GUEST_TSO6 (1ull << 8)
+#define PV_NET_F_HOST_TSO4_BIT 11 /* The device cuts TCP segments, IPv4. */
+#define PV_NET_F_HOST_TSO4 (1ull << 11)
+#define PV_NET_F_HOST_TSO6_BIT 12 /* The same, IPv6. */
+#define PV_NET_F_HOST_TSO6 (1ull << 12)
+#define PV_NET_F_MRG_RXBUF_BIT 15 /* A received frame may lie in several chains. */
+#define PV_NET_F_MRG_RXBUF (1ull << 15)
+#define PV_NET_F_STATUS_BIT 16 /* status holds. */
+#define PV_NET_F_STATUS (1ull << 16)
+#define PV_NET_F_CTRL_VQ_BIT 17 /* There is a control queue. */
+#define PV_NET_F_CTRL_VQ (1ull << 17)
+#define PV_NET_F_MQ_BIT 22 /* pairs holds, and NET_CONTROL MQ sets how many are used. */
+#define PV_NET_F_MQ (1ull << 22)
+
+/* Bits of status. */
+#define PV_NET_STATUS_LINK_UP_BIT 0 /* Frames can pass. */
+#define PV_NET_STATUS_LINK_UP (1ull << 0)
+
+/* Bits of a header's flags. */
+#define PV_NET_HEADER_F_NEEDS_CHECKSUM_BIT 0 /* The checksum is to be completed; the field has that of the pseudo-header. */
+#define PV_NET_HEADER_F_NEEDS_CHECKSUM (1ull << 0)
+#define PV_NET_HEADER_F_VALID_BIT 1 /* The checksum was found right. */
+#define PV_NET_HEADER_F_VALID (1ull << 1)
+
+/* Kinds of large segments. */
+#define PV_NET_SEGMENTATION_NONE 0 /* A frame as it is. */
+#define PV_NET_SEGMENTATION_TCP4 1 /* TCP over IPv4. */
+#define PV_NET_SEGMENTATION_TCP6 4 /* TCP over IPv6. */
+
+/* Classes of control requests (virtio 5.1.6.5). */
+#define PV_NET_CONTROL_MQ 4 /* Pairs of queues; its command 0 has the number as 16 bits. */
+
+/* Last byte of a control request. */
+#define PV_NET_CONTROL_STATUS_OK 0 /* Done. */
+#define PV_NET_CONTROL_STATUS_ERROR 1 /* Refused. */
 
 /* Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide. */
 #define PV_MMIO_MAGIC 0 /* 0x74726976. */
@@ -1038,6 +1086,47 @@ PV_STATIC_ASSERT(offsetof(struct pv_console_config, rows) == 2, "console_config.
 PV_STATIC_ASSERT(offsetof(struct pv_console_config, max_ports) == 4, "console_config.max_ports");
 PV_STATIC_ASSERT(offsetof(struct pv_console_config, emergency) == 8, "console_config.emergency");
 PV_STATIC_ASSERT(sizeof(struct pv_console_config) == 12, "console_config");
+
+/* Configuration space of network (virtio 5.1.4), as far as its features here reach. */
+struct pv_net_config {
+	uint8_t mac[6]; /* Ethernet address of the driver's side. */
+	uint16_t status; /* Constants `net_status`. */
+	uint16_t pairs; /* Most pairs of queues with MQ. */
+	uint16_t mtu; /* Largest payload of a frame with MTU, in bytes. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_net_config, mac) == 0, "net_config.mac");
+PV_STATIC_ASSERT(offsetof(struct pv_net_config, status) == 6, "net_config.status");
+PV_STATIC_ASSERT(offsetof(struct pv_net_config, pairs) == 8, "net_config.pairs");
+PV_STATIC_ASSERT(offsetof(struct pv_net_config, mtu) == 10, "net_config.mtu");
+PV_STATIC_ASSERT(sizeof(struct pv_net_config) == 12, "net_config");
+
+/* Before each frame (virtio 5.1.6), in both directions. */
+struct pv_net_header {
+	uint8_t flags; /* Constants `net_header_f`. */
+	uint8_t segmentation; /* Constants `net_segmentation`. */
+	uint16_t header_bytes; /* Of a large segment: length of its Ethernet, IP and TCP headers, a hint. */
+	uint16_t segment_bytes; /* Of a large segment: payload of each frame that it is cut into. */
+	uint16_t checksum_start; /* First byte that the checksum covers; it reaches to the end of the frame. */
+	uint16_t checksum_offset; /* Where the checksum lies, from there on. */
+	uint16_t chains; /* Received: how many chains the frame lies in, 1 without MRG_RXBUF. Sent: 0. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, flags) == 0, "net_header.flags");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, segmentation) == 1, "net_header.segmentation");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, header_bytes) == 2, "net_header.header_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, segment_bytes) == 4, "net_header.segment_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, checksum_start) == 6, "net_header.checksum_start");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, checksum_offset) == 8, "net_header.checksum_offset");
+PV_STATIC_ASSERT(offsetof(struct pv_net_header, chains) == 10, "net_header.chains");
+PV_STATIC_ASSERT(sizeof(struct pv_net_header) == 12, "net_header");
+
+/* Head of a control request; what the command takes follows, then one device-writable byte `net_control_status`. */
+struct pv_net_control_header {
+	uint8_t kind; /* Constants `net_control`. */
+	uint8_t command; /* Of that class. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, kind) == 0, "net_control_header.kind");
+PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, command) == 1, "net_control_header.command");
+PV_STATIC_ASSERT(sizeof(struct pv_net_control_header) == 2, "net_control_header");
 
 /* The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records. */
 struct pv_recorded_machine {

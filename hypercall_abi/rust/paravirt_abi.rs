@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee";
+pub const ABI_DIGEST: &str = "eb4c0c7fa807f68e526567ddf36fc2db679ae8e3eba4fd2474e32c0cf977ed30";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -446,6 +446,75 @@ pub const CONSOLE_F_MULTIPORT_BIT: u32 = 1;
 /// emergency holds.
 pub const CONSOLE_F_EMERGENCY_WRITE: u64 = 1 << 2;
 pub const CONSOLE_F_EMERGENCY_WRITE_BIT: u32 = 2;
+
+// Feature bits of network.
+/// The device completes checksums.
+pub const NET_F_CSUM: u64 = 1 << 0;
+pub const NET_F_CSUM_BIT: u32 = 0;
+/// The driver takes frames with partial checksums.
+pub const NET_F_GUEST_CSUM: u64 = 1 << 1;
+pub const NET_F_GUEST_CSUM_BIT: u32 = 1;
+/// mtu holds.
+pub const NET_F_MTU: u64 = 1 << 3;
+pub const NET_F_MTU_BIT: u32 = 3;
+/// mac holds.
+pub const NET_F_MAC: u64 = 1 << 5;
+pub const NET_F_MAC_BIT: u32 = 5;
+/// The driver takes large TCP segments, IPv4.
+pub const NET_F_GUEST_TSO4: u64 = 1 << 7;
+pub const NET_F_GUEST_TSO4_BIT: u32 = 7;
+/// The same, IPv6.
+pub const NET_F_GUEST_TSO6: u64 = 1 << 8;
+pub const NET_F_GUEST_TSO6_BIT: u32 = 8;
+/// The device cuts TCP segments, IPv4.
+pub const NET_F_HOST_TSO4: u64 = 1 << 11;
+pub const NET_F_HOST_TSO4_BIT: u32 = 11;
+/// The same, IPv6.
+pub const NET_F_HOST_TSO6: u64 = 1 << 12;
+pub const NET_F_HOST_TSO6_BIT: u32 = 12;
+/// A received frame may lie in several chains.
+pub const NET_F_MRG_RXBUF: u64 = 1 << 15;
+pub const NET_F_MRG_RXBUF_BIT: u32 = 15;
+/// status holds.
+pub const NET_F_STATUS: u64 = 1 << 16;
+pub const NET_F_STATUS_BIT: u32 = 16;
+/// There is a control queue.
+pub const NET_F_CTRL_VQ: u64 = 1 << 17;
+pub const NET_F_CTRL_VQ_BIT: u32 = 17;
+/// pairs holds, and NET_CONTROL MQ sets how many are used.
+pub const NET_F_MQ: u64 = 1 << 22;
+pub const NET_F_MQ_BIT: u32 = 22;
+
+// Bits of status.
+/// Frames can pass.
+pub const NET_STATUS_LINK_UP: u64 = 1 << 0;
+pub const NET_STATUS_LINK_UP_BIT: u32 = 0;
+
+// Bits of a header's flags.
+/// The checksum is to be completed; the field has that of the pseudo-header.
+pub const NET_HEADER_F_NEEDS_CHECKSUM: u64 = 1 << 0;
+pub const NET_HEADER_F_NEEDS_CHECKSUM_BIT: u32 = 0;
+/// The checksum was found right.
+pub const NET_HEADER_F_VALID: u64 = 1 << 1;
+pub const NET_HEADER_F_VALID_BIT: u32 = 1;
+
+// Kinds of large segments.
+/// A frame as it is.
+pub const NET_SEGMENTATION_NONE: u32 = 0;
+/// TCP over IPv4.
+pub const NET_SEGMENTATION_TCP4: u32 = 1;
+/// TCP over IPv6.
+pub const NET_SEGMENTATION_TCP6: u32 = 4;
+
+// Classes of control requests (virtio 5.1.6.5).
+/// Pairs of queues; its command 0 has the number as 16 bits.
+pub const NET_CONTROL_MQ: u32 = 4;
+
+// Last byte of a control request.
+/// Done.
+pub const NET_CONTROL_STATUS_OK: u32 = 0;
+/// Refused.
+pub const NET_CONTROL_STATUS_ERROR: u32 = 1;
 
 // Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide.
 /// 0x74726976.
@@ -1913,6 +1982,88 @@ const _: () = {
     assert!(r.rows == 0x302);
     assert!(r.max_ports == 0x7060504);
     assert!(r.emergency == 0xb0a0908);
+};
+
+/// Configuration space of network (virtio 5.1.4), as far as its features here reach.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// Ethernet address of the driver's side.
+    pub mac: [u8; 6],
+    /// Constants `net_status`.
+    pub status: u16,
+    /// Most pairs of queues with MQ.
+    pub pairs: u16,
+    /// Largest payload of a frame with MTU, in bytes.
+    pub mtu: u16,
+}
+impl NetConfig {
+    pub const ZERO: NetConfig = NetConfig { mac: [0; 6], status: 0, pairs: 0, mtu: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<NetConfig>() == 12);
+    assert!(core::mem::align_of::<NetConfig>() == 2);
+    let r: NetConfig = unsafe { core::mem::transmute(pattern::<12>()) };
+    assert!(r.mac[0] == 0x0);
+    assert!(r.mac[5] == 0x5);
+    assert!(r.status == 0x706);
+    assert!(r.pairs == 0x908);
+    assert!(r.mtu == 0xb0a);
+};
+
+/// Before each frame (virtio 5.1.6), in both directions.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetHeader {
+    /// Constants `net_header_f`.
+    pub flags: u8,
+    /// Constants `net_segmentation`.
+    pub segmentation: u8,
+    /// Of a large segment: length of its Ethernet, IP and TCP headers, a hint.
+    pub header_bytes: u16,
+    /// Of a large segment: payload of each frame that it is cut into.
+    pub segment_bytes: u16,
+    /// First byte that the checksum covers; it reaches to the end of the frame.
+    pub checksum_start: u16,
+    /// Where the checksum lies, from there on.
+    pub checksum_offset: u16,
+    /// Received: how many chains the frame lies in, 1 without MRG_RXBUF. Sent: 0.
+    pub chains: u16,
+}
+impl NetHeader {
+    pub const ZERO: NetHeader = NetHeader { flags: 0, segmentation: 0, header_bytes: 0, segment_bytes: 0, checksum_start: 0, checksum_offset: 0, chains: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<NetHeader>() == 12);
+    assert!(core::mem::align_of::<NetHeader>() == 2);
+    let r: NetHeader = unsafe { core::mem::transmute(pattern::<12>()) };
+    assert!(r.flags == 0x0);
+    assert!(r.segmentation == 0x1);
+    assert!(r.header_bytes == 0x302);
+    assert!(r.segment_bytes == 0x504);
+    assert!(r.checksum_start == 0x706);
+    assert!(r.checksum_offset == 0x908);
+    assert!(r.chains == 0xb0a);
+};
+
+/// Head of a control request; what the command takes follows, then one device-writable byte `net_control_status`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetControlHeader {
+    /// Constants `net_control`.
+    pub kind: u8,
+    /// Of that class.
+    pub command: u8,
+}
+impl NetControlHeader {
+    pub const ZERO: NetControlHeader = NetControlHeader { kind: 0, command: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<NetControlHeader>() == 2);
+    assert!(core::mem::align_of::<NetControlHeader>() == 1);
+    let r: NetControlHeader = unsafe { core::mem::transmute(pattern::<2>()) };
+    assert!(r.kind == 0x0);
+    assert!(r.command == 0x1);
 };
 
 /// The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records.

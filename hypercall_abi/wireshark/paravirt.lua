@@ -381,6 +381,34 @@ local records = {
 			{ name = "emergency", kind = "uint32_t", offset = 8, size = 4, count = 1, doc = "A character written here is printed without a queue." },
 		},
 	},
+	net_config = {
+		size = 12,
+		fields = {
+			{ name = "mac", kind = "bytes", offset = 0, size = 6, count = 1, doc = "Ethernet address of the driver's side." },
+			{ name = "status", kind = "uint16_t", offset = 6, size = 2, count = 1, doc = "Constants `net_status`." },
+			{ name = "pairs", kind = "uint16_t", offset = 8, size = 2, count = 1, doc = "Most pairs of queues with MQ." },
+			{ name = "mtu", kind = "uint16_t", offset = 10, size = 2, count = 1, doc = "Largest payload of a frame with MTU, in bytes." },
+		},
+	},
+	net_header = {
+		size = 12,
+		fields = {
+			{ name = "flags", kind = "uint8_t", offset = 0, size = 1, count = 1, doc = "Constants `net_header_f`." },
+			{ name = "segmentation", kind = "uint8_t", offset = 1, size = 1, count = 1, values = { [0] = "NONE", [1] = "TCP4", [4] = "TCP6" }, doc = "Constants `net_segmentation`." },
+			{ name = "header_bytes", kind = "uint16_t", offset = 2, size = 2, count = 1, doc = "Of a large segment: length of its Ethernet, IP and TCP headers, a hint." },
+			{ name = "segment_bytes", kind = "uint16_t", offset = 4, size = 2, count = 1, doc = "Of a large segment: payload of each frame that it is cut into." },
+			{ name = "checksum_start", kind = "uint16_t", offset = 6, size = 2, count = 1, doc = "First byte that the checksum covers; it reaches to the end of the frame." },
+			{ name = "checksum_offset", kind = "uint16_t", offset = 8, size = 2, count = 1, doc = "Where the checksum lies, from there on." },
+			{ name = "chains", kind = "uint16_t", offset = 10, size = 2, count = 1, doc = "Received: how many chains the frame lies in, 1 without MRG_RXBUF. Sent: 0." },
+		},
+	},
+	net_control_header = {
+		size = 2,
+		fields = {
+			{ name = "kind", kind = "uint8_t", offset = 0, size = 1, count = 1, values = { [4] = "MQ" }, doc = "Constants `net_control`." },
+			{ name = "command", kind = "uint8_t", offset = 1, size = 1, count = 1, doc = "Of that class." },
+		},
+	},
 	recorded_machine = {
 		size = 160,
 		fields = {

@@ -33,6 +33,7 @@ class Attachment(Value):
 # What the command line calls them, and how one is written there.
 KINDS = {
     "BLOCK": ("disk", "--disk {name}=PATH"),
+    "NET": ("network", "--net {name}"),
 }
 
 

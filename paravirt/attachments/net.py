@@ -1,0 +1,123 @@
+"""Networks."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from ..errors import ConfigError
+from . import Attachment
+
+PAIRS_MOST = 3  # a device has 8 queues: two for each, and one for control
+MTU_LEAST, MTU_MOST = 68, 65535  # virtio 5.1.4.1
+PORT = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
+MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE | re.ASCII)
+FORMS = "NAME=user, NAME=tap:INTERFACE or NAME=fd:NUMBER"
+
+
+def new_mac() -> bytes:
+    """A random Ethernet address that nobody was given: locally administered, of one station."""
+    return b"\x02" + os.urandom(5)
+
+
+class Net(Attachment):
+    """A network card of the guest's, and what it is plugged into."""
+
+    kind: ClassVar[str] = "NET"
+
+    link: str = "user"
+    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, or ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs).
+
+    A descriptor, which stays the caller's, is a TAP queue, a socket that keeps frames apart, or a stream socket with
+    passt's framing."""
+    mac: bytes = b""
+    """6 bytes; empty: a new one."""
+    mtu: int = 0
+    """Largest payload of a frame in bytes; 0: the link's."""
+    pairs: int = 1
+    """Pairs of queues."""
+    forward: tuple[str, ...] = ()
+    """With ``user``: ports of the host that lead to the guest's, ``udp:8007:7`` or ``tcp:8080:80``."""
+    capture: Path | None = None
+    """Where the frames are written (pcapng); None: nowhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.__dict__["mac"] = self.mac or new_mac()
+        if len(self.mac) != 6 or self.mac[0] & 1:
+            raise ConfigError(f"network {self.name!r}: {self.mac.hex(':')} is not the address of one station")
+        if self.mtu and not MTU_LEAST <= self.mtu <= MTU_MOST:
+            raise ConfigError(f"network {self.name!r}: an mtu of {self.mtu}; it is from {MTU_LEAST} to {MTU_MOST}")
+        if not 1 <= self.pairs <= PAIRS_MOST:
+            raise ConfigError(f"network {self.name!r}: {self.pairs} pairs of queues; there are from 1 to {PAIRS_MOST}")
+        self._check_link()
+        self._check_forward()
+        if self.capture is not None:
+            self.__dict__["capture"] = Path(self.capture)
+
+    def _check_link(self) -> None:
+        kind, colon, rest = self.link.partition(":")
+        if kind == "user" and not colon:
+            fitting = 1
+        elif kind == "tap" and 0 < len(rest.encode()) < 16 and "/" not in rest and rest.isprintable():
+            fitting = self.pairs
+        elif kind == "fd" and re.fullmatch(r"\d{1,9}(\+\d{1,9})*", rest, re.ASCII):
+            fitting = rest.count("+") + 1
+        else:
+            raise ConfigError(f"network {self.name!r}: {self.link!r} is no link; write {FORMS}")
+        if self.pairs != fitting:
+            raise ConfigError(f"network {self.name!r}: {self.link} has {fitting} pair(s) of queues, not {self.pairs}")
+
+    def _check_forward(self) -> None:
+        if self.forward and self.link != "user":
+            raise ConfigError(f"network {self.name!r}: ports are forwarded by the link user, not by {self.link}")
+        for text in self.forward:
+            protocol, _, ports = text.partition(":")
+            match = PORT.fullmatch(ports)
+            if protocol not in ("tcp", "udp") or not match or not all(0 < int(port) < 65536 for port in match.groups()):
+                raise ConfigError(f"network {self.name!r}: {text!r} is no forwarding; write tcp:HOST-PORT:GUEST-PORT")
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Descriptors that the user gave."""
+        kind, _, rest = self.link.partition(":")
+        return tuple(int(number) for number in rest.split("+")) if kind == "fd" else ()
+
+    @property
+    def interface(self) -> str:
+        """Name of the TAP device; empty: there is none."""
+        kind, _, rest = self.link.partition(":")
+        return rest if kind == "tap" else ""
+
+
+def _number(text: str, option: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise ConfigError(f"{option}={text}: it takes a number")
+    return int(text)
+
+
+def parse_net(text: str) -> Net:
+    """A network written ``NAME[=LINK][,mac=…][,mtu=…][,pairs=…][,tcp=H:G][,udp=H:G]``.  Raises ConfigError."""
+    first, *options = text.split(",")
+    name, equals, link = first.partition("=")
+    values: dict[str, object] = {"forward": ()}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "mac" and MAC.fullmatch(value):
+            values["mac"] = bytes.fromhex(value.replace(":", ""))
+        elif key in ("mtu", "pairs"):
+            values[key] = _number(value, key)
+        elif key in ("tcp", "udp"):
+            values["forward"] = (*values["forward"], f"{key}:{value}")  # type: ignore[misc]
+        else:
+            raise ConfigError(
+                f"{text!r}: {option!r} is not an option of a network; "
+                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, tcp=HOST:GUEST, udp=HOST:GUEST"
+            )
+    if equals and not link:
+        raise ConfigError(f"{text!r} is not a network; write {FORMS}")
+    if "pairs" not in values and link.startswith("fd:"):
+        values["pairs"] = link.count("+") + 1
+    return Net(name, link or "user", **values)  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Frames from the link to the driver.  The kernel puts a frame right where the driver wants it; what is left
+ * to do is to say in how many chains it lies (NET-4: a frame that does not fit is no frame).
+ *
+ * Without room nothing is taken from the link, so that it is the link that is full, and not we who drop.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "net_pair.h"
+
+#define LARGE (PV_NET_F_GUEST_TSO4 | PV_NET_F_GUEST_TSO6)
+
+/* Room for any frame that may come, so that the driver's chains are not all taken for each of them. */
+static uint64_t wanted(const struct pv_net_pair *pair)
+{
+	uint64_t frame = pv_net_features(pair) & LARGE ? PV_NET_FRAME_MOST : pair->net->options.frame_bytes;
+
+	return PV_NET_HEADER_BYTES + frame;
+}
+
+static bool merges(const struct pv_net_pair *pair)
+{
+	return pv_net_features(pair) & PV_NET_F_MRG_RXBUF;
+}
+
+static void append(struct pv_net_room *room, const struct pv_chain *chain)
+{
+	room->chains[room->chain_count++] =
+		(struct pv_net_room_chain){ chain->head, chain->writable, chain->writable_bytes };
+	memcpy(&room->segments[room->segment_count], &chain->segments[chain->readable],
+	       chain->writable * sizeof(room->segments[0]));
+	room->segment_count += chain->writable;
+	room->bytes += chain->writable_bytes;
+}
+
+/* Takes chains ahead as far as they are needed; false: there is none. */
+static bool make_room(struct pv_net_pair *pair)
+{
+	struct pv_net_room *room = &pair->room;
+	uint32_t most = merges(pair) ? PV_NET_ROOM_CHAINS : 1;
+
+	/* A chain has at most PV_MAX_QUEUE_SIZE segments: there is room for one more. */
+	while (room->chain_count < most && room->bytes < wanted(pair) && room->segment_count <= PV_MAX_QUEUE_SIZE) {
+		if (pv_device_pop(pv_net_device(pair), pair->receive_queue, &pair->chain) != 1)
+			break;
+		if (pair->chain.writable_bytes < PV_NET_HEADER_BYTES) {
+			pv_device_fault(pv_net_device(pair), "NET-2");
+			return false;
+		}
+		append(room, &pair->chain);
+	}
+	return room->chain_count > 0;
+}
+
+/* Gives back the first `count` chains, which hold that many bytes together. */
+static void give_back(struct pv_net_pair *pair, uint32_t count, uint64_t bytes)
+{
+	struct pv_queue *queue = &pv_net_device(pair)->queues[pair->receive_queue];
+	struct pv_net_room *room = &pair->room;
+	uint32_t segments = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct pv_net_room_chain *chain = &room->chains[i];
+		uint64_t written = chain->bytes < bytes ? chain->bytes : bytes;
+
+		pv_queue_push(queue, chain->head, (uint32_t)written);
+		bytes -= written;
+		segments += chain->segments;
+		room->bytes -= chain->bytes;
+	}
+	room->chain_count -= count;
+	room->segment_count -= segments;
+	memmove(room->chains, &room->chains[count], room->chain_count * sizeof(room->chains[0]));
+	memmove(room->segments, &room->segments[segments], room->segment_count * sizeof(room->segments[0]));
+}
+
+/* A frame lies at the start of the room: the driver is to have it. */
+static void deliver(struct pv_net_pair *pair, uint64_t frame_bytes)
+{
+	struct pv_net_room *room = &pair->room;
+	uint64_t bytes = PV_NET_HEADER_BYTES + frame_bytes, held = 0;
+	uint16_t count = 0;
+
+	while (held < bytes)
+		held += room->chains[count++].bytes;
+	pv_net_scatter(room->segments, room->segment_count, offsetof(struct pv_net_header, chains), &count,
+		       sizeof(count));
+	give_back(pair, count, bytes);
+	pv_backend_count(&pair->statistics.received_frames, 1);
+	pv_backend_count(&pair->statistics.received_bytes, frame_bytes);
+}
+
+/* The next frame of the link's; false: there is none. */
+static bool take(struct pv_net_pair *pair)
+{
+	struct iovec segments[PV_NET_ROOM_SEGMENTS + 1];
+	struct pv_net_room *room = &pair->room;
+	uint8_t beyond; /* written to where a frame does not fit */
+	bool was_lost = pair->link.lost;
+
+	memcpy(segments, room->segments, room->segment_count * sizeof(segments[0]));
+	segments[room->segment_count] = (struct iovec){ &beyond, sizeof(beyond) };
+	uint64_t frame_bytes = pv_net_link_receive(&pair->link, segments, room->segment_count + 1);
+	if (pair->link.lost && !was_lost)
+		pv_backend_count(&pair->statistics.links_lost, 1);
+	if (!frame_bytes)
+		return false;
+	if (pv_net_is_down(pair->net))
+		pv_backend_count(&pair->statistics.receive_dropped_down, 1);
+	else if (PV_NET_HEADER_BYTES + frame_bytes > room->bytes)
+		pv_backend_count(&pair->statistics.receive_dropped_size, 1);
+	else
+		deliver(pair, frame_bytes);
+	return true;
+}
+
+bool pv_net_receive(struct pv_net_pair *pair)
+{
+	uint32_t taken = 0;
+
+	while (taken < PV_NET_BATCH && !pair->link.lost && make_room(pair) && take(pair))
+		taken++;
+	if (taken)
+		pv_net_tell(pair, pair->receive_queue);
+	return taken > 0;
+}

@@ -1,0 +1,268 @@
+"""virtio-net over socket pairs: framing, merged chains, what does not fit, and hostile chains."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hypercall_abi.devices.virtio_net import (
+    NET_CONFIG,
+    NET_CONTROL_STATUS,
+    NET_FEATURE,
+    NET_HEADER,
+    NET_HEADER_FLAG,
+    NET_SEGMENTATION,
+)
+from paravirt.attachments.net import Net
+from paravirt.devices.net import NetDevice
+from tests.support.fake_guest import PATIENCE_S, FakeGuest, Segment
+from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header, net_guest
+
+KINDS = [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for `condition`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def counted(driver: NetDriver, name: str, count: int) -> None:
+    """Waits until the statistic `name` is that."""
+    until(lambda: driver.device.device.statistics()[name] == count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [14, 60, 1514, 9000, 65_000])
+def test_frames_are_sent_as_they_are(kind: socket.SocketKind, size: int) -> None:
+    with net_guest(kind) as (driver, link):
+        driver.transmit(frame(size))
+        assert link.recv(1 << 17) == frame(size)
+        driver.sent()
+        counted(driver, "sent_frames", 1)
+        counted(driver, "sent_bytes", size)
+
+
+@pytest.mark.parametrize("pieces", [(12,), (5,), (1, 1, 30), (13, 200), (12, 14)])
+def test_framing_is_free(pieces: tuple[int, ...]) -> None:
+    with net_guest() as (driver, link):
+        driver.transmit(frame(500), pieces=pieces)
+        assert link.recv(4096) == frame(500)
+        driver.offer([*pieces, 1600])
+        link.send(frame(400))
+        (got,) = driver.take()
+        assert got[HEADER:] == frame(400)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_are_received_in_order(kind: socket.SocketKind) -> None:
+    with net_guest(kind) as (driver, link):
+        driver.offer(*[[1600]] * 40)
+        for n in range(40):
+            link.send(frame(60 + n, n))
+        got = driver.take(40)
+        assert [data[HEADER:] for data in got] == [frame(60 + n, n) for n in range(40)]
+        assert all(data[:HEADER] == header(chains=1) for data in got)
+
+
+def test_a_frame_lies_in_several_chains() -> None:
+    with net_guest() as (driver, link):
+        driver.offer(*[[100]] * 12)
+        link.send(frame(1000))
+        got = driver.take(11)
+        assert NET_HEADER.parse(got[0][:HEADER]).chains == 11
+        assert b"".join(got)[HEADER:] == frame(1000)
+        link.send(frame(60, 9))
+        assert driver.take()[0] == header(chains=1) + frame(60, 9)
+
+
+def test_without_merging_a_frame_has_one_chain() -> None:
+    with net_guest(without=NET_FEATURE.MRG_RXBUF) as (driver, link):
+        driver.offer([100], [100])
+        link.send(frame(89))  # with its header a byte too long
+        counted(driver, "receive_dropped_size", 1)
+        link.send(frame(88))
+        assert driver.take()[0] == header(chains=1) + frame(88)
+
+
+def test_what_does_not_fit_is_dropped_whole() -> None:
+    with net_guest() as (driver, link):
+        driver.offer([64], [64])
+        link.send(frame(200))
+        counted(driver, "receive_dropped_size", 1)
+        link.send(frame(60))
+        got = b"".join(driver.take(2))
+        assert got == header(chains=2) + frame(60)
+
+
+def test_without_room_frames_wait_in_the_link() -> None:
+    with net_guest() as (driver, link):
+        for n in range(5):
+            link.send(frame(100, n))
+        for n in range(5):
+            driver.offer([1600])
+            assert driver.take()[0][HEADER:] == frame(100, n)
+        assert not any(n for name, n in driver.device.device.statistics().items() if "dropped" in name)
+
+
+def test_a_full_link_makes_the_driver_wait() -> None:
+    with net_guest(poll_ns=0) as (driver, link):
+        for n in range(60):
+            driver.transmit(frame(20_000, n))
+        assert [link.recv(1 << 16) for _ in range(60)] == [frame(20_000, n) for n in range(60)]
+        driver.sent(60)
+        counted(driver, "sent_frames", 60)
+
+
+def test_a_stream_has_lengths_between_frames() -> None:
+    with net_guest(socket.SOCK_STREAM) as (driver, link):
+        driver.transmit(frame(300))
+        assert link.recv(4096) == (300).to_bytes(4, "big") + frame(300)
+        driver.offer(*[[1600]] * 3)
+        stream = b"".join(len(f).to_bytes(4, "big") + f for f in (frame(60), frame(1514, 1), frame(61, 2)))
+        for at in range(0, len(stream), 77):  # in pieces that know no frames
+            link.send(stream[at : at + 77])
+        assert [data[HEADER:] for data in driver.take(3)] == [frame(60), frame(1514, 1), frame(61, 2)]
+
+
+def test_a_full_stream_makes_the_driver_wait() -> None:
+    with net_guest(socket.SOCK_STREAM, poll_ns=0) as (driver, link):
+        for n in range(60):
+            driver.transmit(frame(20_000, n))
+        expected = b"".join((20_000).to_bytes(4, "big") + frame(20_000, n) for n in range(60))
+        got = b""
+        while len(got) < len(expected):
+            got += link.recv(1 << 20)
+        assert got == expected
+        driver.sent(60)
+
+
+@pytest.mark.parametrize("length", [0, 1 << 20, 0xFFFF_FFFF])
+def test_a_stream_out_of_step_is_lost(length: int) -> None:
+    with net_guest(socket.SOCK_STREAM) as (driver, link):
+        driver.offer([1600])
+        link.send(length.to_bytes(4, "big") + bytes(100))
+        counted(driver, "links_lost", 1)
+        driver.transmit(frame(60))
+        driver.sent()
+        counted(driver, "send_dropped_refused", 1)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
+def test_the_other_end_goes_away(kind: socket.SocketKind) -> None:
+    with net_guest(kind) as (driver, link):
+        driver.offer([1600])
+        link.close()
+        counted(driver, "links_lost", 1)
+        driver.transmit(frame(60))
+        driver.sent()
+        counted(driver, "send_dropped_refused", 1)
+        assert not driver.device.needs_reset
+
+
+def test_a_link_that_is_down() -> None:
+    with net_guest() as (driver, link):
+        device = driver.device.device
+        assert isinstance(device, NetDevice)
+        assert NET_CONFIG.parse(driver.device.config()).status == 1
+        before = driver.device.native.state.generation
+        device.set_up(False)
+        assert NET_CONFIG.parse(driver.device.config()).status == 0
+        assert driver.device.native.state.generation == before + 1
+        os.eventfd_read(driver.device.interrupt_fd)  # the driver was told
+        driver.transmit(frame(60))
+        driver.sent()
+        driver.offer([1600])
+        link.send(frame(60))
+        counted(driver, "send_dropped_down", 1)
+        counted(driver, "receive_dropped_down", 1)
+        device.set_up(True)
+        driver.transmit(frame(61))
+        assert link.recv(4096) == frame(61)
+        link.send(frame(62))
+        assert driver.take()[0][HEADER:] == frame(62)
+
+
+@pytest.mark.parametrize("size", [1, 11])
+def test_a_chain_to_send_without_a_header(size: int) -> None:
+    with net_guest() as (driver, _):
+        driver.send.add((Segment(driver.guest.place(bytes(size)), size),))
+        driver.send.publish()
+        assert driver.device.wait_fault() == "NET-1"
+
+
+def test_a_chain_to_receive_without_room_for_a_header() -> None:
+    with net_guest() as (driver, _):
+        driver.offer([11])
+        assert driver.device.wait_fault() == "NET-2"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        header(flags=NET_HEADER_FLAG.NEEDS_CHECKSUM),
+        header(segmentation=NET_SEGMENTATION.TCP4),
+        header(segmentation=3),
+        header(segmentation=0x81),
+    ],
+)
+def test_a_header_that_was_not_agreed_on(head: bytes) -> None:
+    with net_guest() as (driver, _):  # a socket takes finished frames alone
+        driver.transmit(frame(60), head=head)
+        assert driver.device.wait_fault() == "NET-3"
+
+
+def test_a_queue_is_reset_and_used_again() -> None:
+    with net_guest() as (driver, link):
+        for n in range(3):
+            driver.device.set_status(0)
+            receive, send = driver.device.start()
+            again = NetDriver(driver.device, receive, send)
+            again.offer(*[[1600]] * 8)
+            again.transmit(frame(60, n))
+            assert link.recv(4096) == frame(60, n)
+            link.send(frame(61, n))
+            assert again.take()[0][HEADER:] == frame(61, n)
+
+
+def test_several_pairs_and_control() -> None:
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    with FakeGuest() as guest:
+        link = "fd:" + "+".join(str(its.fileno()) for _, its in pairs)
+        plugged = guest.plug(NetDevice("net", Net("net", link, MAC, pairs=3), 0))
+        assert NET_CONFIG.parse(plugged.config()).pairs == 3
+        drivers = plugged.start(size=16)
+        for n, (ours, _) in enumerate(pairs):
+            ours.settimeout(20)
+            driver = NetDriver(plugged, drivers[2 * n], drivers[2 * n + 1])
+            driver.transmit(frame(60, n))
+            assert ours.recv(4096) == frame(60, n)
+            driver.offer([1600])
+            ours.send(frame(61, n))
+            assert driver.take()[0][HEADER:] == frame(61, n)
+        for count, status in ((3, "OK"), (1, "OK"), (0, "ERROR"), (4, "ERROR")):
+            assert control(drivers[6], guest, count) == getattr(NET_CONTROL_STATUS, status)
+        assert control(drivers[6], guest, 1, kind=9) == NET_CONTROL_STATUS.ERROR
+        assert control(drivers[6], guest, 1, command=1) == NET_CONTROL_STATUS.ERROR
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_control_without_pairs_lies_behind_the_first() -> None:
+    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    with FakeGuest() as guest:
+        link = "fd:" + "+".join(str(its.fileno()) for _, its in ends)
+        plugged = guest.plug(NetDevice("net", Net("net", link, MAC, pairs=2), 0))
+        drivers = plugged.start(without=NET_FEATURE.MQ, size=16)
+        assert control(drivers[2], guest, 1) == NET_CONTROL_STATUS.ERROR
+        assert not plugged.needs_reset
+    for pair in ends:
+        for end in pair:
+            end.close()
