@@ -23,6 +23,8 @@ from tests.support.tree import ROOT, tree
 
 VARIABLE = "PARAVIRT_MUTANT"
 PLACE = ROOT / "build" / "mutants"
+# _GNU_SOURCE as the files that want it have it, who say it too late behind another header.
+HEAD = "#define _GNU_SOURCE\n#include <unistd.h>\nextern int pv_mutant;\n#line 1\n"
 PACKAGES = ("paravirt", "hypercall_abi")
 
 
@@ -134,8 +136,7 @@ def sources(mutants: Sequence[Mutant]) -> dict[str, bytes]:
         if name not in files:
             raise PlantError(f"there is no file {name}, which a mutant changes")
         text = planted(files[name].decode(), [m for m in mutants if m.file == name], numbers)
-        head = "" if name.endswith(".py") else "#include <unistd.h>\nextern int pv_mutant;\n#line 1\n"
-        files[name] = (head + text).encode()
+        files[name] = (text if name.endswith(".py") else HEAD + text).encode()
     files["paravirt/native/mutant.c"] = _chooser(mutants).encode()
     return files
 
