@@ -238,6 +238,12 @@ class LinkRefused(DeviceError):
     exit_status = 38
 
 
+class SocketError(DeviceError):
+    """The socket of a device cannot be made: its path is taken, or may not be written."""
+
+    exit_status = 39
+
+
 # ---- the host ----
 
 

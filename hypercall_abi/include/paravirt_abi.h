@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "eb4c0c7fa807f68e526567ddf36fc2db679ae8e3eba4fd2474e32c0cf977ed30"
+#define PV_ABI_DIGEST "2d7c3561296e39ca4e0fa5c9e948a61fee4a190a20d7e1f3668e5dc48f6176fc"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -335,6 +335,46 @@
 /* Last byte of a control request. */
 #define PV_NET_CONTROL_STATUS_OK 0 /* Done. */
 #define PV_NET_CONTROL_STATUS_ERROR 1 /* Refused. */
+
+/* Feature bits of vsock. */
+#define PV_VSOCK_F_STREAM_BIT 0 /* Stream sockets. */
+#define PV_VSOCK_F_STREAM (1ull << 0)
+#define PV_VSOCK_F_SEQPACKET_BIT 1 /* Sockets that keep the bounds of messages. */
+#define PV_VSOCK_F_SEQPACKET (1ull << 1)
+#define PV_VSOCK_F_NO_IMPLIED_STREAM_BIT 2 /* Stream sockets are there only if STREAM says so. */
+#define PV_VSOCK_F_NO_IMPLIED_STREAM (1ull << 2)
+
+/* Addresses with a meaning of their own (virtio 5.10.4). */
+#define PV_VSOCK_CID_HOST 2 /* The host. */
+#define PV_VSOCK_CID_FIRST 3 /* The first that a guest can have. */
+#define PV_VSOCK_CID_ANY 0xffffffffu /* Never an address. */
+
+/* Queues of vsock. */
+#define PV_VSOCK_QUEUE_RECEIVE 0 /* Packets to the guest. */
+#define PV_VSOCK_QUEUE_TRANSMIT 1 /* Packets from the guest. */
+#define PV_VSOCK_QUEUE_EVENT 2 /* Events to the guest. */
+
+/* Types of sockets. */
+#define PV_VSOCK_TYPE_STREAM 1 /* Bytes in order. */
+#define PV_VSOCK_TYPE_SEQPACKET 2 /* Messages in order. */
+
+/* What a packet says. */
+#define PV_VSOCK_OPERATION_REQUEST 1 /* Make a connection. */
+#define PV_VSOCK_OPERATION_RESPONSE 2 /* It is made. */
+#define PV_VSOCK_OPERATION_RESET 3 /* There is no such connection, or no more. */
+#define PV_VSOCK_OPERATION_SHUTDOWN 4 /* The sender will not receive or not send any more: the flags say which. */
+#define PV_VSOCK_OPERATION_DATA 5 /* Bytes of the stream. */
+#define PV_VSOCK_OPERATION_CREDIT_UPDATE 6 /* Only the credit that every packet carries. */
+#define PV_VSOCK_OPERATION_CREDIT_REQUEST 7 /* Send a CREDIT_UPDATE. */
+
+/* Flags of SHUTDOWN, about who sends it. Once set they stay. */
+#define PV_VSOCK_SHUTDOWN_RECEIVE_BIT 0 /* Receives no more. */
+#define PV_VSOCK_SHUTDOWN_RECEIVE (1ull << 0)
+#define PV_VSOCK_SHUTDOWN_SEND_BIT 1 /* Sends no more. */
+#define PV_VSOCK_SHUTDOWN_SEND (1ull << 1)
+
+/* Events of the event queue. */
+#define PV_VSOCK_EVENT_ID_TRANSPORT_RESET 0 /* All connections are gone and the CID may be another; listeners stay. */
 
 /* Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide. */
 #define PV_MMIO_MAGIC 0 /* 0x74726976. */
@@ -1127,6 +1167,49 @@ struct pv_net_control_header {
 PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, kind) == 0, "net_control_header.kind");
 PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, command) == 1, "net_control_header.command");
 PV_STATIC_ASSERT(sizeof(struct pv_net_control_header) == 2, "net_control_header");
+
+/* Configuration space of vsock (virtio 5.10.4). */
+struct pv_vsock_config {
+	uint64_t guest_cid; /* The guest's address; the upper 32 bits are zero. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_config, guest_cid) == 0, "vsock_config.guest_cid");
+PV_STATIC_ASSERT(sizeof(struct pv_vsock_config) == 8, "vsock_config");
+
+/* Head of a packet (virtio 5.10.6). */
+struct pv_vsock_header {
+	uint32_t source_cid; /* Address of the sender. */
+	uint32_t source_cid_high; /* Zero. */
+	uint32_t destination_cid; /* Address of the receiver. */
+	uint32_t destination_cid_high; /* Zero. */
+	uint32_t source_port; /* Port of the sender. */
+	uint32_t destination_port; /* Port of the receiver. */
+	uint32_t size_bytes; /* Of the data that follows. */
+	uint16_t type; /* Constants `vsock_type`. */
+	uint16_t operation; /* Constants `vsock_operation`. */
+	uint32_t flags; /* Of SHUTDOWN: constants `vsock_shutdown`; else zero. */
+	uint32_t buffer_bytes; /* How much of this connection the sender can buffer. */
+	uint32_t forwarded_bytes; /* Bytes received and taken out of that buffer since the connection was made, modulo 2^32. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, source_cid) == 0, "vsock_header.source_cid");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, source_cid_high) == 4, "vsock_header.source_cid_high");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, destination_cid) == 8, "vsock_header.destination_cid");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, destination_cid_high) == 12, "vsock_header.destination_cid_high");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, source_port) == 16, "vsock_header.source_port");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, destination_port) == 20, "vsock_header.destination_port");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, size_bytes) == 24, "vsock_header.size_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, type) == 28, "vsock_header.type");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, operation) == 30, "vsock_header.operation");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, flags) == 32, "vsock_header.flags");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, buffer_bytes) == 36, "vsock_header.buffer_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_header, forwarded_bytes) == 40, "vsock_header.forwarded_bytes");
+PV_STATIC_ASSERT(sizeof(struct pv_vsock_header) == 44, "vsock_header");
+
+/* What the event queue carries (virtio 5.10.6.7). */
+struct pv_vsock_event {
+	uint32_t id; /* Constants `vsock_event_id`. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_vsock_event, id) == 0, "vsock_event.id");
+PV_STATIC_ASSERT(sizeof(struct pv_vsock_event) == 4, "vsock_event");
 
 /* The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records. */
 struct pv_recorded_machine {

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "eb4c0c7fa807f68e526567ddf36fc2db679ae8e3eba4fd2474e32c0cf977ed30";
+pub const ABI_DIGEST: &str = "2d7c3561296e39ca4e0fa5c9e948a61fee4a190a20d7e1f3668e5dc48f6176fc";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -515,6 +515,67 @@ pub const NET_CONTROL_MQ: u32 = 4;
 pub const NET_CONTROL_STATUS_OK: u32 = 0;
 /// Refused.
 pub const NET_CONTROL_STATUS_ERROR: u32 = 1;
+
+// Feature bits of vsock.
+/// Stream sockets.
+pub const VSOCK_F_STREAM: u64 = 1 << 0;
+pub const VSOCK_F_STREAM_BIT: u32 = 0;
+/// Sockets that keep the bounds of messages.
+pub const VSOCK_F_SEQPACKET: u64 = 1 << 1;
+pub const VSOCK_F_SEQPACKET_BIT: u32 = 1;
+/// Stream sockets are there only if STREAM says so.
+pub const VSOCK_F_NO_IMPLIED_STREAM: u64 = 1 << 2;
+pub const VSOCK_F_NO_IMPLIED_STREAM_BIT: u32 = 2;
+
+// Addresses with a meaning of their own (virtio 5.10.4).
+/// The host.
+pub const VSOCK_CID_HOST: u32 = 2;
+/// The first that a guest can have.
+pub const VSOCK_CID_FIRST: u32 = 3;
+/// Never an address.
+pub const VSOCK_CID_ANY: u32 = 0xffffffff;
+
+// Queues of vsock.
+/// Packets to the guest.
+pub const VSOCK_QUEUE_RECEIVE: u32 = 0;
+/// Packets from the guest.
+pub const VSOCK_QUEUE_TRANSMIT: u32 = 1;
+/// Events to the guest.
+pub const VSOCK_QUEUE_EVENT: u32 = 2;
+
+// Types of sockets.
+/// Bytes in order.
+pub const VSOCK_TYPE_STREAM: u32 = 1;
+/// Messages in order.
+pub const VSOCK_TYPE_SEQPACKET: u32 = 2;
+
+// What a packet says.
+/// Make a connection.
+pub const VSOCK_OPERATION_REQUEST: u32 = 1;
+/// It is made.
+pub const VSOCK_OPERATION_RESPONSE: u32 = 2;
+/// There is no such connection, or no more.
+pub const VSOCK_OPERATION_RESET: u32 = 3;
+/// The sender will not receive or not send any more: the flags say which.
+pub const VSOCK_OPERATION_SHUTDOWN: u32 = 4;
+/// Bytes of the stream.
+pub const VSOCK_OPERATION_DATA: u32 = 5;
+/// Only the credit that every packet carries.
+pub const VSOCK_OPERATION_CREDIT_UPDATE: u32 = 6;
+/// Send a CREDIT_UPDATE.
+pub const VSOCK_OPERATION_CREDIT_REQUEST: u32 = 7;
+
+// Flags of SHUTDOWN, about who sends it. Once set they stay.
+/// Receives no more.
+pub const VSOCK_SHUTDOWN_RECEIVE: u64 = 1 << 0;
+pub const VSOCK_SHUTDOWN_RECEIVE_BIT: u32 = 0;
+/// Sends no more.
+pub const VSOCK_SHUTDOWN_SEND: u64 = 1 << 1;
+pub const VSOCK_SHUTDOWN_SEND_BIT: u32 = 1;
+
+// Events of the event queue.
+/// All connections are gone and the CID may be another; listeners stay.
+pub const VSOCK_EVENT_ID_TRANSPORT_RESET: u32 = 0;
 
 // Registers of virtio-mmio (virtio 4.2.2), offsets in bytes; each is 32 bits wide.
 /// 0x74726976.
@@ -2064,6 +2125,90 @@ const _: () = {
     let r: NetControlHeader = unsafe { core::mem::transmute(pattern::<2>()) };
     assert!(r.kind == 0x0);
     assert!(r.command == 0x1);
+};
+
+/// Configuration space of vsock (virtio 5.10.4).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VsockConfig {
+    /// The guest's address; the upper 32 bits are zero.
+    pub guest_cid: u64,
+}
+impl VsockConfig {
+    pub const ZERO: VsockConfig = VsockConfig { guest_cid: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<VsockConfig>() == 8);
+    assert!(core::mem::align_of::<VsockConfig>() == 8);
+    let r: VsockConfig = unsafe { core::mem::transmute(pattern::<8>()) };
+    assert!(r.guest_cid == 0x706050403020100);
+};
+
+/// Head of a packet (virtio 5.10.6).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VsockHeader {
+    /// Address of the sender.
+    pub source_cid: u32,
+    /// Zero.
+    pub source_cid_high: u32,
+    /// Address of the receiver.
+    pub destination_cid: u32,
+    /// Zero.
+    pub destination_cid_high: u32,
+    /// Port of the sender.
+    pub source_port: u32,
+    /// Port of the receiver.
+    pub destination_port: u32,
+    /// Of the data that follows.
+    pub size_bytes: u32,
+    /// Constants `vsock_type`.
+    pub r#type: u16,
+    /// Constants `vsock_operation`.
+    pub operation: u16,
+    /// Of SHUTDOWN: constants `vsock_shutdown`; else zero.
+    pub flags: u32,
+    /// How much of this connection the sender can buffer.
+    pub buffer_bytes: u32,
+    /// Bytes received and taken out of that buffer since the connection was made, modulo 2^32.
+    pub forwarded_bytes: u32,
+}
+impl VsockHeader {
+    pub const ZERO: VsockHeader = VsockHeader { source_cid: 0, source_cid_high: 0, destination_cid: 0, destination_cid_high: 0, source_port: 0, destination_port: 0, size_bytes: 0, r#type: 0, operation: 0, flags: 0, buffer_bytes: 0, forwarded_bytes: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<VsockHeader>() == 44);
+    assert!(core::mem::align_of::<VsockHeader>() == 4);
+    let r: VsockHeader = unsafe { core::mem::transmute(pattern::<44>()) };
+    assert!(r.source_cid == 0x3020100);
+    assert!(r.source_cid_high == 0x7060504);
+    assert!(r.destination_cid == 0xb0a0908);
+    assert!(r.destination_cid_high == 0xf0e0d0c);
+    assert!(r.source_port == 0x13121110);
+    assert!(r.destination_port == 0x17161514);
+    assert!(r.size_bytes == 0x1b1a1918);
+    assert!(r.r#type == 0x1d1c);
+    assert!(r.operation == 0x1f1e);
+    assert!(r.flags == 0x23222120);
+    assert!(r.buffer_bytes == 0x27262524);
+    assert!(r.forwarded_bytes == 0x2b2a2928);
+};
+
+/// What the event queue carries (virtio 5.10.6.7).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VsockEvent {
+    /// Constants `vsock_event_id`.
+    pub id: u32,
+}
+impl VsockEvent {
+    pub const ZERO: VsockEvent = VsockEvent { id: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<VsockEvent>() == 4);
+    assert!(core::mem::align_of::<VsockEvent>() == 4);
+    let r: VsockEvent = unsafe { core::mem::transmute(pattern::<4>()) };
+    assert!(r.id == 0x3020100);
 };
 
 /// The machine whose calls follow, up to the next record of this kind: a reset makes another one. After it come recorded_service and recorded_device records.

@@ -409,6 +409,35 @@ local records = {
 			{ name = "command", kind = "uint8_t", offset = 1, size = 1, count = 1, doc = "Of that class." },
 		},
 	},
+	vsock_config = {
+		size = 8,
+		fields = {
+			{ name = "guest_cid", kind = "uint64_t", offset = 0, size = 8, count = 1, doc = "The guest's address; the upper 32 bits are zero." },
+		},
+	},
+	vsock_header = {
+		size = 44,
+		fields = {
+			{ name = "source_cid", kind = "uint32_t", offset = 0, size = 4, count = 1, doc = "Address of the sender." },
+			{ name = "source_cid_high", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "Zero." },
+			{ name = "destination_cid", kind = "uint32_t", offset = 8, size = 4, count = 1, doc = "Address of the receiver." },
+			{ name = "destination_cid_high", kind = "uint32_t", offset = 12, size = 4, count = 1, doc = "Zero." },
+			{ name = "source_port", kind = "uint32_t", offset = 16, size = 4, count = 1, doc = "Port of the sender." },
+			{ name = "destination_port", kind = "uint32_t", offset = 20, size = 4, count = 1, doc = "Port of the receiver." },
+			{ name = "size_bytes", kind = "uint32_t", offset = 24, size = 4, count = 1, doc = "Of the data that follows." },
+			{ name = "type", kind = "uint16_t", offset = 28, size = 2, count = 1, values = { [1] = "STREAM", [2] = "SEQPACKET" }, doc = "Constants `vsock_type`." },
+			{ name = "operation", kind = "uint16_t", offset = 30, size = 2, count = 1, values = { [1] = "REQUEST", [2] = "RESPONSE", [3] = "RESET", [4] = "SHUTDOWN", [5] = "DATA", [6] = "CREDIT_UPDATE", [7] = "CREDIT_REQUEST" }, doc = "Constants `vsock_operation`." },
+			{ name = "flags", kind = "uint32_t", offset = 32, size = 4, count = 1, doc = "Of SHUTDOWN: constants `vsock_shutdown`; else zero." },
+			{ name = "buffer_bytes", kind = "uint32_t", offset = 36, size = 4, count = 1, doc = "How much of this connection the sender can buffer." },
+			{ name = "forwarded_bytes", kind = "uint32_t", offset = 40, size = 4, count = 1, doc = "Bytes received and taken out of that buffer since the connection was made, modulo 2^32." },
+		},
+	},
+	vsock_event = {
+		size = 4,
+		fields = {
+			{ name = "id", kind = "uint32_t", offset = 0, size = 4, count = 1, values = { [0] = "TRANSPORT_RESET" }, doc = "Constants `vsock_event_id`." },
+		},
+	},
 	recorded_machine = {
 		size = 160,
 		fields = {

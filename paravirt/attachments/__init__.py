@@ -34,6 +34,7 @@ class Attachment(Value):
 KINDS = {
     "BLOCK": ("disk", "--disk {name}=PATH"),
     "NET": ("network", "--net {name}"),
+    "VSOCK": ("vsock", "--vsock {name}=PATH"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..attachments.net import parse_net
+from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
 from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
@@ -44,6 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
         help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE or fd:NUMBER (user); options: "
         ",mac=… ,mtu=… ,pairs=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
+    add("--vsock", action="append", default=[], metavar="NAME=PATH[,cid=N]",
+        help="attach a vsock as NAME with a UNIX socket at PATH for programs of this host; "
+        "port P of the host is PATH_P; may be repeated")  # fmt: skip
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
@@ -91,7 +95,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         memory_bytes=parse_size(args.memory),
         vcpus=args.vcpus,
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=tuple(parse_net(text) for text in args.net),
+        devices=(*map(parse_net, args.net), *map(parse_vsock, args.vsock)),
         command_line=args.cmdline,
         console=console.write,
         console_input=0 if args.console == "-" else b"",

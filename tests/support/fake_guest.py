@@ -154,7 +154,8 @@ class PluggedDevice:
         self.set_status(0)
         assert lib.pv_device_accept(self.native, 0, features) == STATUS.OK
         assert self.set_status(STARTED) == STARTED
-        drivers = [Driver(self, index, size, features) for index in range(self.native.queue_count)]
+        maxima = [int(self.native.queues[index].maximum) for index in range(self.native.queue_count)]
+        drivers = [Driver(self, index, min(size, most), features) for index, most in enumerate(maxima)]
         for driver in drivers:
             driver.set_up()
         assert self.set_status(STARTED | VIRTIO_STATUS.DRIVER_OK) & VIRTIO_STATUS.DRIVER_OK
