@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .report import Row, table, write_json, write_svg
+from .report import Row, table, write_growth_svg, write_json, write_svg
 
-BENCHES = ("calls", "events", "block", "start", "memory")
+BENCHES = ("calls", "events", "block", "start", "memory", "growth")
 
 
 def main() -> int:
@@ -31,7 +31,11 @@ def main() -> int:
     to.parent.mkdir(parents=True, exist_ok=True)
     write_json(rows, to)
     write_svg(rows, to.with_suffix(".svg"))
-    print(f"written: {to}, {to.with_suffix('.svg')}", file=sys.stderr)
+    written = [to, to.with_suffix(".svg")]
+    if any(row.points for row in rows):
+        written.append(to.with_name(f"{to.stem}-growth.svg"))
+        write_growth_svg(rows, written[-1])
+    print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
 

@@ -31,6 +31,8 @@ class Row:
     p99: float | None = None
     goal: str = ""
     why: str = ""
+    points: list[tuple[int, float]] = field(default_factory=list)
+    """Of a figure that grows: size, and the median cost of a unit of work."""
     rounds: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -110,4 +112,35 @@ def write_svg(rows: Sequence[Row], path: Path) -> None:
         parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(f"{r.bench} / {r.figure}")}</text>')
         parts.append(f'<rect x="{left}" y="{y}" width="{bar:.0f}" height="18" fill="{colour}"/>')
         parts.append(f'<text x="{left + bar + 6:.0f}" y="{y + 13}">{ratio:.3g} ({r.better} is better)</text>')
+    path.write_text("\n".join([*parts, "</svg>\n"]))
+
+
+COLOURS = ("#3b6ea5", "#b5533c", "#4a8f5a", "#8a5fa8", "#a8873b", "#4f8f8f", "#777777", "#b04f80")
+
+
+def write_growth_svg(rows: Sequence[Row], path: Path) -> None:
+    """Lines: what a unit of work costs at each size, in units of the cost at the smallest, which is the line at 1."""
+    drawn = [r for r in rows if len(r.points) > 1 and r.points[0][1]]
+    width, height, left, bottom, top = 760, 420, 60, 370, 2.5
+    sizes = sorted({size for r in drawn for size, _ in r.points})
+    step = 420 / max(len(sizes) - 1, 1)
+
+    def spot(size: int, ratio: float) -> tuple[float, float]:
+        return left + sizes.index(size) * step, bottom - min(ratio, top) / top * 340
+
+    box, text = f'width="{width}" height="{height}"', 'font-family="sans-serif" font-size="13"'
+    one, end = spot(sizes[0], 1) if sizes else (left, bottom), left + 420
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} {text}>',
+        f'<rect {box} fill="white"/>',
+        f'<line x1="{left}" y1="{one[1]:.0f}" x2="{end}" y2="{one[1]:.0f}" stroke="#888" stroke-dasharray="4"/>',
+        f'<text x="{left - 8}" y="{one[1] + 4:.0f}" text-anchor="end">1</text>',
+        *(f'<text x="{spot(size, 0)[0]:.0f}" y="{bottom + 20}" text-anchor="middle">{size}</text>' for size in sizes),
+        f'<text x="{left}" y="{height - 8}" fill="#555">cost of a unit of work, relative to that at {sizes[:1]}</text>',
+    ]
+    for i, r in enumerate(drawn):
+        colour, spots = COLOURS[i % len(COLOURS)], [spot(size, cost / r.points[0][1]) for size, cost in r.points]
+        line = " ".join(f"{x:.0f},{y:.0f}" for x, y in spots)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{end + 20}" y="{40 + 20 * i}" fill="{colour}">{escape(r.figure)}</text>')
     path.write_text("\n".join([*parts, "</svg>\n"]))

@@ -1,0 +1,131 @@
+"""growth / …: what a unit of work costs at 1, 2 and 4 vCPUs, machines and sizes of memory.
+
+The value is the cost at 4, the floor the cost at 1, in the same run: a ratio above 1 says that the figure grows faster
+than its work.  The plot has all points.
+
+    call, vCPUs        a trap by each of so many vCPUs at once: time of all per call
+    start, vCPUs       a machine with so many vCPUs, from the API's call to its end, per vCPU
+    start, memory      a machine with so many times 64 MiB, per 64 MiB
+    start, machines    so many machines of one process that live at once, per machine
+    memory, machines   resident set beyond guest RAM, per machine after the first
+    block, machines    4 KiB reads from the page cache by so many machines at once: time of all per request
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from paravirt import Disk, Machine, MachineConfig
+
+from . import memory
+from .block import make_disk
+from .common import bench_line, guest
+from .report import Row, make_row
+
+SIZES = (1, 2, 4)
+MIB = 1 << 20
+CALLS, REQUESTS = 20_000, 60_000
+TIMEOUT_S = 300
+
+
+def run_guest(name: str, **options: object) -> tuple[float, dict[str, float]]:
+    """Seconds from the call of the API to the guest's end, and the figures of its line, if it has one."""
+    console = bytearray()
+    began = time.perf_counter()
+    with Machine(MachineConfig(guest(name), console=console.extend, timeout_s=TIMEOUT_S).replace(**options)) as machine:
+        machine.run()
+    text = console.decode()
+    return time.perf_counter() - began, bench_line(text) if "bench: " in text else {}
+
+
+def call_vcpus(n: int) -> float:
+    """ns per call."""
+    _, f = run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")
+    return f["ns"] / f["calls"]
+
+
+def start_vcpus(n: int) -> float:
+    """ms per vCPU."""
+    return run_guest("hello", vcpus=n)[0] * 1e3 / n
+
+
+def start_memory(n: int) -> float:
+    """ms per 64 MiB."""
+    return run_guest("hello", memory_bytes=n * 64 * MIB)[0] * 1e3 / n
+
+
+def start_machines(n: int) -> float:
+    """ms per machine."""
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        for _ in range(n):
+            stack.enter_context(Machine(MachineConfig(guest("hello")))).run()
+    return (time.perf_counter() - began) * 1e3 / n
+
+
+def memory_machines(n: int) -> float:
+    """MiB per machine after the first."""
+    command = [sys.executable, "-c", memory.PROGRAM, str(n)]
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+    _, one, *more = json.loads(done.stdout)
+    return float(more[-1] - one) / n
+
+
+def block_machines(n: int, path: Path) -> float:
+    """ns per request, of all machines."""
+    consoles = [bytearray() for _ in range(n)]
+    disk = Disk("disk", path, read_only=True)
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(
+                Machine(
+                    MachineConfig(
+                        guest("bench_block"),
+                        disks=(disk,),
+                        command_line=f"requests={REQUESTS} wait=event",
+                        console=console.extend,
+                    )
+                )
+            )
+            for console in consoles
+        ]
+        for machine in machines:
+            machine.start()
+        for machine in machines:
+            machine.wait(TIMEOUT_S)
+    told = [bench_line(console.decode()) for console in consoles]
+    return max(f["ns"] for f in told) / sum(f["requests"] for f in told)
+
+
+def run(rounds: int) -> list[Row]:
+    """Each size in turn, so many times."""
+    work = Path("build")
+    work.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work, prefix="bench-") as place:
+        path = Path(place).absolute() / "disk"
+        make_disk(path)
+        figures: dict[str, tuple[str, Callable[[int], float]]] = {
+            "call, vCPUs": ("ns", call_vcpus),
+            "start, vCPUs": ("ms", start_vcpus),
+            "start, memory": ("ms", start_memory),
+            "start, machines": ("ms", start_machines),
+            "memory, machines": ("MiB", memory_machines),
+            "block, machines": ("ns", lambda n: block_machines(n, path)),
+        }
+        return [_row(name, unit, measure, rounds) for name, (unit, measure) in figures.items()]
+
+
+def _row(name: str, unit: str, measure: Callable[[int], float], rounds: int) -> Row:
+    measure(SIZES[0])  # what is loaded but once
+    taken = [{size: measure(size) for size in SIZES} for _ in range(rounds)]
+    points = [(size, statistics.median(t[size] for t in taken)) for size in SIZES]
+    values = [{"value": t[SIZES[-1]], "floor": t[SIZES[0]]} | {f"at {size}": t[size] for size in SIZES} for t in taken]
+    return make_row("growth", name, unit, values, goal="<= 1 x the cost at 1", points=points)
