@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVICE_NAME_BYTES", "Disk", "parse_disk"]
 MIB = 1 << 20
+PAGE_BYTES = 4096
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
 MEMORY_LEAST_BYTES = 4 * MIB
 MEMORY_MOST_BYTES = 1 << 40
@@ -174,6 +175,8 @@ class MachineConfig(Value):
 
     image: Path
     memory_bytes: int = 128 * MIB
+    balloon_bytes: int = 0
+    """How much of it the guest is asked to give back from the start; `Machine.balloon` asks for another amount."""
     vcpus: int = 1
     disks: tuple[Disk, ...] = ()
     devices: tuple[Attachment, ...] = ()
@@ -243,6 +246,16 @@ class MachineConfig(Value):
             raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be a multiple of 2M")
         if not 1 <= self.vcpus <= VCPUS_MOST:
             raise ConfigError(f"{self.vcpus} vCPUs: a machine has from 1 to {VCPUS_MOST}")
+
+        self.check_balloon(self.balloon_bytes)
+
+    def check_balloon(self, target_bytes: int) -> None:
+        """Raises ConfigError for a balloon that this machine cannot have."""
+        if target_bytes % PAGE_BYTES or not 0 <= target_bytes <= self.memory_bytes:
+            raise ConfigError(
+                f"a balloon of {show_size(target_bytes)}: it must be whole pages of 4K and at most the guest's "
+                f"{show_size(self.memory_bytes)}"
+            )
 
     def _meant(self) -> str:
         n = self.memory_bytes

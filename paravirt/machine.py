@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 OFFERED = {  # features, by service
     int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
+    int(lib.PV_SERVICE_MEMORY): int(lib.PV_MEMORY_FEATURE_BALLOON | lib.PV_MEMORY_FEATURE_FREE_PAGE_REPORTING),
     int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET),
 }
 OWN_FAULT = (lib.PV_EXIT_UNSUPPORTED, lib.PV_EXIT_ENGINE)  # exits that the accelerator has words for
@@ -74,6 +75,7 @@ class Machine:
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._started_ns = 0
+        self._balloon_bytes = config.balloon_bytes
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
@@ -178,6 +180,7 @@ class Machine:
         native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
+        native.state.balloon_target_bytes = self._balloon_bytes
         serve(native)
         self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
@@ -363,6 +366,15 @@ class Machine:
             self.console.write(data)
         return within
 
+    def balloon(self, target_bytes: int) -> None:
+        """Asks the guest for so much of its memory, in place of what was asked for before; it may take its time.
+
+        What it gives is the host's again at once, as `statistics` shows.  Any thread.  Raises ConfigError.
+        """
+        self.config.check_balloon(target_bytes)
+        self._balloon_bytes = target_bytes
+        lib.pv_machine_balloon(self.native, target_bytes)
+
     def statistics(self) -> Statistics:
         """Counts so far."""
         state = self.native.state
@@ -372,4 +384,5 @@ class Machine:
             state.console_bytes,
             state.trace_marks,
             time.monotonic_ns() - self._started_ns,
+            self.memory.statistics(self.native),
         )

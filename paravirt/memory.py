@@ -13,9 +13,11 @@ from typing import Any
 
 from ._native import ffi, lib
 from .errors import HostMemory
+from .outcome import MemoryStatistics
 
 LOW_RAM_END = 0xC000_0000
 HIGH_RAM_BASE = 1 << 32
+BLOCK_BYTES = 512  # st_blocks, whatever the file system's are
 # Processes of modules and of the software vCPU have the file too: one that cut it would have us end by SIGBUS.
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -47,6 +49,14 @@ class GuestMemory:
             if lib.pv_memory_add(native, gpa, size, self._view + at):
                 raise HostMemory(f"no room for guest memory at {gpa:#x}")
             at += size
+
+    def statistics(self, machine: Any) -> MemoryStatistics:
+        """Figures now, with what the ``struct pv_machine *`` has counted."""
+        state = machine.state
+        resident_bytes = os.fstat(self.fd).st_blocks * BLOCK_BYTES
+        total_bytes = sum(size for _, size in self.ranges)
+        balloon = state.balloon_target_bytes, state.balloon_bytes
+        return MemoryStatistics(total_bytes, resident_bytes, *balloon, machine.reported_bytes)
 
     def hva(self, gpa: int, size_bytes: int) -> Any:
         """Host address of a range, as a ``void *``.  Raises ValueError if it is not wholly guest memory."""

@@ -31,6 +31,20 @@ class DeviceStatistics(NamedTuple):
     more: dict[str, int]
 
 
+class MemoryStatistics(NamedTuple):
+    """Guest memory, in bytes."""
+
+    total_bytes: int = 0
+    resident_bytes: int = 0
+    """What the host has backed: touched by either side, and not given back."""
+    balloon_target_bytes: int = 0
+    """What the host wants back."""
+    balloon_bytes: int = 0
+    """What the guest says that it has given."""
+    reported_bytes: int = 0
+    """Free pages reported, all reports together."""
+
+
 class Statistics(NamedTuple):
     """What a machine did.  Times in ns."""
 
@@ -39,6 +53,7 @@ class Statistics(NamedTuple):
     console_bytes: int = 0
     trace_marks: int = 0
     run_ns: int = 0
+    memory: MemoryStatistics = MemoryStatistics()
 
 
 class Outcome(NamedTuple):

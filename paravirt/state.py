@@ -71,6 +71,8 @@ MACHINE_STATE = Record(
     "confirmed" / U32 * "Services that accepted, a bit each in the same order.",
     "trace_marks" / U32 * "Marks made, against the budget.",
     "console_bytes" / U64 * "Bytes written, against the budget.",
+    "balloon_target_bytes" / U64 * "What the host wants back.",
+    "balloon_bytes" / U64 * "What the guest says that it has given.",
     "watchdog_ns" / U64 * "When the watchdog bites (monotonic), or all ones.",
 )
 

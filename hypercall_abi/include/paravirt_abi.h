@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "2d7c3561296e39ca4e0fa5c9e948a61fee4a190a20d7e1f3668e5dc48f6176fc"
+#define PV_ABI_DIGEST "d63f62eace0effc63c53afc9eb4026c2235fc3be073f008e7db86e95b3c00d13"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -80,6 +80,7 @@
 #define PV_CHANNEL_CONSOLE 1 /* Console input is waiting. */
 #define PV_CHANNEL_DEVICE 2 /* A device arrived or left. */
 #define PV_CHANNEL_CONTINUITY 3 /* The continuity page changed. */
+#define PV_CHANNEL_BALLOON 4 /* memory.target answers something else. */
 #define PV_CHANNEL_FIRST_FREE 16 /* First channel for the guest. */
 
 /* Vectors of event.upcall with a fixed meaning; 32 to 255 are interrupts that want an end-of-interrupt. */

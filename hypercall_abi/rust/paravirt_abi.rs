@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "2d7c3561296e39ca4e0fa5c9e948a61fee4a190a20d7e1f3668e5dc48f6176fc";
+pub const ABI_DIGEST: &str = "d63f62eace0effc63c53afc9eb4026c2235fc3be073f008e7db86e95b3c00d13";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -133,6 +133,8 @@ pub const CHANNEL_CONSOLE: u32 = 1;
 pub const CHANNEL_DEVICE: u32 = 2;
 /// The continuity page changed.
 pub const CHANNEL_CONTINUITY: u32 = 3;
+/// memory.target answers something else.
+pub const CHANNEL_BALLOON: u32 = 4;
 /// First channel for the guest.
 pub const CHANNEL_FIRST_FREE: u32 = 16;
 

@@ -11,6 +11,7 @@ CHANNEL = Constants(
     ("CONSOLE", 1, "Console input is waiting."),
     ("DEVICE", 2, "A device arrived or left."),
     ("CONTINUITY", 3, "The continuity page changed."),
+    ("BALLOON", 4, "memory.target answers something else."),
     ("FIRST_FREE", 16, "First channel for the guest."),
 )
 

@@ -97,4 +97,21 @@ RULES = (
         "again with the rest.",
         "both",
     ),
+    Rule(
+        "MEM-7",
+        "memory.target answers whole 4 KiB pages, at most the guest's memory; when the answer changes after BALLOON "
+        "was accepted, channel BALLOON of vCPU 0 is raised.",
+        no_case="the host changes its wish for reasons of its own, which no guest can bring about",
+    ),
+    Rule(
+        "MEM-8",
+        "A page that is in the balloon or was reported reads as it was or as zero, until the guest writes it: then it "
+        "keeps what was written.",
+    ),
+    Rule(
+        "MEM-9",
+        "A guest leaves what is in the balloon alone until memory.deflate took it out, and neither puts in nor reports "
+        "what is in use or what the host shares with it.",
+        "guest",
+    ),
 )

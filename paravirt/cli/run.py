@@ -49,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="attach a vsock as NAME with a UNIX socket at PATH for programs of this host; "
         "port P of the host is PATH_P; may be repeated")  # fmt: skip
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
+    add("--balloon", default="0", metavar="SIZE", help="how much of it the guest is asked to give back (0)")
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
     add("--console", default="-", metavar="FILE",
@@ -93,6 +94,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
     return MachineConfig(
         image=image,
         memory_bytes=parse_size(args.memory),
+        balloon_bytes=parse_size(args.balloon),
         vcpus=args.vcpus,
         disks=tuple(parse_disk(text) for text in args.disk),
         devices=(*map(parse_net, args.net), *map(parse_vsock, args.vsock)),

@@ -59,6 +59,7 @@ UNSEEN = {
     "VER-2": "what a guest leaves alone leaves no trace; records, statuses and bits of later versions are tried by "
     "injections",
     "VER-3": "a guest with notes is not started by CPUID, and others do not come under this host",
+    "MEM-9": "what a guest misses of its memory it misses alone, and a page that it touches costs no exit",
     "TIME-4": "what a guest makes of the counter is not seen",
     "CONT-2": "no host of this version has the page",
     "DEV-20": "what virtio asks of drivers beyond the rules here is virtio's to judge",

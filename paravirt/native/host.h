@@ -38,6 +38,8 @@ void pv_memory_fence(const struct pv_memory *memory);
 /* Whether the kernel has what pv_memory_fence needs for unfenced memory. */
 bool pv_memory_can_fence(void);
 
+/* All of it. */
+uint64_t pv_memory_bytes(const struct pv_memory *memory);
 /* Has the host back whole pages now, or take them back (they read as zeros). 0 or -errno. */
 int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
@@ -224,6 +226,7 @@ struct pv_machine {
 	uint32_t timer; /* futex of the timer thread */
 	uint64_t timer_due_ns; /* when it will wake by itself */
 	struct pv_callrings callrings;
+	uint64_t reported_bytes; /* statistics: by memory.report and by free page reporting */
 	uint32_t ending;
 	uint32_t ended; /* ops.end was called */
 	uint32_t running; /* vCPUs started and not stopped */

@@ -30,6 +30,15 @@ int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, v
 	return 0;
 }
 
+uint64_t pv_memory_bytes(const struct pv_memory *memory)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < memory->count; i++)
+		bytes += memory->regions[i].size_bytes;
+	return bytes;
+}
+
 void *pv_memory_at(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
 {
 	for (uint32_t i = 0; i < memory->count; i++) {
@@ -111,33 +120,114 @@ static int64_t check_ranges(const struct pv_memory *memory, const struct pv_memo
 	return PV_STATUS_OK;
 }
 
-/* Each range in turn; `refused` is the answer if the host cannot do the first (MEM-6, CALL-10). */
-static int64_t each_range(const struct pv_memory *memory, const uint64_t *args, uint64_t *value,
-			  int (*act)(const struct pv_memory *, uint64_t, uint64_t), int64_t refused)
+typedef int (*ranges_fn)(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
+
+/*
+ * Each range in turn.  What it costs is the time of the calling vCPU, and it stops between two ranges like a batch:
+ * other vCPUs wait for nothing but the kernel's own work on the same pages.  `act` may be NULL: nothing is to be done;
+ * `refused` is the answer if the host cannot do the first (MEM-6, CALL-10); *bytes says to how much it was done.
+ */
+static int64_t each_range(struct pv_vcpu *vcpu, const uint64_t *args, uint64_t *value, ranges_fn act, int64_t refused,
+			  uint64_t *bytes)
 {
+	const struct pv_memory *memory = &vcpu->machine->memory;
 	struct pv_memory_range ranges[PV_LIMIT_MEMORY_RANGES];
 
 	if (!args[1])
 		return PV_STATUS_OK;
 	pv_memory_read(memory, args[0], ranges, args[1] * sizeof(ranges[0]));
 	int64_t status = check_ranges(memory, ranges, args[1]);
-	for (; status == PV_STATUS_OK && *value < args[1]; ++*value) {
+	if (status != PV_STATUS_OK)
+		return status;
+	uint64_t end_ns = pv_clock_ns() + PV_LIMIT_BATCH_NS;
+	while (*value < args[1]) {
 		const struct pv_memory_range *r = &ranges[*value];
 
-		if (r->size_bytes && act(memory, r->gpa, r->size_bytes) < 0)
+		if (act && r->size_bytes && act(memory, r->gpa, r->size_bytes) < 0)
 			return *value ? PV_STATUS_CONTINUE : refused;
+		*bytes += r->size_bytes;
+		++*value;
+		if (*value < args[1] && (pv_clock_ns() >= end_ns || __atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED)))
+			return PV_STATUS_CONTINUE;
 	}
-	return status;
+	return PV_STATUS_OK;
 }
 
 PV_HANDLER(memory_populate)
 {
-	return each_range(&vcpu->machine->memory, args, value, pv_memory_populate, PV_STATUS_NO_MEMORY);
+	uint64_t bytes = 0;
+
+	return each_range(vcpu, args, value, pv_memory_populate, PV_STATUS_NO_MEMORY, &bytes);
 }
 
 PV_HANDLER(memory_discard)
 {
-	return each_range(&vcpu->machine->memory, args, value, pv_memory_discard, PV_STATUS_FAILED);
+	uint64_t bytes = 0;
+
+	return each_range(vcpu, args, value, pv_memory_discard, PV_STATUS_FAILED, &bytes);
+}
+
+PV_HANDLER(memory_target)
+{
+	(void)args;
+	*value = __atomic_load_n(&vcpu->machine->state.balloon_target_bytes, __ATOMIC_SEQ_CST);
+	return PV_STATUS_OK;
+}
+
+/* A guest that names pages twice, or takes out what it never put in, has a wrong figure and hurts nobody. */
+static void balloon_moved(struct pv_machine *machine, uint64_t in_bytes, uint64_t out_bytes)
+{
+	uint64_t *held = &machine->state.balloon_bytes, most = pv_memory_bytes(&machine->memory);
+	uint64_t before = __atomic_load_n(held, __ATOMIC_RELAXED), after;
+
+	do {
+		after = before + in_bytes < most ? before + in_bytes : most;
+		after = after > out_bytes ? after - out_bytes : 0;
+	} while (!__atomic_compare_exchange_n(held, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
+PV_HANDLER(memory_inflate)
+{
+	uint64_t bytes = 0;
+	int64_t status = each_range(vcpu, args, value, pv_memory_discard, PV_STATUS_FAILED, &bytes);
+
+	balloon_moved(vcpu->machine, bytes, 0);
+	return status;
+}
+
+/* Nothing is to be done: who touches a page that is not there gets one. */
+PV_HANDLER(memory_deflate)
+{
+	uint64_t bytes = 0;
+	int64_t status = each_range(vcpu, args, value, NULL, PV_STATUS_FAILED, &bytes);
+
+	balloon_moved(vcpu->machine, 0, bytes);
+	return status;
+}
+
+PV_HANDLER(memory_report)
+{
+	uint64_t bytes = 0;
+	int64_t status = each_range(vcpu, args, value, pv_memory_discard, PV_STATUS_FAILED, &bytes);
+
+	__atomic_fetch_add(&vcpu->machine->reported_bytes, bytes, __ATOMIC_RELAXED);
+	return status;
+}
+
+bool pv_machine_balloon(struct pv_machine *machine, uint64_t target_bytes)
+{
+	if (target_bytes % PAGE_BYTES || target_bytes > pv_memory_bytes(&machine->memory)) /* MEM-7 */
+		return false;
+	uint64_t before = __atomic_exchange_n(&machine->state.balloon_target_bytes, target_bytes, __ATOMIC_SEQ_CST);
+	if (before != target_bytes &&
+	    __atomic_load_n(&machine->state.accepted[PV_SERVICE_MEMORY], __ATOMIC_SEQ_CST) & PV_MEMORY_FEATURE_BALLOON)
+		pv_event_raise(machine, 0, PV_CHANNEL_BALLOON);
+	return true;
+}
+
+uint64_t pv_machine_balloon_bytes(const struct pv_machine *machine)
+{
+	return __atomic_load_n(&machine->state.balloon_bytes, __ATOMIC_RELAXED);
 }
 
 /* membarrier(2): every CPU that runs a thread of a process which registered itself, the engine's, makes a barrier. */

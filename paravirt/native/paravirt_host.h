@@ -215,6 +215,12 @@ bool pv_console_spend(struct pv_machine *machine, uint64_t size_bytes);
 /* A write to the doorbell that no eventfd took: device << 16 | queue. What names nothing is ignored (DEV-8). */
 void pv_doorbell(struct pv_machine *machine, uint32_t value);
 
+/* Asks a guest that accepted BALLOON for so much memory, whole pages and at most all; false: it is not that. Any
+ * thread. What it gives comes back by itself: its pages are taken out of the file or mapping that pv_memory_add names. */
+bool pv_machine_balloon(struct pv_machine *machine, uint64_t target_bytes);
+/* What the guest says that it has given. */
+uint64_t pv_machine_balloon_bytes(const struct pv_machine *machine);
+
 /* ---- vCPUs, events ---- */
 
 /* With what a vCPU begins. */

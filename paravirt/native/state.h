@@ -93,13 +93,17 @@ struct pv_machine_state {
 	uint32_t confirmed; /* Services that accepted, a bit each in the same order. */
 	uint32_t trace_marks; /* Marks made, against the budget. */
 	uint64_t console_bytes; /* Bytes written, against the budget. */
+	uint64_t balloon_target_bytes; /* What the host wants back. */
+	uint64_t balloon_bytes; /* What the guest says that it has given. */
 	uint64_t watchdog_ns; /* When the watchdog bites (monotonic), or all ones. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, accepted) == 0, "machine_state.accepted");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, confirmed) == 256, "machine_state.confirmed");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, trace_marks) == 260, "machine_state.trace_marks");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, console_bytes) == 264, "machine_state.console_bytes");
-PV_STATIC_ASSERT(offsetof(struct pv_machine_state, watchdog_ns) == 272, "machine_state.watchdog_ns");
-PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 280, "machine_state");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, balloon_target_bytes) == 272, "machine_state.balloon_target_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, balloon_bytes) == 280, "machine_state.balloon_bytes");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, watchdog_ns) == 288, "machine_state.watchdog_ns");
+PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 296, "machine_state");
 
 #endif

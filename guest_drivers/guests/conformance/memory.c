@@ -158,35 +158,67 @@ static void refused(uint32_t call, const char *name)
 	cf_expect(filled(), (1 << PAGES) - 1, "pages that hold what was written");
 }
 
+/* The pages hold what they held or nothing, and then what is written to them (MEM-8). */
+static void kept_or_gone(uint32_t given)
+{
+	uint32_t found = filled(), others = ((1u << PAGES) - 1) & ~given;
+
+	cf_expect(found & others, others, "pages beside that hold what was written, a bit each");
+	cf_want(!(found & ~(others | given)), "the pages read as they were or as zero");
+	fill();
+	cf_expect(filled(), (1 << PAGES) - 1, "pages that can be written again");
+}
+
+static void balloon(void)
+{
+	struct pv_answer target = pv_call0(PV_CALL_MEMORY_TARGET);
+
+	cf_case("MEM-6 memory.inflate and deflate, if BALLOON is accepted");
+	cf_expect(target.status, PV_STATUS_OK, "target");
+	cf_expect(over(PV_CALL_MEMORY_INFLATE, 1).status, PV_STATUS_OK, "inflate");
+	cf_expect(over(PV_CALL_MEMORY_DEFLATE, 1).status, PV_STATUS_OK, "deflate");
+	cf_case("MEM-8 what was in the balloon");
+	kept_or_gone(0x30);
+	refused(PV_CALL_MEMORY_INFLATE, "memory.inflate");
+	refused(PV_CALL_MEMORY_DEFLATE, "memory.deflate");
+}
+
+static void reporting(void)
+{
+	fill();
+	cf_case("MEM-6 memory.report, if FREE_PAGE_REPORTING is accepted");
+	ranges[0] = range(4, 2);
+	cf_expect(over(PV_CALL_MEMORY_REPORT, 1).status, PV_STATUS_OK, "report");
+	cf_case("MEM-8 what was reported");
+	kept_or_gone(0x30);
+	refused(PV_CALL_MEMORY_REPORT, "memory.report");
+}
+
 static void features(void)
 {
 	uint64_t accepted =
 		cf_accept(PV_SERVICE_MEMORY, PV_MEMORY_FEATURE_BALLOON | PV_MEMORY_FEATURE_FREE_PAGE_REPORTING);
-	struct pv_answer answer;
 
-	cf_case("MEM-6 CALL-3 memory.inflate, deflate and target, if BALLOON is accepted");
 	fill();
 	ranges[0] = range(4, 2);
 	if (accepted & PV_MEMORY_FEATURE_BALLOON) {
-		cf_expect(pv_call0(PV_CALL_MEMORY_TARGET).status, PV_STATUS_OK, "target");
-		cf_expect(over(PV_CALL_MEMORY_INFLATE, 1).status, PV_STATUS_OK, "inflate");
-		answer = over(PV_CALL_MEMORY_DEFLATE, 1);
-		cf_expect(answer.status, PV_STATUS_OK, "deflate");
-		memset(pages + 4 * CF_PAGE, FILL, 2 * CF_PAGE);
-		cf_expect(filled(), (1 << PAGES) - 1, "pages that can be used again");
+		balloon();
 	} else {
-		cf_expect(over(PV_CALL_MEMORY_INFLATE, 1).status, PV_STATUS_NOT_SUPPORTED, "inflate, not accepted");
+		cf_case("CALL-3 memory.inflate, not accepted");
+		cf_expect(over(PV_CALL_MEMORY_INFLATE, 1).status, PV_STATUS_NOT_SUPPORTED, "status");
 	}
-	cf_case("MEM-6 CALL-3 memory.report, if FREE_PAGE_REPORTING is accepted");
-	answer = over(PV_CALL_MEMORY_REPORT, 1);
-	cf_expect(answer.status,
-		  accepted & PV_MEMORY_FEATURE_FREE_PAGE_REPORTING ? PV_STATUS_OK : PV_STATUS_NOT_SUPPORTED, "status");
+	if (accepted & PV_MEMORY_FEATURE_FREE_PAGE_REPORTING) {
+		reporting();
+	} else {
+		cf_case("CALL-3 memory.report, not accepted");
+		cf_expect(over(PV_CALL_MEMORY_REPORT, 1).status, PV_STATUS_NOT_SUPPORTED, "status");
+	}
 }
 
 static void memory(void)
 {
 	if (!cf_offered(PV_SERVICE_MEMORY)) {
-		cf_case("DATA-5 MEM-1 MEM-2 MEM-3 MEM-4 MEM-5 MEM-6 memory");
+		cf_case("DATA-5 MEM-1 MEM-2 MEM-3 MEM-4 MEM-5 MEM-6 MEM-8 memory");
 		cf_skip("service memory is not offered");
 		return;
 	}

@@ -21,4 +21,27 @@ static inline struct pv_answer pv_memory_discard(const struct pv_memory_range *r
 	return pv_call2(PV_CALL_MEMORY_DISCARD, pv_gpa(ranges), count);
 }
 
+/* With BALLOON: bytes that the host wants in the balloon; channel BALLOON of vCPU 0 tells of another wish (MEM-7). */
+static inline struct pv_answer pv_memory_target(void)
+{
+	return pv_call0(PV_CALL_MEMORY_TARGET);
+}
+
+/* Puts ranges into the balloon, and takes them out again before they are used (MEM-8); balloon.h does it for all. */
+static inline struct pv_answer pv_memory_inflate(const struct pv_memory_range *ranges, uint64_t count)
+{
+	return pv_call2(PV_CALL_MEMORY_INFLATE, pv_gpa(ranges), count);
+}
+
+static inline struct pv_answer pv_memory_deflate(const struct pv_memory_range *ranges, uint64_t count)
+{
+	return pv_call2(PV_CALL_MEMORY_DEFLATE, pv_gpa(ranges), count);
+}
+
+/* With FREE_PAGE_REPORTING: nobody uses these now, and their contents may be lost (MEM-8). */
+static inline struct pv_answer pv_memory_report(const struct pv_memory_range *ranges, uint64_t count)
+{
+	return pv_call2(PV_CALL_MEMORY_REPORT, pv_gpa(ranges), count);
+}
+
 #endif

@@ -101,9 +101,10 @@ NOTES = (
     _manifest(
         id="plain_guest_has_disks_alone",
         rule="NOTE-4",
-        old='return ( *blocks, PlannedDevice(DEVICE_TYPE.CONSOLE, "console"), '
+        old="return ( *(PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached), "
+        'PlannedDevice(DEVICE_TYPE.CONSOLE, "console"), '
         'PlannedDevice(DEVICE_TYPE.ENTROPY, "entropy"), )',
-        new="return tuple(blocks)",
+        new="return tuple(PlannedDevice(type_of(a), a.name, a) for a in attached)",
     ),
     _image(id="missing_feature_is_fine", rule="NOTE-5", old="features & ~offered[number]", new="0"),
     _notes(id="name_may_be_empty", rule="NOTE-6", old="not name or not name.isprintable()", new="False"),
@@ -117,8 +118,8 @@ NOTES = (
     _manifest(
         id="read_only_is_not_heeded",
         rule="NOTE-10",
-        old="disk.read_only or entry.read_only",
-        new="disk.read_only",
+        old="attachment.restricted(read_only=entry.read_only)",
+        new="attachment",
     ),
     _image(
         id="newer_minor_is_fine",

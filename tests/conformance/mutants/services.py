@@ -156,8 +156,8 @@ MEMORY = (
     _memory(
         id="discard_keeps_the_bytes",
         rule="MEM-3",
-        old="return each_range(&vcpu->machine->memory, args, value, pv_memory_discard, PV_STATUS_FAILED);",
-        new="return each_range(&vcpu->machine->memory, args, value, pv_memory_populate, PV_STATUS_FAILED);",
+        old="return each_range(vcpu, args, value, pv_memory_discard, PV_STATUS_FAILED, &bytes);",
+        new="return each_range(vcpu, args, value, pv_memory_populate, PV_STATUS_FAILED, &bytes);",
     ),
     _memory(
         id="overlap_refused",
@@ -181,6 +181,14 @@ MEMORY = (
         old="if (!args[1]) return PV_STATUS_OK; pv_memory_read(memory, args[0], ranges, args[1] * sizeof(ranges[0]));",
         new="if (args[1] > 1) return PV_STATUS_CONTINUE; "
         "if (!args[1]) return PV_STATUS_OK; pv_memory_read(memory, args[0], ranges, sizeof(ranges[0]));",
+    ),
+    _memory(
+        id="reported_pages_hold_something_else",
+        rule="MEM-8",
+        old="__atomic_fetch_add(&vcpu->machine->reported_bytes, bytes, __ATOMIC_RELAXED);",
+        new="const struct pv_memory *m = &vcpu->machine->memory; "
+        "const struct pv_memory_range *r = status < 0 ? NULL : pv_memory_at(m, args[0], sizeof(*r)); "
+        "if (r && r->size_bytes) memset(pv_memory_at(m, r->gpa, PAGE_BYTES), 0xff, PAGE_BYTES);",
     ),
 )
 
