@@ -102,6 +102,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Turns the skip of a test of guests into a failure where it could run: silence would look like success."""
     report = yield
     able = ACCELERATOR == "kvm" or (ACCELERATOR and not item.get_closest_marker("only_kvm"))
+    able = able and not item.get_closest_marker("rights")
     if report.skipped and able and item.get_closest_marker("kvm") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although guests run on {ACCELERATOR}: {report.longreprtext}"

@@ -109,8 +109,7 @@ void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_
 		device->transport->notify(device, index);
 }
 
-/* Given up (NEEDS_RESET) or reset by somebody: no chain will come back. */
-static bool gone(struct pv_virtio *device)
+bool pv_virtio_gone(struct pv_virtio *device)
 {
 	const uint32_t both = PV_VIRTIO_STATUS_DRIVER_OK | PV_VIRTIO_STATUS_NEEDS_RESET;
 
@@ -128,7 +127,7 @@ static bool sleep(struct pv_virtio *device, struct pv_virtq *queue)
 
 	device->waiter->hold();
 	if (!pv_virtq_arm(queue)) {
-		lost = gone(device);
+		lost = pv_virtio_gone(device);
 		if (!lost)
 			device->waiter->wait();
 	}
@@ -150,7 +149,7 @@ int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct 
 				return taken < 0 ? PV_STATUS_FAILED : PV_STATUS_OK;
 			pv_relax();
 		}
-		if (sleeps ? sleep(device, queue) : gone(device))
+		if (sleeps ? sleep(device, queue) : pv_virtio_gone(device))
 			return PV_STATUS_FAILED;
 	}
 }

@@ -78,6 +78,8 @@ int64_t pv_virtio_queue(struct pv_virtio *device, struct pv_virtq *queue, uint16
 int64_t pv_virtio_start(struct pv_virtio *device);
 /* Takes the device back: afterwards it touches no memory. */
 void pv_virtio_reset(struct pv_virtio *device);
+/* Given up (NEEDS_RESET) or reset by somebody: no chain will come back. Asks the device, which may cost an exit. */
+bool pv_virtio_gone(struct pv_virtio *device);
 
 /* Shows the device what was added, and rings if it wants that. */
 void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index);

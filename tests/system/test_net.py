@@ -1,0 +1,166 @@
+"""A guest that is a station on a network: over a socket, over a TAP device, over passt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from paravirt import Machine, MachineConfig
+from paravirt.attachments.net import Net
+from paravirt.boot.bundled import find_image
+from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
+
+pytestmark = pytest.mark.kvm
+PATIENCE_S = 60.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Waits for `condition`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+@contextmanager
+def station(net: Net, words: str = "", transport: str = "calls") -> Iterator[Machine]:
+    """The guest `net`, up; it is to have ended well when the context ends."""
+    console = bytearray()
+    config = MachineConfig(
+        find_image("net"),
+        devices=(net,),
+        command_line=words,
+        console=console.extend,
+        timeout_s=PATIENCE_S,
+        transport=transport,  # type: ignore[arg-type]
+    )
+    with Machine(config) as machine:
+        ends: list[object] = []
+        runner = threading.Thread(target=lambda: ends.append(machine.run()))
+        runner.start()
+        try:
+            until(lambda: b"is up" in console or not runner.is_alive(), "the guest does not come up")
+            assert b"is up" in console, console.decode()
+            yield machine
+        except BaseException:
+            machine.stop()
+            raise
+        finally:
+            runner.join()
+        assert getattr(ends[0], "status", None) == 0, console.decode()
+
+
+@pytest.mark.parametrize("transport", ["calls", "mmio"])
+def test_over_a_socket(transport: str) -> None:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE_S)
+    with ours, its, station(Net("lan", f"fd:{its.fileno()}"), transport=transport) as machine:
+        ours.send(ask_mac())
+        answer = ours.recv(2048)
+        mac = answer[6:12]
+        assert answer[20:22] == b"\0\2"  # a reply
+        assert answer[28:32] == socket.inet_aton(GUEST)
+        for size in (1, 56, 1472):
+            ours.send(echo(mac, bytes(size), size))
+            assert ours.recv(2048)[34:36] == b"\0\0"
+            ours.send(datagram(mac, ECHO_PORT, bytes(range(256)) * 5 + bytes(size % 7)))
+            answer = ours.recv(2048)
+            assert answer[42:].startswith(bytes(range(256)) * 5)
+            assert udp_is_right(answer[14:])
+        ours.send(datagram(mac, END_PORT, b""))
+        (counts,) = machine.devices.statistics()
+        assert counts.fault is None
+
+
+@contextmanager
+def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
+    """A TAP device in a network namespace of this thread's, until the context ends."""
+    if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
+        pytest.skip("a TAP device takes root, /dev/net/tun and ip")
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    libc = __import__("ctypes").CDLL(None, use_errno=True)
+    if libc.unshare(0x40000000):  # CLONE_NEWNET
+        os.close(before)
+        pytest.skip("this process may not have a network namespace of its own")
+    try:
+        several = ["multi_queue"] if pairs > 1 else []
+        for words in (
+            ["tuntap", "add", name, "mode", "tap", *several],
+            ["addr", "add", "10.0.2.2/24", "dev", name],
+            ["link", "set", name, "up"],
+            ["link", "set", "lo", "up"],
+        ):
+            done = subprocess.run(["ip", *words], capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        yield
+    finally:
+        libc.setns(before, 0)
+        os.close(before)
+
+
+def exchange(to: tuple[str, int], payload: bytes) -> bytes:
+    """What comes back of a UDP datagram; it is sent again while the way is not known yet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.settimeout(1)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            link.sendto(payload, to)
+            try:
+                return link.recv(65536)
+            except OSError:
+                assert time.monotonic() < deadline, "no answer"
+
+
+@pytest.mark.rights
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_over_tap(pairs: int) -> None:
+    with tap_device("pv0", pairs=pairs), station(Net("lan", "tap:pv0", pairs=pairs), f"pairs={pairs}") as machine:
+        assert exchange((GUEST, ECHO_PORT), b"hello") == b"hello"
+        large = bytes(range(256)) * 5
+        for n in range(50):  # from sockets of their own, so that they spread over the queues
+            assert exchange((GUEST, ECHO_PORT), large + bytes([n])) == large + bytes([n])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+            link.sendto(b"", (GUEST, END_PORT))
+        (counts,) = machine.devices.statistics()
+        assert counts.fault is None
+
+
+@pytest.mark.rights
+def test_ping_over_tap() -> None:
+    with tap_device("pv0"), station(Net("lan", "tap:pv0")):
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
+            link.settimeout(PATIENCE_S)
+            for size in (1, 56, 1472):
+                request = echo(b"", bytes(size), size)[28:]  # behind Ethernet and IPv4, which the host makes
+                link.sendto(request, (GUEST, 0))
+                answer = link.recv(2048)[20:]
+                assert answer[:2] == b"\0\0"
+                assert answer[4:] == request[4:]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+            link.sendto(b"", (GUEST, END_PORT))
+
+
+def free_port() -> int:
+    """A UDP port of this host's that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.bind(("127.0.0.1", 0))
+        return int(link.getsockname()[1])
+
+
+def test_over_passt() -> None:
+    echo_port, end_port = free_port(), free_port()
+    forward = (f"udp:{echo_port}:{ECHO_PORT}", f"udp:{end_port}:{END_PORT}")
+    with station(Net("lan", "user", forward=forward)):
+        assert exchange(("127.0.0.1", echo_port), b"through passt") == b"through passt"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+            link.sendto(b"", ("127.0.0.1", end_port))
