@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .attachments import DEVICE_NAME_BYTES, Attachment, word_of
 from .attachments.block import Disk, parse_disk
-from .errors import ConfigError, HostMemory
+from .errors import ConfigError, HostLimit, HostMemory
 from .values import Value, check_choice, check_name
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ def show_size(size_bytes: int) -> str:
         if size_bytes and size_bytes % (1 << shift) == 0:
             return f"{size_bytes >> shift}{unit}"
     return f"{size_bytes}"
+
+
+def parse_pin(text: str) -> tuple[int, ...]:
+    """Numbers of the host's CPUs, written ``2,3``: one for each vCPU.  Raises ConfigError."""
+    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", text, re.ASCII):
+        raise ConfigError(f"{text!r} is no list of CPUs; write a number for each vCPU, for example 2,3")
+    return tuple(map(int, text.split(",")))
 
 
 class ExtensionConfig(Value):
@@ -178,6 +185,8 @@ class MachineConfig(Value):
     balloon_bytes: int = 0
     """How much of it the guest is asked to give back from the start; `Machine.balloon` asks for another amount."""
     vcpus: int = 1
+    pin: tuple[int, ...] = ()
+    """The host's CPU that each vCPU stays on, one for each; empty: where the host's scheduler puts them."""
     disks: tuple[Disk, ...] = ()
     devices: tuple[Attachment, ...] = ()
     """What is attached beside disks."""
@@ -215,6 +224,7 @@ class MachineConfig(Value):
 
     def __post_init__(self) -> None:
         self.__dict__["image"] = Path(self.image)
+        self.__dict__["pin"] = tuple(self.pin)
         self.__dict__["disks"] = tuple(self.disks)
         self.__dict__["devices"] = tuple(self.devices)
         self.__dict__["deny"] = frozenset(self.deny)
@@ -246,7 +256,8 @@ class MachineConfig(Value):
             raise ConfigError(f"memory of {show_size(self.memory_bytes)}: it must be a multiple of 2M")
         if not 1 <= self.vcpus <= VCPUS_MOST:
             raise ConfigError(f"{self.vcpus} vCPUs: a machine has from 1 to {VCPUS_MOST}")
-
+        if self.pin and len(self.pin) != self.vcpus:
+            raise ConfigError(f"{len(self.pin)} CPUs to pin {self.vcpus} vCPUs to: give one for each")
         self.check_balloon(self.balloon_bytes)
 
     def check_balloon(self, target_bytes: int) -> None:
@@ -299,10 +310,15 @@ def host_memory_bytes() -> int:
 
 
 def check_host(config: MachineConfig) -> None:
-    """Raises HostMemory if the guest's memory is larger than the host's.  The machine calls it first of all."""
+    """Raises HostMemory or HostLimit if the host lacks what is asked for.  The machine calls it first of all."""
     available = host_memory_bytes()
     if config.memory_bytes > available:
         raise HostMemory(
             f"a guest memory of {show_size(config.memory_bytes)} is more than this machine's "
             f"{available // MIB}M; give less with --memory"
         )
+    here = os.sched_getaffinity(0)
+    for cpu in config.pin:
+        if cpu not in here:
+            shown = ", ".join(map(str, sorted(here)))
+            raise HostLimit(f"cannot pin a vCPU to CPU {cpu}: this process may use {shown}; give others with --pin")

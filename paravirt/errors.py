@@ -276,7 +276,7 @@ class KvmTooOld(HostError):
 
 
 class HostLimit(HostError):
-    """KVM allows fewer vCPUs (or another bounded thing) than asked for."""
+    """KVM or the host allows fewer vCPUs, other CPUs or less of another bounded thing than asked for."""
 
     exit_status = 44
 

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
+from itertools import zip_longest
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -32,7 +33,7 @@ from .outcome import Outcome, Statistics
 from .services import serve
 from .services.console import Console
 from .services.system import CrashReport
-from .vcpu import Vcpu, exit_error
+from .vcpu import Vcpu, exit_error, pinned
 from .virtio import VirtioDevices
 
 if TYPE_CHECKING:
@@ -237,8 +238,11 @@ class Machine:
             timers.start()
             self._threads = [timers]
             self.accelerator.begin(self._accelerator_lost)
-            for vcpu in self.vcpus:
-                vcpu.begin(self.accelerator.run, self._vcpu_ended)
+            for vcpu, cpu in zip_longest(self.vcpus, self.config.pin):
+                with pinned(cpu):
+                    vcpu.begin(self.accelerator.run, self._vcpu_ended)
+        except OSError as error:  # the CPU went away since it was looked at
+            raise HostCallFailed(f"cannot pin the vCPUs: {error.strerror}; give other CPUs with --pin") from error
         except RuntimeError as error:  # what Python makes of EAGAIN
             raise HostCallFailed(f"cannot start the machine's threads: {error}; see ulimit -u") from error
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ._native import ffi, lib
@@ -23,6 +25,20 @@ from .outcome import VcpuStatistics
 Run = Callable[[Any, Any], None]
 """An accelerator's: a ``struct pv_vcpu *`` runs until it is stopped or a ``struct pv_exit *`` says why not."""
 Ended = Callable[["Vcpu", Any], None]
+
+
+@contextmanager
+def pinned(cpu: int | None) -> Iterator[None]:
+    """Threads that are started meanwhile stay on that CPU of the host's, if it is one.  Raises OSError."""
+    if cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})  # a thread inherits it: so it never runs elsewhere, however short it lives
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Vcpu:
@@ -60,6 +76,11 @@ class Vcpu:
         if self._thread:
             self._thread.join()
             self._thread = None
+
+    @property
+    def thread_id(self) -> int | None:
+        """The kernel's number of its thread, while it has one."""
+        return self._thread.native_id if self._thread else None
 
     @property
     def statistics(self) -> VcpuStatistics:
@@ -100,8 +121,6 @@ def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint:
     if result.kind == lib.PV_EXIT_ENGINE:
         return EngineLost(f"the software vCPU's engine ended: {hint}; report it")
     if result.kind == lib.PV_EXIT_ERROR:
-        import os
-
         return HostCallFailed(f"KVM_RUN failed on vCPU {index}: {os.strerror(result.reason)}; see `paravirt doctor`")
     error, text = errors[result.kind]
     return error(text)

@@ -21,7 +21,7 @@ from typing import Any
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
-from ..errors import HostCallFailed, SoftwareMissing, one_line, signal_name
+from ..errors import HostCallFailed, HostLimit, SoftwareMissing, one_line, signal_name
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
 
@@ -47,6 +47,8 @@ class Software:
             raise HostCallFailed(
                 "the kernel refuses membarrier(2), which the software vCPU needs; allow it in the container's seccomp"
             )
+        if config.pin:
+            raise HostLimit("vCPUs are pinned on KVM alone, and this is the software vCPU; leave --pin out")
         self._machine = machine
         self._setup: dict[str, Any] = {"ranges": memory.ranges}
         self.native = ffi.new("struct pv_software *")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..attachments.net import parse_net
 from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
-from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_size
+from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_pin, parse_size
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
 from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
@@ -51,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
     add("--balloon", default="0", metavar="SIZE", help="how much of it the guest is asked to give back (0)")
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
+    add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
     add("--console", default="-", metavar="FILE",
         help="where the guest's console goes; - is standard output, with standard input for it to read; "
@@ -96,6 +97,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         memory_bytes=parse_size(args.memory),
         balloon_bytes=parse_size(args.balloon),
         vcpus=args.vcpus,
+        pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
         devices=(*map(parse_net, args.net), *map(parse_vsock, args.vsock)),
         command_line=args.cmdline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from paravirt import Machine, MachineConfig
 from paravirt._native import lib
-from paravirt.errors import GuestTimeout
+from paravirt.errors import GuestTimeout, HostLimit, SoftwareMissing
 from tests.support.elf import CODE_GPA, SPIN
 from tests.support.guests import CONSOLE_WRITE, DATA_GPA, FAILURE, call, shutdown, write_guest
 
@@ -84,3 +85,22 @@ def test_a_vcpu_that_stopped_in_its_nmi_handler_hears_the_next_one(tmp_path: Pat
                 vcpu.page.upcall_pending = 0
                 lib.pv_event_raise(machine.native, 1, 16)
                 time.sleep(0.005)
+
+
+@pytest.mark.only_kvm("the engine's threads are another process's")
+def test_vcpus_stay_on_the_cpus_that_they_were_given(tmp_path: Path) -> None:
+    """And the thread that starts them may go where it might before."""
+    before = os.sched_getaffinity(0)
+    pin = (max(before), min(before))
+    with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN), vcpus=2, pin=pin)) as machine:
+        machine.start()
+        threads = [vcpu.thread_id or 0 for vcpu in machine.vcpus]
+        assert [os.sched_getaffinity(thread) for thread in threads] == [{cpu} for cpu in pin]
+        others = [t.native_id for t in threading.enumerate() if t.native_id and t.native_id not in threads]
+        assert {frozenset(os.sched_getaffinity(thread)) for thread in others} == {frozenset(before)}
+
+
+def test_the_software_vcpu_refuses_to_be_pinned(tmp_path: Path) -> None:
+    config = MachineConfig(write_guest(tmp_path / "spin", SPIN), accel="software", pin=(0,))
+    with pytest.raises((HostLimit, SoftwareMissing)), Machine(config):
+        pytest.fail("it was made")

@@ -93,6 +93,7 @@ HOST: list[Case] = [
     (errors.KvmMissing, GOOD, ["--kvm-device", "/dev/null"], "/dev/null is not KVM"),
     (errors.KvmForbidden, GOOD, ["--kvm-device", NEVER_WRITABLE], "permission"),
     (errors.HostMemory, GOOD, ["--memory", "1T"], "more than this machine's"),
+    (errors.HostLimit, GOOD, ["--pin", "99999"], "cannot pin a vCPU to CPU 99999: this process may use "),
     (
         errors.OutputError,
         GOOD,
@@ -139,6 +140,8 @@ USAGE = [
     (["run", "guest.elf", "--vcpus", "0"], "0 vCPUs: a machine has from 1 to 64"),
     (["run", "guest.elf", "--vcpus", "65"], "65 vCPUs"),
     (["run", "guest.elf", "--vcpus", "two"], "invalid int value: 'two'"),
+    (["run", "guest.elf", "--pin", "0,"], "'0,' is no list of CPUs; write a number for each vCPU"),
+    (["run", "guest.elf", "--pin", "0,0"], "2 CPUs to pin 1 vCPUs to: give one for each"),
     (["run", "guest.elf", "--disk", "nopath"], "write NAME=PATH or NAME=PATH,ro"),
     (["run", "guest.elf", "--disk", "=good"], "must be printable text of 1 to 32 bytes"),
     (["run", "guest.elf", "--disk", "d" * 33 + "=good"], "must be printable text of 1 to 32 bytes"),
