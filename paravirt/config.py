@@ -119,7 +119,8 @@ class Budgets(Value):
     doorbells_per_second: int = 200_000
     """Doorbells made as calls or exits, of the whole machine; 0: no bound."""
     poll_ns: int = 50_000
-    """How long a device's thread looks for new buffers before it sleeps; 0: not at all."""
+    """How long a device's thread looks for new buffers before it sleeps, at most: less where that was in vain; 0: not
+    at all."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -127,6 +128,15 @@ class Budgets(Value):
                 raise ConfigError(f"the budget {name} must not be negative or above 2^63, it is {value}")
         if self.poll_ns > 10_000_000:
             raise ConfigError(f"the budget poll_ns is {self.poll_ns}; more than 10 ms of polling is not allowed")
+
+
+def parse_poll(text: str) -> int:
+    """`Budgets.poll_ns` written ``auto``, ``off`` or as a number of ns.  Raises ConfigError."""
+    if text in ("auto", "off"):
+        return Budgets.poll_ns if text == "auto" else 0
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ConfigError(f"{text!r} is no time to poll; write auto, off, or a number of nanoseconds")
+    return int(text)
 
 
 class Denied(NamedTuple):

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ..attachments.net import parse_net
 from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
-from ..config import KVM_DEVICE, MachineConfig, parse_disk, parse_extension, parse_pin, parse_size
+from ..config import (
+    KVM_DEVICE,
+    Budgets,
+    MachineConfig,
+    parse_disk,
+    parse_extension,
+    parse_pin,
+    parse_poll,
+    parse_size,
+)
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
 from .common import add_accelerator, add_command, print_json, tell_accelerator
 from .console import ConsoleFile
@@ -41,7 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add = parser.add_argument
     add("image", metavar="IMAGE", help="an ELF file, or the name of a bundled guest")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]",
-        help="attach a raw file as the disk NAME, read-only with ,ro; may be repeated")  # fmt: skip
+        help="attach a raw file as the disk NAME, read-only with ,ro; further options: ,direct (past the page cache) "
+        ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; may be repeated")  # fmt: skip
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
         help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE or fd:NUMBER (user); options: "
         ",mac=… ,mtu=… ,pairs=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
@@ -60,6 +70,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="level (CPL 3 or 0) of a guest that leaves the choice to the host (user)")  # fmt: skip
     add("--transport", choices=("calls", "mmio"), default="calls",
         help="how the guest reaches its devices: by hypercalls or by virtio-mmio (calls)")  # fmt: skip
+    add("--poll", default="auto", metavar="auto|off|NS",
+        help="how long devices' threads look for work before they sleep: at most 50 µs as experience says it pays "
+        "(auto), not at all, or at most NS nanoseconds")  # fmt: skip
     add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
     add("--deny", action="append", default=[], metavar="SERVICE[.CALL]",
         help="switch a service or a call off; several separated by commas; may be repeated")  # fmt: skip
@@ -111,6 +124,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         record=args.record,
         timeout_s=args.timeout,
         transport=args.transport,
+        budgets=Budgets(poll_ns=parse_poll(args.poll)),
         name=image.stem[:40] or "guest",
         accel="kvm" if args.kvm_device and args.accel == "auto" else args.accel,
         kvm_device=args.kvm_device or KVM_DEVICE,

@@ -30,7 +30,7 @@ class Device(ABC):
 
     type: ClassVar[int]
     """Virtio device id."""
-    queue_sizes: ClassVar[tuple[int, ...]] = (QUEUE_SIZE,)
+    queue_sizes: tuple[int, ...] = (QUEUE_SIZE,)
     """Largest size of each queue."""
 
     def __init__(self, name: str) -> None:
@@ -49,6 +49,10 @@ class Device(ABC):
         """The first byte of it that the driver may write."""
         return len(self.config())
 
+    def config_writable_bytes(self) -> int:
+        """How many from there on; 0: all that follow."""
+        return 0
+
     def attach(self, native: Any) -> None:
         """Becomes the back end of an initialised ``struct pv_device *``; doorbells are set afterwards.
 
@@ -60,6 +64,7 @@ class Device(ABC):
         native.offered[0] = RING_FEATURES | self.features()
         native.config_bytes = len(config)
         native.config_writable_from = self.config_writable_from()
+        native.config_writable_bytes = self.config_writable_bytes()
         ffi.memmove(native.config, config, len(config))
         native.queue_count = len(self.queue_sizes)
         for index, size in enumerate(self.queue_sizes):

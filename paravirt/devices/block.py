@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
@@ -34,6 +36,7 @@ BLOCK_FEATURE = Constants("BLOCK_F")
 SECTOR_BYTES = 512
 PAGE_BYTES = 4096
 ERROR_BYTES = 200
+BURST_NS = 100_000_000  # what a limit allows in that time may go at once
 ENGINES = {"auto": lib.PV_AIO_AUTO, "uring": lib.PV_AIO_URING, "threads": lib.PV_AIO_THREADS}
 
 
@@ -103,10 +106,10 @@ def _size(fd: int, disk: Disk) -> int:
 
 
 class BlockDevice(Device):
-    """A disk.  `poll_ns` bounds how long its thread looks for work before it sleeps.
+    """A disk with `queues` queues.  `poll_ns` bounds how long their threads look for work before they sleep.
 
-    With `direct` the host's page cache is passed by (O_DIRECT); requests that the guest did not align
-    still go through it.  `track` is the disk's track in a trace (``struct pv_trace *``), or None.
+    `track` is the disk's track in a trace (``struct pv_trace *``), or None.  `failures` are for tests: which
+    ``read``, ``write`` and ``flush``, counted from 1, fails with an I/O error.
     """
 
     type = lib.PV_DEVICE_TYPE_BLOCK
@@ -119,14 +122,16 @@ class BlockDevice(Device):
         poll_ns: int = 0,
         track: Any = None,
         *,
-        direct: bool = False,
+        queues: int = 1,
+        failures: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         super().__init__(name)
         self.disk = disk
         self._engine = engine
         self._poll_ns = poll_ns
         self._track = track
-        self._direct = direct
+        self.queue_sizes = (QUEUE_SIZE,) * queues
+        self._failures = failures
         self._capacity_sectors = 0
         self._fds: list[int] = []
         self._native: Any = None
@@ -136,7 +141,9 @@ class BlockDevice(Device):
         """What the disk can do; a read-only one offers nothing that changes it (virtio 5.2.5.2)."""
         f = BLOCK_FEATURE
         common = f.SEG_MAX | f.BLK_SIZE | f.TOPOLOGY | f.FLUSH | VIRTIO_FEATURE.RING_RESET
-        return common | (f.RO if self.disk.read_only else f.DISCARD | f.WRITE_ZEROES)
+        if len(self.queue_sizes) > 1:
+            common |= f.MQ
+        return common | (f.RO if self.disk.read_only else f.DISCARD | f.WRITE_ZEROES | f.CONFIG_WCE)
 
     def config(self) -> bytes:
         """Capacity, and the limits that native/block.h states."""
@@ -146,6 +153,8 @@ class BlockDevice(Device):
             "block_bytes": SECTOR_BYTES,
             "physical_block_exponent": (PAGE_BYTES // SECTOR_BYTES).bit_length() - 1,
             "min_io_blocks": 1,
+            "writeback": not self.disk.writethrough,
+            "queues": len(self.queue_sizes),
         }
         if not self.disk.read_only:
             values |= {
@@ -157,6 +166,14 @@ class BlockDevice(Device):
                 "write_zeroes_may_unmap": 1,
             }
         return build("block_config", **values)
+
+    def config_writable_from(self) -> int:
+        """The field writeback, and no more (virtio 5.2.5)."""
+        return int(ffi.offsetof("struct pv_block_config", "writeback"))
+
+    def config_writable_bytes(self) -> int:
+        """One byte; without CONFIG_WCE what is written there does not stay."""
+        return 1
 
     def attach(self, native: Any) -> None:
         """Opens the disk and starts its thread.  Raises DiskError, HostCallFailed."""
@@ -175,10 +192,15 @@ class BlockDevice(Device):
         options = ffi.new("struct pv_block_options *")
         options.fd = fd
         options.unaligned_fd, options.alignment_bytes = -1, 1
-        if self._direct:
+        if self.disk.direct:
             self._set_direct(options, fd)
         options.engine = ENGINES[self._engine]
-        options.read_only = self.disk.read_only
+        options.read_only, options.writethrough = self.disk.read_only, self.disk.writethrough
+        options.limit.operations_per_second = self.disk.operations_per_second
+        options.limit.bytes_per_second = self.disk.bytes_per_second
+        options.limit.burst_ns = BURST_NS
+        for kind, nth in self._failures.items():
+            setattr(options.failures, kind, nth)
         options.capacity_sectors = self._capacity_sectors
         options.poll_ns = self._poll_ns
         options.id = self.name.encode()[: lib.PV_BLOCK_ID_BYTES]
@@ -192,7 +214,7 @@ class BlockDevice(Device):
             self._fds.append(os.open(f"/proc/self/fd/{fd}", flags))
         except OSError as error:
             raise HostCallFailed(
-                f"disk {self.name!r}: its file system refuses O_DIRECT ({error.strerror}); leave direct out"
+                f"disk {self.name!r}: its file system refuses O_DIRECT ({error.strerror}); leave ,direct out"
             ) from error
         options.fd, options.unaligned_fd = self._fds[-1], fd
         options.alignment_bytes = PAGE_BYTES  # no file system asks for more
@@ -213,7 +235,7 @@ class BlockDevice(Device):
         return "uring" if lib.pv_block_engine(self._native) == lib.PV_AIO_URING else "threads"
 
     def statistics(self) -> dict[str, int]:
-        """Requests, errors, bytes, batches, interrupts, polls, poll_ns, sleeps."""
+        """Requests, errors, bytes, throttles, batches, interrupts, polls, poll_ns, sleeps: of all queues."""
         if self._native is None:
             return self._last
         counts = ffi.new("struct pv_block_statistics *")
@@ -226,4 +248,5 @@ def make(planned: PlannedDevice, machine: Machine) -> BlockDevice:
     config, disk = machine.config, planned.attachment
     assert isinstance(disk, Disk)
     track = machine.track(f"disk {planned.name}")
-    return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, track)
+    queues = min(disk.queues or config.vcpus, int(lib.PV_MAX_QUEUES))
+    return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, track, queues=queues)

@@ -53,7 +53,7 @@ class NetDevice(Device):
         self._native: Any = None
         self._last: dict[str, int] = {}
         control = (CONTROL_QUEUE_SIZE,) if net.pairs > 1 else ()
-        self.queue_sizes = (QUEUE_SIZE,) * (2 * net.pairs) + control  # type: ignore[misc]
+        self.queue_sizes = (QUEUE_SIZE,) * (2 * net.pairs) + control
 
     def features(self) -> int:
         """What the link can do: a TAP device takes checksums and large segments off the guest's hands."""

@@ -3,6 +3,7 @@
  * A disk: made, asked and ended.  Its threads are backend.c's, their work is block_serve.c's.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,41 @@ static int add_queue(struct pv_block *block, uint32_t index)
 	return queue->requests ? pv_backend_add(&block->backend, queue, &index, 1) : ENOMEM;
 }
 
+static uint8_t *writeback_field(struct pv_device *device)
+{
+	return &device->config[offsetof(struct pv_block_config, writeback)];
+}
+
+static void set_writeback(struct pv_block *block, bool writeback)
+{
+	__atomic_store_n(&block->writeback, writeback, __ATOMIC_SEQ_CST);
+}
+
+/* A driver that will not send FLUSH takes every write for durable (BLK-9), whatever it may write later. */
+static void agreed(struct pv_device *device)
+{
+	struct pv_block *block = device->opaque;
+	bool flush = device->state.accepted[0] & PV_BLOCK_F_FLUSH;
+
+	*writeback_field(device) = flush && !block->options.writethrough;
+	set_writeback(block, *writeback_field(device));
+}
+
+static void config_written(struct pv_device *device, uint32_t offset, uint32_t size_bytes)
+{
+	const uint64_t needed = PV_BLOCK_F_FLUSH | PV_BLOCK_F_CONFIG_WCE;
+	uint8_t *field = writeback_field(device);
+
+	(void)offset; /* one byte may be written, and that only where it was agreed on */
+	(void)size_bytes;
+	if ((device->state.accepted[0] & needed) != needed) {
+		agreed(device);
+		return;
+	}
+	*field = *field != 0;
+	set_writeback(device->opaque, *field);
+}
+
 struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block_options *options, char *error,
 				 size_t error_bytes)
 {
@@ -29,7 +65,11 @@ struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block
 	if (block) {
 		block->device = device;
 		block->options = *options;
+		block->limited = options->limit.operations_per_second || options->limit.bytes_per_second;
+		pv_limit_init(&block->limit, &options->limit);
 		pv_backend_init(&block->backend, device, &pv_block_ops, "disk", options->poll_ns);
+		device->ops.agreed = agreed;
+		device->ops.config_written = config_written;
 		for (uint32_t i = 0; i < device->queue_count && !failure; i++)
 			failure = add_queue(block, i);
 	}
@@ -53,6 +93,11 @@ void pv_block_destroy(struct pv_block *block)
 uint32_t pv_block_engine(const struct pv_block *block)
 {
 	return pv_aio_engine(block->queues[0].aio);
+}
+
+bool pv_block_writeback(const struct pv_block *block)
+{
+	return __atomic_load_n(&block->writeback, __ATOMIC_ACQUIRE);
 }
 
 void pv_block_get_statistics(const struct pv_block *block, struct pv_block_statistics *statistics)

@@ -183,7 +183,7 @@ static int begin_ranges(struct pv_block_request *request, const struct pv_block_
 }
 
 int pv_block_request_begin(struct pv_block_request *request, const struct pv_block_options *options, uint64_t features,
-			   struct pv_block_outcome *outcome)
+			   bool durable, struct pv_block_outcome *outcome)
 {
 	struct pv_chain *chain = &request->chain;
 	struct pv_block_header header;
@@ -197,8 +197,7 @@ int pv_block_request_begin(struct pv_block_request *request, const struct pv_blo
 	request->sector = header.sector;
 	request->data_bytes = 0;
 	request->ranges_left = 0;
-	/* A driver that will not send FLUSH takes every write for durable (virtio 5.2.5). */
-	request->io.durable = !(features & PV_BLOCK_F_FLUSH);
+	request->io.durable = durable;
 	switch (request->type) {
 	case PV_BLOCK_REQUEST_WRITE:
 	case PV_BLOCK_REQUEST_DISCARD:

@@ -32,9 +32,12 @@ struct pv_block_outcome {
 	uint32_t written_bytes; /* BLK-5 */
 };
 
-/* Takes a popped chain apart; outcome is set if the answer is known without I/O. */
+/*
+ * Takes a popped chain apart; outcome is set if the answer is known without I/O.  With `durable` a change is on
+ * stable storage when it is answered.
+ */
 int pv_block_request_begin(struct pv_block_request *request, const struct pv_block_options *options, uint64_t features,
-			   struct pv_block_outcome *outcome);
+			   bool durable, struct pv_block_outcome *outcome);
 /* After request->io was collected: PV_BLOCK_START if there is more to do, else PV_BLOCK_DONE with outcome. */
 int pv_block_request_continue(struct pv_block_request *request, const struct pv_block_options *options,
 			      struct pv_block_outcome *outcome);

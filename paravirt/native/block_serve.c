@@ -69,37 +69,100 @@ static void start(struct pv_block_queue *queue, struct pv_block_request *request
 	queue->in_flight++;
 }
 
-/* Takes chains that wait, up to a batch; how many. A fault stops the queue, not what is in flight. */
-static uint32_t take(struct pv_block_queue *queue)
+/* Whether this is the one that is to fail. */
+static bool is_nth(uint64_t *left)
 {
-	struct pv_device *device = queue->block->device;
+	return __atomic_load_n(left, __ATOMIC_RELAXED) && __atomic_fetch_sub(left, 1, __ATOMIC_RELAXED) == 1;
+}
+
+static bool is_to_fail(struct pv_block *block, const struct pv_block_request *request)
+{
+	struct pv_block_failures *failures = &block->options.failures;
+
+	switch (request->type) {
+	case PV_BLOCK_REQUEST_READ:
+		return is_nth(&failures->read);
+	case PV_BLOCK_REQUEST_WRITE:
+		return is_nth(&failures->write);
+	case PV_BLOCK_REQUEST_FLUSH:
+		return is_nth(&failures->flush);
+	default:
+		return false;
+	}
+}
+
+/* The answer of a file that could not do it. */
+static void fail(struct pv_block_queue *queue, struct pv_block_request *request)
+{
 	struct pv_block_outcome outcome;
+
+	request->io.error = EIO;
+	pv_block_request_continue(request, &queue->block->options, &outcome);
+	complete(queue, request, &outcome);
+}
+
+/* Carries a chain out as far as it goes without waiting; true if I/O was started. */
+static bool begin(struct pv_block_queue *queue, struct pv_block_request *request)
+{
+	struct pv_block *block = queue->block;
+	struct pv_device *device = block->device;
+	bool durable = !pv_block_writeback(block);
+	struct pv_block_outcome outcome;
+
+	request->begin_ns = block->options.trace ? pv_clock_ns() : 0;
+	switch (pv_block_request_begin(request, &block->options, device->queues[queue->index].features, durable,
+				       &outcome)) {
+	case PV_BLOCK_START:
+		if (!is_to_fail(block, request)) {
+			start(queue, request);
+			return true;
+		}
+		fail(queue, request);
+		return false;
+	case PV_BLOCK_DONE:
+		complete(queue, request, &outcome);
+		return false;
+	default:
+		put_request(queue, request);
+		pv_device_fault(device, "BLK-3");
+		return false;
+	}
+}
+
+/* Whether the limit lets a request go; else the thread sleeps until it does, whoever rings. */
+static bool may_go(struct pv_block_queue *queue, struct pv_backend_thread *thread)
+{
+	uint64_t due_ns;
+
+	if (!queue->block->limited)
+		return true;
+	due_ns = pv_limit_due(&queue->block->limit, pv_clock_ns());
+	if (!due_ns)
+		return true;
+	thread->due_ns = due_ns;
+	thread->unwatched = 1;
+	return false;
+}
+
+/* Takes chains that wait, up to a batch; how many. A fault stops the queue, not what is in flight. */
+static uint32_t take(struct pv_block_queue *queue, struct pv_backend_thread *thread)
+{
 	uint32_t taken = 0, started = 0;
 
-	while (taken < BATCH) {
+	while (taken < BATCH && may_go(queue, thread)) {
 		struct pv_block_request *request = get_request(queue);
 
 		if (!request)
 			break;
-		if (pv_device_pop(device, queue->index, &request->chain) != 1) {
+		if (pv_device_pop(queue->block->device, queue->index, &request->chain) != 1) {
 			put_request(queue, request);
 			break;
 		}
 		taken++;
-		request->begin_ns = queue->block->options.trace ? pv_clock_ns() : 0;
-		switch (pv_block_request_begin(request, &queue->block->options, device->queues[queue->index].features,
-					       &outcome)) {
-		case PV_BLOCK_START:
-			start(queue, request);
-			started++;
-			break;
-		case PV_BLOCK_DONE:
-			complete(queue, request, &outcome);
-			break;
-		default:
-			put_request(queue, request);
-			pv_device_fault(device, "BLK-3");
-		}
+		started += begin(queue, request);
+		/* The request may be answered, but its memory is ours and its size is still there. */
+		if (queue->block->limited)
+			pv_limit_charge(&queue->block->limit, pv_clock_ns(), request->data_bytes);
 	}
 	if (started)
 		pv_backend_count(&queue->statistics.batches, 1);
@@ -136,7 +199,7 @@ static void tell(struct pv_block_queue *queue)
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct pv_block_queue *queue = thread->opaque;
-	uint32_t done = take(queue);
+	uint32_t done = take(queue, thread);
 
 	pv_aio_submit(queue->aio);
 	done += collect(queue);
@@ -145,6 +208,8 @@ static bool turn(struct pv_backend_thread *thread)
 	/* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
 	if (queue->in_flight == PV_MAX_QUEUE_SIZE)
 		thread->unwatched = 1;
+	if (thread->due_ns && !done)
+		pv_backend_count(&queue->statistics.throttles, 1);
 	return done > 0;
 }
 

@@ -26,6 +26,9 @@ struct pv_block {
 	struct pv_backend backend; /* first: the device's opaque */
 	struct pv_device *device;
 	struct pv_block_options options;
+	struct pv_limit limit;
+	uint32_t limited; /* options.limit has a rate */
+	uint32_t writeback; /* the driver sends FLUSH for what is to be durable; written under the device's lock */
 	struct pv_block_queue queues[PV_MAX_QUEUES];
 };
 

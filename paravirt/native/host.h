@@ -78,7 +78,8 @@ struct pv_device {
 	char name[32]; /* logical name; full if 32 bytes long */
 	uint64_t offered[2]; /* feature bits; VERSION_1, INDIRECT_DESC and EVENT_IDX included by the caller */
 	uint32_t config_bytes;
-	uint32_t config_writable_from; /* first byte that the driver may write, up to config_bytes */
+	uint32_t config_writable_from; /* first byte that the driver may write */
+	uint32_t config_writable_bytes; /* how many from there on; 0: up to config_bytes */
 	uint8_t config[256];
 	uint32_t queue_count;
 	struct pv_queue queues[PV_MAX_QUEUES];

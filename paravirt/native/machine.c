@@ -267,6 +267,7 @@ struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_d
 		ring | config->features | (config->ops.queue_changed && !config->mmio_gpa ? PV_VIRTIO_F_RING_RESET : 0);
 	device->config_bytes = config->config_bytes;
 	device->config_writable_from = config->config_writable_from;
+	device->config_writable_bytes = config->config_writable_bytes;
 	if (config->config_bytes)
 		memcpy(device->config, config->config, config->config_bytes);
 	device->queue_count = config->queue_count;

@@ -284,6 +284,8 @@ struct pv_device_ops {
 	void (*config_written)(struct pv_device *device, uint32_t offset, uint32_t size_bytes);
 	/* A queue of an active device was enabled, or is to stop; NULL: the device does not offer RING_RESET. */
 	void (*queue_changed)(struct pv_device *device, uint32_t queue, bool enabled);
+	/* FEATURES_OK was set: the configuration may be made to fit, and what an earlier driver wrote there forgotten. */
+	void (*agreed)(struct pv_device *device);
 };
 
 /* A descriptor chain, copied and checked: device-readable segments first, then device-writable ones. */
@@ -303,6 +305,7 @@ struct pv_device_config {
 	const void *config; /* the configuration space at first */
 	uint32_t config_bytes; /* up to 256 */
 	uint32_t config_writable_from; /* first byte that the driver may write */
+	uint32_t config_writable_bytes; /* how many from there on; 0: all that follow */
 	uint32_t queue_count;
 	uint16_t queue_sizes[PV_MAX_QUEUES]; /* largest, powers of two */
 	uint64_t mmio_gpa; /* of its virtio-mmio window; 0: it is reached by calls */

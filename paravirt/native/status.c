@@ -124,9 +124,12 @@ static void advance(struct pv_device *device, uint32_t added)
 {
 	if (added & FEATURES_OK && !features_agree(device))
 		added &= ~FEATURES_OK; /* refused: the driver reads it back clear */
-	if (added & FEATURES_OK)
+	if (added & FEATURES_OK) {
 		for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
 			device->queues[i].features = device->state.accepted[0];
+		if (device->ops.agreed)
+			device->ops.agreed(device);
+	}
 	/* or, not store: a back end's thread may set NEEDS_RESET at this moment */
 	__atomic_fetch_or(&device->state.status, added, __ATOMIC_SEQ_CST);
 	if (added & DRIVER_OK) {
@@ -259,11 +262,19 @@ int64_t pv_device_config_read(struct pv_device *device, uint64_t offset, void *t
 	return good ? PV_STATUS_OK : PV_STATUS_INVALID;
 }
 
+/* Of bytes that lie inside the configuration space. */
+static bool writable(const struct pv_device *device, uint64_t offset, uint64_t size_bytes)
+{
+	uint64_t end = device->config_writable_from + device->config_writable_bytes;
+
+	return (!size_bytes || offset >= device->config_writable_from) &&
+	       (!device->config_writable_bytes || offset + size_bytes <= end);
+}
+
 int64_t pv_device_config_write(struct pv_device *device, uint64_t offset, const void *from, uint64_t size_bytes)
 {
 	pthread_mutex_lock(&device->lock);
-	bool good = inside(offset, size_bytes, device->config_bytes) &&
-		    (!size_bytes || offset >= device->config_writable_from);
+	bool good = inside(offset, size_bytes, device->config_bytes) && writable(device, offset, size_bytes);
 	if (good && size_bytes) {
 		memcpy(device->config + offset, from, size_bytes);
 		if (device->ops.config_written)

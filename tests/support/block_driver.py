@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hypercall_abi.devices.virtio_block import BLOCK_HEADER, BLOCK_RANGE, BLOCK_REQUEST
@@ -112,9 +113,12 @@ def block_guest(
     poll_ns: int = 20_000,
     track: Any = None,
     direct: bool = False,
+    failures: Mapping[str, int] = MappingProxyType({}),
+    **options: Any,
 ) -> Iterator[BlockDriver]:
-    """A guest with the disk `path`, started."""
+    """A guest with the disk `path`, started; `options` are those of a Disk."""
     with FakeGuest(memory_bytes) as guest:
-        disk = BlockDevice("disk", Disk("disk", path, read_only), engine, poll_ns, track, direct=direct)
+        attached = Disk("disk", path, read_only, direct, **options)
+        disk = BlockDevice("disk", attached, engine, poll_ns, track, queues=attached.queues or 1, failures=failures)
         plugged = guest.plug(disk)
         yield BlockDriver(plugged, plugged.start(without=without, size=size)[0], indirect=indirect)

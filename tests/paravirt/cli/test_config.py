@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from hypercall_abi import LIMITS, RECORDS, SERVICES
 from paravirt import config, errors
-from paravirt.config import Budgets, Disk, MachineConfig, check_host, parse_deny, parse_disk, parse_size, show_size
+from paravirt.attachments.block import QUEUES_MOST
+from paravirt.config import (
+    Budgets,
+    Disk,
+    MachineConfig,
+    check_host,
+    parse_deny,
+    parse_disk,
+    parse_poll,
+    parse_size,
+    show_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,14 @@ def test_disks() -> None:
     assert parse_disk("a=b") == Disk("a", Path("b"))
     assert parse_disk("a=b,ro") == Disk("a", Path("b"), True)
     assert parse_disk("a=b=c,x") == Disk("a", Path("b=c,x"))
+    assert parse_disk("a=b,direct,ro,writethrough") == Disk("a", Path("b"), True, True, True)
+    assert parse_disk("a=b,ro,x,direct") == Disk("a", Path("b,ro,x"), direct=True)
+    assert parse_disk("a=b,iops=500,bps=2M,queues=4") == Disk(
+        "a", Path("b"), queues=4, operations_per_second=500, bytes_per_second=2 << 20
+    )
+    for text in ("a=b,iops=0", "a=b,iops=", "a=b,iops=1k", "a=b,bps=0", "a=b,queues=9", "a=b,queues=-1"):
+        with pytest.raises(errors.ConfigError, match=r"queues|iops|bps"):
+            parse_disk(text)
     with pytest.raises(errors.ConfigError, match="only ,ro is known"):
         parse_disk("a=b,rw")
     for text in ("", "a", "a=", "a=,ro", "=b", "a\n=b"):
@@ -53,8 +72,18 @@ def test_disks() -> None:
             parse_disk(text)
 
 
+def test_poll() -> None:
+    assert parse_poll("auto") == Budgets().poll_ns > 0
+    assert parse_poll("off") == 0
+    assert parse_poll("2000") == 2000
+    for text in ("", "on", "-1", "1.5", "٣", "9" * 20):
+        with pytest.raises(errors.ConfigError, match="no time to poll"):
+            parse_poll(text)
+
+
 def test_limits_are_the_abis() -> None:
     assert LIMITS["VCPUS"].number == config.VCPUS_MOST
+    assert LIMITS["DEVICE_QUEUES"].number == QUEUES_MOST
     assert LIMITS["DEVICES"].number == config.DEVICES_MOST
     sizes = {(r, f.name): f.size for r in ("device_info", "boot_machine") for f in RECORDS[r].fields}
     assert sizes["device_info", "name"] == config.DEVICE_NAME_BYTES
