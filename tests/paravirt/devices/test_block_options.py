@@ -73,7 +73,7 @@ def test_queues_that_the_driver_leaves_alone(path: Path) -> None:
 
 
 def writeback(disk: BlockDriver) -> int:
-    return disk.device.config()[WRITEBACK]
+    return int(disk.device.config()[WRITEBACK])
 
 
 def set_writeback(disk: BlockDriver, value: int, offset: int = WRITEBACK, size_bytes: int = 1) -> int:
