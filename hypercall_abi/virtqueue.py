@@ -47,6 +47,14 @@ RING_FLAG = Constants(
 
 USED_FLAG = Constants("used_f", "Flag of the used ring without EVENT_IDX.", ("NO_NOTIFY", 0x1, "No doorbell wanted."))
 
+VIRTQ_EVENT = Constants(
+    "virtq_event",
+    "What a side of a packed queue wants to be told of (virtio 2.8.10).",
+    ("ENABLE", 0, "Everything."),
+    ("DISABLE", 1, "Nothing."),
+    ("DESC", 2, "That the place in `descriptor` was passed; with EVENT_IDX only."),
+)
+
 VIRTQ_DESC = Record(
     "virtq_desc",
     "Descriptor of a split queue (virtio 2.7.5).",
@@ -89,8 +97,8 @@ VIRTQ_PACKED_DESC = Record(
 VIRTQ_PACKED_EVENT = Record(
     "virtq_packed_event",
     "Event suppression of a packed queue (virtio 2.8.14).",
-    "descriptor" / U16 * "Offset and wrap counter.",
-    "flags" / U16 * "0 on, 1 off, 2 at `descriptor`.",
+    "descriptor" / U16 * "Bits 0 to 14: offset in the ring; bit 15: wrap counter.",
+    "flags" / U16 * "Constants `virtq_event`.",
 )
 
 RULES = (
@@ -108,7 +116,7 @@ RULES = (
         "both",
     ),
     Rule("VQ-6", "A descriptor does not have both INDIRECT and NEXT; INDIRECT only if it was agreed.", "both"),
-    Rule("VQ-7", "The available index is at most the queue's size ahead of what the device has seen.", "both"),
+    Rule("VQ-7", "The available index of a split queue is at most its size ahead of what the device has seen.", "both"),
     Rule(
         "VQ-8",
         "The three areas have the sizes and alignments of the table of areas, and each lies wholly inside one range of "
@@ -121,4 +129,10 @@ RULES = (
         "VQ-11", "Ring indexes run freely over 16 bits and are reduced by the queue's size where an entry is looked up."
     ),
     Rule("VQ-12", "Driver and device order their accesses to a queue as the table of memory accesses says.", "both"),
+    Rule(
+        "VQ-13",
+        "In a packed queue every descriptor of a chain is available when its first one is, in places that the device "
+        "does not have; the buffer id is below the size and names no other chain that the device has.",
+        "both",
+    ),
 )

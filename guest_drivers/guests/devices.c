@@ -173,6 +173,7 @@ int pv_main(void)
 	if (!tap_is(pv_device(&device, PV_DEVICE_TYPE_BLOCK, "scratch"), PV_STATUS_OK, "scratch: found") ||
 	    !tap_is(pv_block_init(&block, &device, QUEUE_SIZE, queue_memory), PV_STATUS_OK, "scratch: init"))
 		return tap_done();
+	pv_print("# %s rings\n", device.features & PV_VIRTIO_F_RING_PACKED ? "packed" : "split");
 	whole_requests();
 	deep();
 	refused();

@@ -5,9 +5,8 @@
 #include "paravirt/block.h"
 #include "paravirt/string.h"
 
-#define WANTED                                                                                                       \
-	(PV_VIRTIO_F_EVENT_IDX | PV_VIRTIO_F_INDIRECT_DESC | PV_BLOCK_F_RO | PV_BLOCK_F_FLUSH | PV_BLOCK_F_DISCARD | \
-	 PV_BLOCK_F_WRITE_ZEROES)
+#define WANTED \
+	(PV_VIRTIO_RING_FEATURES | PV_BLOCK_F_RO | PV_BLOCK_F_FLUSH | PV_BLOCK_F_DISCARD | PV_BLOCK_F_WRITE_ZEROES)
 #define BUFFERS 3 /* of a request: header, data, status */
 #define NO_STATUS 0xff
 

@@ -25,7 +25,7 @@ int64_t pv_virtio_agree(struct pv_virtio *device, uint64_t needed, uint64_t want
 	pv_virtio_reset(device);
 	transport->set_status(device, PV_VIRTIO_STATUS_ACKNOWLEDGE);
 	transport->set_status(device, status);
-	uint64_t offered = transport->features(device);
+	uint64_t offered = transport->features(device) & ~device->refused;
 	needed |= PV_VIRTIO_F_VERSION_1;
 	if (needed & ~offered)
 		return give_up(device, status, PV_STATUS_NOT_SUPPORTED);
@@ -69,6 +69,8 @@ int64_t pv_virtio_queue(struct pv_virtio *device, struct pv_virtq *queue, uint16
 	struct pv_virtq_memory parts = {
 		.size = size,
 		.event_idx = device->features & PV_VIRTIO_F_EVENT_IDX,
+		.packed = device->features & PV_VIRTIO_F_RING_PACKED,
+		.in_order = device->features & PV_VIRTIO_F_IN_ORDER,
 		.ring = at,
 		.slots = (struct pv_virtq_slot *)(void *)(at + PV_VIRTIO_SLOTS_OFFSET(size)),
 		.indirect = indirect ? (struct pv_virtq_desc *)(void *)(at + PV_VIRTIO_TABLES_OFFSET(size)) : NULL,

@@ -22,7 +22,7 @@ static int64_t offer_input(struct pv_virtio_console *console)
 
 int64_t pv_virtio_console_init(struct pv_virtio_console *console, struct pv_virtio *device)
 {
-	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_F_EVENT_IDX);
+	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES);
 	uint16_t receive = pv_virtio_queue_size(device, RECEIVE, PV_VIRTIO_CONSOLE_QUEUE);
 	uint16_t transmit = pv_virtio_queue_size(device, TRANSMIT, PV_VIRTIO_CONSOLE_QUEUE);
 

@@ -6,7 +6,7 @@
 
 int64_t pv_virtio_entropy_init(struct pv_virtio_entropy *entropy, struct pv_virtio *device)
 {
-	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_F_EVENT_IDX);
+	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES);
 	uint16_t size = pv_virtio_queue_size(device, 0, PV_VIRTIO_ENTROPY_QUEUE);
 
 	entropy->device = device;

@@ -1,44 +1,14 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
- * The driver side of a split virtqueue; see paravirt/virtqueue.h for what it promises.
+ * The driver side of a virtqueue: chains, the slots that remember them, and what is believed of the device;
+ * see paravirt/virtqueue.h for what it promises.  What lies in the ring is virtqueue_split.c's and
+ * virtqueue_packed.c's.
  *
- * Barriers, in pairs with the device:
- *   A  we fill descriptors and ring, then publish our index (release); it reads the index, then those.
- *   B  we publish our index, then read whether it wants doorbells; it asks, then reads our index.
- *   C  it writes buffers and entries, then its index; we read the index (acquire), then those.
- *   D  we ask for interrupts, then read its index; it publishes its index, then reads what we asked.
- * B and D are store-then-load on both sides, hence sequentially consistent accesses.  These need no fence
- * instruction (x86: xchg), which hosts that emulate the guest's instructions may lack.
- *
- * Entries and indexes of the device are read once each: a second read might differ from what was checked.
+ * Slots: a chain takes one for each of its descriptors in the ring, the first of them names it.  In a split
+ * ring they are the descriptors' numbers, in a packed one the first is the buffer's id.  With IN_ORDER they are
+ * taken and given back round the table, as virtio demands of a split ring (2.7.5.3).
  */
-#include "paravirt/virtqueue.h"
-
-static uint16_t mask(const struct pv_virtq *queue)
-{
-	return (uint16_t)(queue->memory.size - 1);
-}
-
-static uint16_t *avail_entry(const struct pv_virtq *queue, uint16_t position)
-{
-	return (uint16_t *)(queue->avail + 1) + position;
-}
-
-/* used_event lies behind the last available entry, avail_event behind the last used one. */
-static uint16_t *used_event(const struct pv_virtq *queue)
-{
-	return avail_entry(queue, queue->memory.size);
-}
-
-static const struct pv_virtq_used_elem *used_entry(const struct pv_virtq *queue, uint16_t position)
-{
-	return (const struct pv_virtq_used_elem *)(queue->used + 1) + position;
-}
-
-static const uint16_t *avail_event(const struct pv_virtq *queue)
-{
-	return (const uint16_t *)used_entry(queue, queue->memory.size);
-}
+#include "virtqueue_format.h"
 
 int pv_virtq_init(struct pv_virtq *queue, const struct pv_virtq_memory *memory)
 {
@@ -54,7 +24,7 @@ int pv_virtq_init(struct pv_virtq *queue, const struct pv_virtq_memory *memory)
 	for (size_t i = 0; i < PV_VIRTQ_RING_BYTES(size); i++)
 		((volatile unsigned char *)ring)[i] = 0; /* volatile: no call of a memset that may not exist */
 	for (uint16_t i = 0; i < size; i++) {
-		memory->slots[i].next = (uint16_t)(i + 1); /* the last one's is never followed: see free_count */
+		memory->slots[i].next = (uint16_t)((i + 1) & (size - 1));
 		memory->slots[i].count = 0;
 	}
 	*queue = (struct pv_virtq){
@@ -89,43 +59,55 @@ static bool valid(const struct pv_virtq *queue, const struct pv_virtq_buffer *bu
 	return true;
 }
 
-static struct pv_virtq_desc descriptor(const struct pv_virtq_buffer *buffer, bool last, uint16_t next)
+/* The n-th of so many descriptors. */
+static struct pv_virtq_piece piece(const struct pv_virtq_buffer *buffer, bool last)
 {
 	uint16_t write = buffer->write ? (uint16_t)PV_DESC_F_WRITE : 0;
 	uint16_t more = last ? 0 : (uint16_t)PV_DESC_F_NEXT;
 
-	return (struct pv_virtq_desc){
-		.gpa = buffer->gpa,
-		.size_bytes = buffer->size_bytes,
-		.flags = write | more,
-		.next = last ? 0 : next,
-	};
+	return (struct pv_virtq_piece){ buffer->gpa, buffer->size_bytes, write | more };
 }
 
-/* Fills the table of the free descriptor, and the descriptor with the table. */
+/* A descriptor of the chain `head`, in the next free slot. */
+static void put(struct pv_virtq *queue, uint16_t head, const struct pv_virtq_piece *p)
+{
+	uint16_t at = queue->free_head;
+
+	queue->free_head = queue->memory.slots[at].next;
+	if (queue->memory.packed)
+		pv_virtq_packed_put(queue, head, p);
+	else
+		pv_virtq_split_put(queue, head, at, queue->free_head, p);
+}
+
+/* Fills the table of the free slot, and a descriptor with the table. */
 static uint16_t fill_indirect(struct pv_virtq *queue, const struct pv_virtq_buffer *buffers, uint16_t count)
 {
 	uint16_t head = queue->free_head;
 	struct pv_virtq_desc *table = queue->memory.indirect + (size_t)head * queue->memory.indirect_count;
 
-	for (uint16_t i = 0; i < count; i++)
-		table[i] = descriptor(&buffers[i], i + 1 == count, (uint16_t)(i + 1));
-	queue->descriptors[head] = (struct pv_virtq_desc){
-		.gpa = PV_VIRTQ_GPA(table),
-		.size_bytes = (uint32_t)(count * sizeof(struct pv_virtq_desc)),
-		.flags = (uint16_t)PV_DESC_F_INDIRECT,
-	};
-	queue->free_head = queue->memory.slots[head].next;
+	for (uint16_t i = 0; i < count; i++) {
+		struct pv_virtq_piece p = piece(&buffers[i], i + 1 == count);
+
+		(queue->memory.packed ? pv_virtq_packed_table : pv_virtq_split_table)(table, i, &p);
+	}
+	put(queue, head,
+	    &(struct pv_virtq_piece){
+		    .gpa = PV_VIRTQ_GPA(table),
+		    .size_bytes = (uint32_t)(count * sizeof(struct pv_virtq_desc)),
+		    .flags = (uint16_t)PV_DESC_F_INDIRECT,
+	    });
 	return 1;
 }
 
 static uint16_t fill_direct(struct pv_virtq *queue, const struct pv_virtq_buffer *buffers, uint16_t count)
 {
-	for (uint16_t i = 0; i < count; i++) {
-		uint16_t at = queue->free_head;
+	uint16_t head = queue->free_head;
 
-		queue->free_head = queue->memory.slots[at].next;
-		queue->descriptors[at] = descriptor(&buffers[i], i + 1 == count, queue->free_head);
+	for (uint16_t i = 0; i < count; i++) {
+		struct pv_virtq_piece p = piece(&buffers[i], i + 1 == count);
+
+		put(queue, head, &p);
 	}
 	return count;
 }
@@ -140,8 +122,7 @@ int pv_virtq_add(struct pv_virtq *queue, const struct pv_virtq_buffer *buffers, 
 	if ((indirect ? 1 : count) > queue->free_count)
 		return PV_STATUS_BAD_STATE;
 
-	uint16_t head = queue->free_head;
-	struct pv_virtq_slot *slot = &queue->memory.slots[head];
+	struct pv_virtq_slot *slot = &queue->memory.slots[queue->free_head];
 	uint16_t taken = (indirect ? fill_indirect : fill_direct)(queue, buffers, (uint16_t)count);
 	queue->free_count = (uint16_t)(queue->free_count - taken);
 	slot->cookie = cookie;
@@ -150,25 +131,17 @@ int pv_virtq_add(struct pv_virtq *queue, const struct pv_virtq_buffer *buffers, 
 	slot->writable_bytes = 0;
 	for (uint32_t i = 0; i < count; i++)
 		slot->writable_bytes += buffers[i].write ? buffers[i].size_bytes : 0;
-	/* The device reads this entry only once the index says so. */
-	__atomic_store_n(avail_entry(queue, (uint16_t)queue->added & mask(queue)), head, __ATOMIC_RELAXED);
 	queue->added++;
 	return PV_STATUS_OK;
 }
 
 bool pv_virtq_publish(struct pv_virtq *queue)
 {
-	uint16_t before = (uint16_t)queue->published, now = (uint16_t)queue->added;
-
-	if (queue->broken || before == now) /* at most `size` were added: no wrap hides them */
+	if (queue->broken || queue->published == queue->added)
 		return false;
+	bool wanted = (queue->memory.packed ? pv_virtq_packed_publish : pv_virtq_split_publish)(queue);
 	queue->published = queue->added;
-	__atomic_store_n(&queue->avail->index, now, __ATOMIC_SEQ_CST); /* A, B */
-	if (!queue->memory.event_idx)
-		return !(__atomic_load_n(&queue->used->flags, __ATOMIC_SEQ_CST) & PV_USED_F_NO_NOTIFY);
-	uint16_t event = __atomic_load_n(avail_event(queue), __ATOMIC_SEQ_CST);
-	/* The entry named by avail_event is among those just published. */
-	return (uint16_t)(now - event - 1) < (uint16_t)(now - before);
+	return wanted;
 }
 
 static void release(struct pv_virtq *queue, uint16_t head)
@@ -176,58 +149,75 @@ static void release(struct pv_virtq *queue, uint16_t head)
 	struct pv_virtq_slot *slots = queue->memory.slots;
 	uint16_t last = head;
 
-	for (uint16_t i = 1; i < slots[head].count; i++)
-		last = slots[last].next;
-	slots[last].next = queue->free_head;
-	queue->free_head = head;
 	queue->free_count = (uint16_t)(queue->free_count + slots[head].count);
+	if (!queue->memory.in_order) { /* else the slots stay a circle */
+		for (uint16_t i = 1; i < slots[head].count; i++)
+			last = slots[last].next;
+		slots[last].next = queue->free_head;
+		queue->free_head = head;
+	}
 	slots[head].count = 0;
+}
+
+/* Looks for chains that came back, and believes it if they can have done: PV_STATUS_FAILED if not. */
+static int look(struct pv_virtq *queue)
+{
+	struct pv_virtq_return entry;
+
+	if (!(queue->memory.packed ? pv_virtq_packed_returned : pv_virtq_split_returned)(queue, &entry))
+		return 0;
+	const struct pv_virtq_slot *slot = &queue->memory.slots[entry.id & pv_virtq_mask(queue)];
+	/* How many came back with it: those before it, too, if the device keeps to their order (virtio 2.7.9, 2.8.9). */
+	uint64_t chains = queue->memory.in_order ? slot->sequence - queue->taken + 1 : 1;
+
+	/* No such chain, or one that it was not shown; more than it was given; more bytes than fit. */
+	if (entry.id >= queue->memory.size || !slot->count || slot->sequence >= queue->published ||
+	    chains > entry.chains || entry.written_bytes > slot->writable_bytes) {
+		queue->broken = true;
+		return PV_STATUS_FAILED;
+	}
+	queue->returned = queue->taken + chains;
+	queue->last_head = (uint16_t)entry.id;
+	queue->last_written_bytes = entry.written_bytes;
+	return 1;
 }
 
 int pv_virtq_get(struct pv_virtq *queue, struct pv_virtq_completion *completion)
 {
 	if (queue->broken)
 		return PV_STATUS_FAILED;
-	uint16_t index = __atomic_load_n(&queue->used->index, __ATOMIC_ACQUIRE); /* C */
-	uint16_t waiting = (uint16_t)(index - (uint16_t)queue->taken);
-	if (!waiting)
-		return 0;
-	const struct pv_virtq_used_elem *e = used_entry(queue, (uint16_t)queue->taken & mask(queue));
-	uint32_t id = __atomic_load_n(&e->id, __ATOMIC_RELAXED);
-	uint32_t written_bytes = __atomic_load_n(&e->written_bytes, __ATOMIC_RELAXED);
-	const struct pv_virtq_slot *slot = &queue->memory.slots[id & mask(queue)];
+	if (queue->taken == queue->returned) {
+		int found = look(queue);
 
-	/* More than it was given; no such chain, or one that it was not shown; more bytes than fit. */
-	if (waiting > queue->published - queue->taken || id > mask(queue) || !slot->count ||
-	    slot->sequence >= queue->published || written_bytes > slot->writable_bytes) {
-		queue->broken = true;
-		return PV_STATUS_FAILED;
+		if (found <= 0)
+			return found;
 	}
+	bool last = queue->taken + 1 == queue->returned;
+	uint16_t head = last ? queue->last_head : queue->oldest;
+	const struct pv_virtq_slot *slot = &queue->memory.slots[head];
 	completion->cookie = slot->cookie;
-	completion->written_bytes = written_bytes;
+	/* One without an entry of its own was used wholly. */
+	completion->written_bytes = last ? queue->last_written_bytes : (uint32_t)slot->writable_bytes;
 	queue->taken++;
-	release(queue, (uint16_t)id);
+	queue->next_used = (uint16_t)(queue->next_used + slot->count);
+	queue->oldest = (uint16_t)((head + slot->count) & pv_virtq_mask(queue));
+	release(queue, head);
 	return 1;
 }
 
 bool pv_virtq_arm(struct pv_virtq *queue)
 {
-	uint16_t taken = (uint16_t)queue->taken;
-
-	if (queue->memory.event_idx)
-		__atomic_store_n(used_event(queue), taken, __ATOMIC_SEQ_CST);
-	else
-		__atomic_store_n(&queue->avail->flags, 0, __ATOMIC_SEQ_CST);
-	return __atomic_load_n(&queue->used->index, __ATOMIC_SEQ_CST) != taken; /* D */
+	if (queue->taken != queue->returned)
+		return true;
+	return queue->memory.packed ? pv_virtq_packed_arm(queue) : pv_virtq_split_arm(queue);
 }
 
 void pv_virtq_disarm(struct pv_virtq *queue)
 {
-	/* An index that the device has just passed comes again in 65536 chains: one interrupt too many by then. */
-	if (queue->memory.event_idx)
-		__atomic_store_n(used_event(queue), (uint16_t)(queue->taken - 1), __ATOMIC_RELAXED);
+	if (queue->memory.packed)
+		pv_virtq_packed_disarm(queue);
 	else
-		__atomic_store_n(&queue->avail->flags, PV_RING_F_AVAIL_NO_INTERRUPT, __ATOMIC_RELAXED);
+		pv_virtq_split_disarm(queue);
 }
 
 bool pv_virtq_reclaim(struct pv_virtq *queue, uint64_t *cookie)

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "d63f62eace0effc63c53afc9eb4026c2235fc3be073f008e7db86e95b3c00d13"
+#define PV_ABI_DIGEST "a7b6fcd012730ae5ff347dd78ad69bda6f660c3385ea7faa7281973904563004"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -236,6 +236,11 @@
 
 /* Flag of the used ring without EVENT_IDX. */
 #define PV_USED_F_NO_NOTIFY 1 /* No doorbell wanted. */
+
+/* What a side of a packed queue wants to be told of (virtio 2.8.10). */
+#define PV_VIRTQ_EVENT_ENABLE 0 /* Everything. */
+#define PV_VIRTQ_EVENT_DISABLE 1 /* Nothing. */
+#define PV_VIRTQ_EVENT_DESC 2 /* That the place in `descriptor` was passed; with EVENT_IDX only. */
 
 /* Virtio device ids (virtio 5). */
 #define PV_DEVICE_TYPE_NET 1 /* Network. */
@@ -1033,8 +1038,8 @@ PV_STATIC_ASSERT(sizeof(struct pv_virtq_packed_desc) == 16, "virtq_packed_desc")
 
 /* Event suppression of a packed queue (virtio 2.8.14). */
 struct pv_virtq_packed_event {
-	uint16_t descriptor; /* Offset and wrap counter. */
-	uint16_t flags; /* 0 on, 1 off, 2 at `descriptor`. */
+	uint16_t descriptor; /* Bits 0 to 14: offset in the ring; bit 15: wrap counter. */
+	uint16_t flags; /* Constants `virtq_event`. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_virtq_packed_event, descriptor) == 0, "virtq_packed_event.descriptor");
 PV_STATIC_ASSERT(offsetof(struct pv_virtq_packed_event, flags) == 2, "virtq_packed_event.flags");

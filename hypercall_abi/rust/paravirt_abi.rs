@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "d63f62eace0effc63c53afc9eb4026c2235fc3be073f008e7db86e95b3c00d13";
+pub const ABI_DIGEST: &str = "a7b6fcd012730ae5ff347dd78ad69bda6f660c3385ea7faa7281973904563004";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -367,6 +367,14 @@ pub const RING_F_AVAIL_NO_INTERRUPT: u32 = 1;
 // Flag of the used ring without EVENT_IDX.
 /// No doorbell wanted.
 pub const USED_F_NO_NOTIFY: u32 = 1;
+
+// What a side of a packed queue wants to be told of (virtio 2.8.10).
+/// Everything.
+pub const VIRTQ_EVENT_ENABLE: u32 = 0;
+/// Nothing.
+pub const VIRTQ_EVENT_DISABLE: u32 = 1;
+/// That the place in `descriptor` was passed; with EVENT_IDX only.
+pub const VIRTQ_EVENT_DESC: u32 = 2;
 
 // Virtio device ids (virtio 5).
 /// Network.
@@ -1872,9 +1880,9 @@ const _: () = {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtqPackedEvent {
-    /// Offset and wrap counter.
+    /// Bits 0 to 14: offset in the ring; bit 15: wrap counter.
     pub descriptor: u16,
-    /// 0 on, 1 off, 2 at `descriptor`.
+    /// Constants `virtq_event`.
     pub flags: u16,
 }
 impl VirtqPackedEvent {

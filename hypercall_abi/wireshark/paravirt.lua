@@ -323,8 +323,8 @@ local records = {
 	virtq_packed_event = {
 		size = 4,
 		fields = {
-			{ name = "descriptor", kind = "uint16_t", offset = 0, size = 2, count = 1, doc = "Offset and wrap counter." },
-			{ name = "flags", kind = "uint16_t", offset = 2, size = 2, count = 1, doc = "0 on, 1 off, 2 at `descriptor`." },
+			{ name = "descriptor", kind = "uint16_t", offset = 0, size = 2, count = 1, doc = "Bits 0 to 14: offset in the ring; bit 15: wrap counter." },
+			{ name = "flags", kind = "uint16_t", offset = 2, size = 2, count = 1, values = { [0] = "ENABLE", [1] = "DISABLE", [2] = "DESC" }, doc = "Constants `virtq_event`." },
 		},
 	},
 	block_config = {

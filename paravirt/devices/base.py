@@ -19,7 +19,11 @@ from .queue import Chain, Queue
 from .service import ServiceThread
 
 VIRTIO_FEATURE = Constants("VIRTIO_F")
-RING_FEATURES = VIRTIO_FEATURE.VERSION_1 | VIRTIO_FEATURE.INDIRECT_DESC | VIRTIO_FEATURE.EVENT_IDX
+RING_FEATURES = (
+    VIRTIO_FEATURE.VERSION_1 | VIRTIO_FEATURE.INDIRECT_DESC | VIRTIO_FEATURE.EVENT_IDX | VIRTIO_FEATURE.RING_PACKED
+)
+IN_ORDER = VIRTIO_FEATURE.IN_ORDER
+"""Of a device that gives every chain back before the next one of its queue."""
 QUEUE_SIZE = 256
 TURN_CHAINS = 64  # of a queue, before other devices have their turn
 HOST_FAILED = ffi.new("char[]", b"HOST")  # in place of a rule's id: the mistake was the host's
@@ -153,8 +157,8 @@ class PythonDevice(Device):
         return more
 
     def give_back(self, queue: Queue, chain: Chain, written_bytes: int, began_ns: int) -> None:
-        """The driver has `chain` again; on the track, if there is one, it stands from `began_ns` on."""
-        queue.push(chain, written_bytes)
+        """The driver has `chain` again once it is told; on the track, if there is one, it stands from `began_ns` on."""
+        queue.stage(chain, written_bytes)
         self._chains += 1
         if self.track is not None:
             event = {"kind": lib.PV_TRACE_CHAIN, "id": queue.index, "value": written_bytes, "begin_ns": began_ns}

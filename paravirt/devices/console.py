@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._native import ffi, lib
 from ..abi import build
-from .base import QUEUE_SIZE, TURN_CHAINS, PythonDevice
+from .base import IN_ORDER, QUEUE_SIZE, TURN_CHAINS, PythonDevice
 from .queue import Chain, Queue
 from .service import ServiceThread
 
@@ -47,8 +47,8 @@ class ConsoleDevice(PythonDevice):
         self._listening = False
 
     def features(self) -> int:
-        """A character can be written without a queue."""
-        return int(lib.PV_CONSOLE_F_EMERGENCY_WRITE)
+        """A character can be written without a queue; what has a queue comes back in order."""
+        return int(lib.PV_CONSOLE_F_EMERGENCY_WRITE) | IN_ORDER
 
     def config(self) -> bytes:
         """No size is known."""

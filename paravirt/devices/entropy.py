@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .._native import lib
-from .base import PythonDevice
+from .base import IN_ORDER, PythonDevice
 from .queue import Chain
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ class EntropyDevice(PythonDevice):
     """Fills the driver's buffers."""
 
     type = lib.PV_DEVICE_TYPE_ENTROPY
+
+    def features(self) -> int:
+        """Buffers come back in order."""
+        return IN_ORDER
 
     def handle(self, queue: int, chain: Chain) -> int:
         """Fills `chain`, up to CHAIN_BYTES of it."""

@@ -64,8 +64,12 @@ class Queue:
         """Gives `chain` back, with the number of bytes written to it."""
         lib.pv_queue_push(self._native, chain.head, written_bytes)
 
+    def stage(self, chain: Chain, written_bytes: int = 0) -> None:
+        """As `push`, but the driver sees it with all of its batch, when it is told."""
+        lib.pv_queue_stage(self._native, chain.head, written_bytes)
+
     def tell(self) -> None:
-        """Interrupts the driver if it wants to know of what was pushed since.  Once per batch."""
+        """Interrupts the driver if it wants to know of what was given back since.  Once per batch."""
         if lib.pv_queue_wants_interrupt(self._native):
             lib.pv_device_interrupt(self._device, self.index)
 

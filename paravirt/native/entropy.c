@@ -42,7 +42,7 @@ static void notify(struct pv_device *device, uint32_t index)
 	do {
 		pv_queue_disarm(queue);
 		while ((popped = pv_device_pop(device, index, &chain)) > 0) {
-			pv_queue_push(queue, chain.head, fill(&chain));
+			pv_queue_stage(queue, chain.head, fill(&chain));
 			if (ending(device->machine))
 				break;
 		}
@@ -62,6 +62,7 @@ struct pv_device *pv_entropy_create(struct pv_machine *machine, const char *name
 	const struct pv_device_config config = {
 		.type = PV_DEVICE_TYPE_ENTROPY,
 		.name = name,
+		.features = PV_VIRTIO_F_IN_ORDER,
 		.queue_count = 1,
 		.queue_sizes = { QUEUE_SIZE },
 		.ops = { .notify = notify, .queue_changed = queue_changed },

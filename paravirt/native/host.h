@@ -44,7 +44,21 @@ uint64_t pv_memory_bytes(const struct pv_memory *memory);
 int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 
-/* ---- ring.c: the device side of a split virtqueue ---- */
+/* ---- ring.c: the device side of a virtqueue, split or packed ---- */
+
+/* A chain that the device has, by what names it. */
+struct pv_queue_taken {
+	uint32_t room_bytes; /* for the device to write, as far as 32 bits tell */
+	uint16_t places; /* in the ring; 0: the device does not have it */
+};
+
+/* Chains that are given back by one entry of the ring. */
+struct pv_queue_used {
+	uint16_t head; /* of the last one */
+	uint16_t places; /* of them all; 0: there are none */
+	uint32_t written_bytes; /* to the last one */
+	bool whole; /* the last one was used wholly: one after it may speak for it (IN_ORDER) */
+};
 
 struct pv_queue {
 	struct pv_queue_state *state; /* what is saved */
@@ -58,6 +72,11 @@ struct pv_queue {
 	uint8_t *driver;
 	uint8_t *device_area;
 	const char *fault; /* id of the rule that the driver broke, or NULL */
+	struct pv_queue_taken taken[PV_MAX_QUEUE_SIZE];
+	struct pv_queue_used staged; /* given back, and not written to the ring yet */
+	uint64_t *first; /* packed: where the first entry of a batch goes once it is published; NULL: there is none */
+	uint64_t first_entry;
+	uint32_t barrier; /* packed: exchanged for its being a barrier */
 };
 
 /* Whether a queue could be as `wanted` says: 0, or a negative status of the ABI (INVALID, UNALIGNED, BAD_ADDRESS). */

@@ -251,7 +251,8 @@ void pv_vcpu_stolen(struct pv_vcpu *vcpu, uint64_t steal_ns)
 
 struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_device_config *config)
 {
-	const uint64_t ring = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC | PV_VIRTIO_F_EVENT_IDX;
+	const uint64_t ring =
+		PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC | PV_VIRTIO_F_EVENT_IDX | PV_VIRTIO_F_RING_PACKED;
 	struct pv_device *device = malloc(sizeof(*device));
 
 	if (!device || machine->device_count == PV_MAX_DEVICES || config->queue_count > PV_MAX_QUEUES ||

@@ -290,7 +290,7 @@ struct pv_device_ops {
 
 /* A descriptor chain, copied and checked: device-readable segments first, then device-writable ones. */
 struct pv_chain {
-	uint16_t head;
+	uint16_t head; /* what names it: its first descriptor; in a packed queue the buffer id */
 	uint16_t readable; /* segments */
 	uint16_t writable; /* segments */
 	uint64_t readable_bytes;
@@ -301,7 +301,8 @@ struct pv_chain {
 struct pv_device_config {
 	uint32_t type; /* PV_DEVICE_TYPE_ */
 	const char *name; /* logical name; 32 bytes of it count */
-	uint64_t features; /* beside VERSION_1, INDIRECT_DESC and EVENT_IDX; RING_RESET comes with ops.queue_changed */
+	uint64_t
+		features; /* beside VERSION_1 and the ring's; IN_ORDER if it keeps to it; RING_RESET comes with ops.queue_changed */
 	const void *config; /* the configuration space at first */
 	uint32_t config_bytes; /* up to 256 */
 	uint32_t config_writable_from; /* first byte that the driver may write */
@@ -329,6 +330,13 @@ uint64_t pv_chain_read(const struct pv_chain *chain, uint64_t offset, void *to, 
 uint64_t pv_chain_write(const struct pv_chain *chain, uint64_t offset, const void *from, uint64_t size_bytes);
 /* Gives a chain back with the number of bytes written. */
 void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes);
+/*
+ * The same in two steps: chains that were staged are seen by the driver together, once they are published (or
+ * another one is pushed, or the driver is asked whether it wants to be told). In the order in which they were
+ * popped, if IN_ORDER was agreed; one entry of the ring may then stand for many.
+ */
+void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_bytes);
+void pv_queue_publish(struct pv_queue *queue);
 /* True if the driver wants to be told of what was pushed since it was last asked. One call per batch. */
 bool pv_queue_wants_interrupt(struct pv_queue *queue);
 /* Asks for doorbells; true if buffers came meanwhile, so look again. */

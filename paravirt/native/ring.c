@@ -1,62 +1,56 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The device side of a split virtqueue (virtio 2.7), indirect descriptors and event index included.
- * What a queue belongs to, and what follows from a fault, is left to status.c.
+ * The device side of a virtqueue (virtio 2.6): what the two formats have in common.  Areas and when they are
+ * in use, the checks of buffers and indirect tables, chains given back in batches, copies.  How a ring is
+ * walked is left to ring_split.c and ring_packed.c, of which RING_PACKED chooses one; what a queue belongs
+ * to, and what follows from a fault, to status.c.
  *
- * The driver is hostile: each descriptor is copied once and the copy is checked (VQ-1 to VQ-6), and
- * the walk has a bound.  A queue whose driver broke a rule is silent until it is enabled again.
+ * The driver is hostile: each descriptor is copied once and the copy is checked (VQ-1 to VQ-6, VQ-13), and
+ * the walks have a bound.  A queue whose driver broke a rule is silent until it is enabled again.
  *
  * Barriers, in pairs with the driver:
- *   A  it fills descriptors and ring, then publishes its index; we read the index (acquire), then those.
- *   B  we ask for doorbells, then read its index; it publishes its index, then reads what we asked.
- *   C  we write buffers and entries, then our index (release); it reads the index, then those.
- *   D  we publish our index, then read whether it wants interrupts; it asks, then reads our index.
+ *   A  it fills descriptors, then makes them available; we see that (acquire), then read those.
+ *   B  we ask for doorbells, then look for more; it makes more available, then reads what we asked.
+ *   C  we write buffers and entries, then say that they are used (release); it sees that, then reads those.
+ *   D  we say so, then read whether it wants interrupts; it asks, then looks for more.
  * B and D are store-then-load on both sides, hence sequentially consistent: at least one side sees the
  * other, so no doorbell and no interrupt is lost.
  */
-#include <string.h>
-
-#include "host.h"
+#include "ring.h"
 
 _Static_assert(PV_MAX_QUEUE_SIZE == PV_LIMIT_QUEUE_SIZE, "the limit is what a chain has room for");
 
-#define DESC_BYTES sizeof(struct pv_virtq_desc)
-
-static struct pv_virtq_avail *avail_of(const struct pv_queue *queue)
+static bool packed(const struct pv_queue *queue)
 {
-	return (struct pv_virtq_avail *)(void *)queue->driver;
-}
-
-static struct pv_virtq_used *used_of(const struct pv_queue *queue)
-{
-	return (struct pv_virtq_used *)(void *)queue->device_area;
-}
-
-/* Head of a chain at a position of the available ring; the position `size` holds used_event. */
-static uint16_t *avail_entry(const struct pv_queue *queue, uint32_t position)
-{
-	return (uint16_t *)(void *)(queue->driver + sizeof(struct pv_virtq_avail)) + position;
-}
-
-static struct pv_virtq_used_elem *used_entry(const struct pv_queue *queue, uint32_t position)
-{
-	return (struct pv_virtq_used_elem *)(void *)(queue->device_area + sizeof(struct pv_virtq_used)) + position;
-}
-
-/* avail_event lies behind the last used entry. */
-static uint16_t *avail_event(const struct pv_queue *queue)
-{
-	return (uint16_t *)(void *)used_entry(queue, queue->state->size);
-}
-
-static bool has(const struct pv_queue *queue, uint64_t feature)
-{
-	return (queue->features & feature) != 0;
+	return pv_ring_has(queue, PV_VIRTIO_F_RING_PACKED);
 }
 
 static bool silent(const struct pv_queue *queue)
 {
 	return !queue->state->enabled || queue->fault;
+}
+
+/* Bytes and alignment of the driver's and the device's area (VQ-8); descriptors are alike in both formats. */
+struct shape {
+	uint64_t driver_bytes;
+	uint64_t device_bytes;
+	uint64_t driver_align;
+	uint64_t device_align;
+};
+
+static struct shape shape_of(const struct pv_queue *queue, uint64_t size)
+{
+	const uint64_t event = sizeof(struct pv_virtq_packed_event);
+
+	if (packed(queue))
+		return (struct shape){ event, event, 4, 4 };
+	/* + 2: used_event and avail_event have their place whether or not EVENT_IDX was agreed (virtio 2.7) */
+	return (struct shape){
+		.driver_bytes = sizeof(struct pv_virtq_avail) + size * 2 + 2,
+		.device_bytes = sizeof(struct pv_virtq_used) + size * sizeof(struct pv_virtq_used_elem) + 2,
+		.driver_align = 2,
+		.device_align = 4,
+	};
 }
 
 /* Host addresses of the three areas; NULL for one that is not wholly memory. */
@@ -66,29 +60,37 @@ struct areas {
 	uint8_t *device;
 };
 
-static struct areas areas_of(const struct pv_memory *memory, const struct pv_queue_state *s)
+static struct areas areas_of(const struct pv_queue *queue, const struct pv_queue_state *s)
 {
-	uint64_t size = s->size;
+	struct shape shape = shape_of(queue, s->size);
 
-	/* + 2: used_event and avail_event have their place whether or not EVENT_IDX was agreed (virtio 2.7) */
 	return (struct areas){
-		pv_memory_at(memory, s->descriptors_gpa, size * DESC_BYTES),
-		pv_memory_at(memory, s->driver_gpa, sizeof(struct pv_virtq_avail) + size * 2 + 2),
-		pv_memory_at(memory, s->device_gpa,
-			     sizeof(struct pv_virtq_used) + size * sizeof(struct pv_virtq_used_elem) + 2),
+		pv_memory_at(queue->memory, s->descriptors_gpa, (uint64_t)s->size * PV_DESC_BYTES),
+		pv_memory_at(queue->memory, s->driver_gpa, shape.driver_bytes),
+		pv_memory_at(queue->memory, s->device_gpa, shape.device_bytes),
 	};
 }
 
 int64_t pv_queue_check(const struct pv_queue *queue, const struct pv_queue_state *wanted)
 {
 	uint64_t size = wanted->size;
+	struct shape shape = shape_of(queue, size);
 
 	if (!size || size & (size - 1) || size > queue->maximum || size > PV_MAX_QUEUE_SIZE)
 		return PV_STATUS_INVALID;
-	if (wanted->descriptors_gpa % 16 || wanted->driver_gpa % 2 || wanted->device_gpa % 4) /* VQ-8 */
+	if (wanted->descriptors_gpa % PV_DESC_BYTES || wanted->driver_gpa % shape.driver_align ||
+	    wanted->device_gpa % shape.device_align) /* VQ-8 */
 		return PV_STATUS_UNALIGNED;
-	struct areas areas = areas_of(queue->memory, wanted);
+	struct areas areas = areas_of(queue, wanted);
 	return areas.descriptors && areas.driver && areas.device ? PV_STATUS_OK : PV_STATUS_BAD_ADDRESS;
+}
+
+/* Nothing is with the device, and nothing staged. */
+static void forget_chains(struct pv_queue *queue)
+{
+	memset(queue->taken, 0, sizeof(queue->taken));
+	queue->staged = (struct pv_queue_used){ 0 };
+	queue->first = NULL;
 }
 
 int64_t pv_queue_enable(struct pv_queue *queue)
@@ -99,11 +101,12 @@ int64_t pv_queue_enable(struct pv_queue *queue)
 		pv_queue_disable(queue);
 		return status;
 	}
-	struct areas areas = areas_of(queue->memory, queue->state);
+	struct areas areas = areas_of(queue, queue->state);
 	queue->descriptors = areas.descriptors;
 	queue->driver = areas.driver;
 	queue->device_area = areas.device;
 	queue->fault = NULL;
+	forget_chains(queue);
 	queue->state->enabled = 1;
 	return PV_STATUS_OK;
 }
@@ -113,169 +116,139 @@ void pv_queue_disable(struct pv_queue *queue)
 	queue->state->enabled = 0;
 	queue->descriptors = queue->driver = queue->device_area = NULL;
 	queue->fault = NULL;
+	forget_chains(queue);
 }
 
-/* Copies a descriptor; what the driver does to its table afterwards changes nothing here. */
-static struct pv_virtq_desc take(const uint8_t *table, uint32_t index)
-{
-	struct pv_virtq_desc copy;
-
-	memcpy(&copy, table + index * DESC_BYTES, sizeof(copy)); /* indirect tables need no alignment */
-	__asm__ volatile("" : : "r"(&copy) : "memory"); /* no second read in place of the copy */
-	return copy;
-}
-
-static const char *add_segment(const struct pv_queue *queue, struct pv_chain *chain, const struct pv_virtq_desc *d)
+const char *pv_ring_add(const struct pv_queue *queue, struct pv_chain *chain, uint64_t gpa, uint32_t size_bytes,
+			bool write)
 {
 	uint32_t count = (uint32_t)chain->readable + chain->writable;
 
 	if (count == queue->state->size)
 		return "VQ-2";
-	void *hva = d->size_bytes ? pv_memory_at(queue->memory, d->gpa, d->size_bytes) : NULL;
+	void *hva = size_bytes ? pv_memory_at(queue->memory, gpa, size_bytes) : NULL;
 	if (!hva)
 		return "VQ-3";
-	chain->segments[count] = (struct iovec){ hva, d->size_bytes };
-	if (d->flags & PV_DESC_F_WRITE) {
+	chain->segments[count] = (struct iovec){ hva, size_bytes };
+	if (write) {
 		chain->writable++;
-		chain->writable_bytes += d->size_bytes;
+		chain->writable_bytes += size_bytes;
 	} else if (chain->writable) {
 		return "VQ-4";
 	} else {
 		chain->readable++;
-		chain->readable_bytes += d->size_bytes;
+		chain->readable_bytes += size_bytes;
 	}
 	return NULL;
 }
 
-/* A table to go on in: its descriptors and how many. */
-struct table {
-	const uint8_t *hva;
-	uint32_t size;
-	bool indirect;
-};
-
-static const char *enter_indirect(const struct pv_queue *queue, struct table *table, const struct pv_virtq_desc *d)
+const char *pv_ring_table(const struct pv_queue *queue, uint64_t gpa, uint32_t size_bytes, uint16_t flags,
+			  const uint8_t **table, uint32_t *count)
 {
-	uint32_t count = d->size_bytes / (uint32_t)DESC_BYTES;
-
-	if (table->indirect)
-		return "VQ-5";
-	if (!has(queue, PV_VIRTIO_F_INDIRECT_DESC) || d->flags & PV_DESC_F_NEXT)
+	*count = size_bytes / PV_DESC_BYTES;
+	if (!pv_ring_has(queue, PV_VIRTIO_F_INDIRECT_DESC) || flags & PV_DESC_F_NEXT)
 		return "VQ-6";
-	if (!count || d->size_bytes % DESC_BYTES || count > queue->state->size)
+	if (!*count || size_bytes % PV_DESC_BYTES || *count > queue->state->size)
 		return "VQ-5";
-	*table = (struct table){ pv_memory_at(queue->memory, d->gpa, d->size_bytes), count, true };
-	return table->hva ? NULL : "VQ-3";
-}
-
-/*
- * Bound: each turn adds a segment, of which there are at most `size` (VQ-2, so a loop ends), but the
- * one turn that enters the indirect table.
- */
-static const char *walk(const struct pv_queue *queue, struct pv_chain *chain)
-{
-	struct table table = { queue->descriptors, queue->state->size, false };
-	uint32_t next = chain->head;
-
-	for (;;) {
-		if (next >= table.size)
-			return "VQ-1";
-		struct pv_virtq_desc d = take(table.hva, next);
-		const char *fault;
-
-		if (d.flags & PV_DESC_F_INDIRECT) {
-			fault = enter_indirect(queue, &table, &d);
-			next = 0;
-		} else {
-			fault = add_segment(queue, chain, &d);
-			if (!fault && !(d.flags & PV_DESC_F_NEXT))
-				return NULL;
-			next = d.next;
-		}
-		if (fault)
-			return fault;
-	}
+	*table = pv_memory_at(queue->memory, gpa, size_bytes);
+	return *table ? NULL : "VQ-3";
 }
 
 int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 {
-	struct pv_queue_state *s = queue->state;
+	uint16_t places = 1;
 
 	if (silent(queue))
 		return 0;
-	uint16_t index = __atomic_load_n(&avail_of(queue)->index, __ATOMIC_ACQUIRE); /* A */
-	uint16_t waiting = (uint16_t)(index - s->next_avail);
-	if (!waiting)
-		return 0;
-	if (waiting > s->size) {
-		queue->fault = "VQ-7";
-		return -1;
-	}
-	chain->head = __atomic_load_n(avail_entry(queue, s->next_avail & (s->size - 1u)), __ATOMIC_RELAXED);
 	chain->readable = chain->writable = 0;
 	chain->readable_bytes = chain->writable_bytes = 0;
-	queue->fault = walk(queue, chain);
+	bool taken = packed(queue) ? pv_packed_take(queue, chain, &places) : pv_split_take(queue, chain);
 	if (queue->fault)
 		return -1;
-	s->next_avail++;
+	if (!taken)
+		return 0;
+	queue->taken[chain->head] = (struct pv_queue_taken){
+		.room_bytes = chain->writable_bytes < UINT32_MAX ? (uint32_t)chain->writable_bytes : UINT32_MAX,
+		.places = places,
+	};
 	return 1;
+}
+
+/* Writes the entry of what is staged; not visible before it is published. */
+static void settle(struct pv_queue *queue)
+{
+	if (!queue->staged.places)
+		return;
+	if (packed(queue))
+		pv_packed_use(queue, &queue->staged);
+	else
+		pv_split_use(queue, &queue->staged);
+	queue->staged.places = 0;
+}
+
+void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)
+{
+	struct pv_queue_taken *taken = &queue->taken[head % PV_MAX_QUEUE_SIZE];
+	uint16_t places = packed(queue) ? taken->places : 1;
+
+	if (silent(queue) || !places)
+		return;
+	/* Virtio 2.7.9, 2.8.9: of chains in order, one entry may stand for those before it that were used wholly. */
+	if (!pv_ring_has(queue, PV_VIRTIO_F_IN_ORDER) || !queue->staged.whole)
+		settle(queue);
+	queue->staged = (struct pv_queue_used){
+		.head = head,
+		.places = (uint16_t)(queue->staged.places + places),
+		.written_bytes = written_bytes,
+		.whole = written_bytes == taken->room_bytes,
+	};
+	taken->places = 0;
+}
+
+void pv_queue_publish(struct pv_queue *queue)
+{
+	if (silent(queue))
+		return;
+	settle(queue);
+	if (packed(queue))
+		pv_packed_publish(queue);
+	else
+		pv_split_publish(queue);
 }
 
 void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)
 {
-	struct pv_queue_state *s = queue->state;
-
-	if (silent(queue))
-		return;
-	struct pv_virtq_used_elem *e = used_entry(queue, s->next_used & (s->size - 1u));
-	__atomic_store_n(&e->id, head, __ATOMIC_RELAXED);
-	__atomic_store_n(&e->written_bytes, written_bytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&used_of(queue)->index, ++s->next_used, __ATOMIC_RELEASE); /* C */
+	pv_queue_stage(queue, head, written_bytes);
+	pv_queue_publish(queue);
 }
 
 bool pv_queue_wants_interrupt(struct pv_queue *queue)
 {
 	struct pv_queue_state *s = queue->state;
-	uint16_t before = s->signalled, now = s->next_used;
 
-	if (silent(queue) || before == now)
+	pv_queue_publish(queue);
+	if (silent(queue) || s->signalled == s->next_used)
 		return false;
-	s->signalled = now;
-	/* The same index once more: the store of pair D, paid once per batch. */
-	__atomic_store_n(&used_of(queue)->index, now, __ATOMIC_SEQ_CST);
-	pv_memory_fence(queue->memory);
-	if (!has(queue, PV_VIRTIO_F_EVENT_IDX))
-		return !(__atomic_load_n(&avail_of(queue)->flags, __ATOMIC_SEQ_CST) & PV_RING_F_AVAIL_NO_INTERRUPT);
-	uint16_t event = __atomic_load_n(avail_entry(queue, s->size), __ATOMIC_SEQ_CST);
-	/* The entry named by used_event is among those pushed since `before`. */
-	return (uint16_t)(now - event - 1) < (uint16_t)(now - before);
+	uint16_t before = s->signalled;
+	s->signalled = s->next_used;
+	return packed(queue) ? pv_packed_wants_interrupt(queue, before) : pv_split_wants_interrupt(queue, before);
 }
 
 bool pv_queue_arm(struct pv_queue *queue)
 {
-	struct pv_queue_state *s = queue->state;
-
 	if (silent(queue))
 		return false;
-	if (has(queue, PV_VIRTIO_F_EVENT_IDX))
-		__atomic_store_n(avail_event(queue), s->next_avail, __ATOMIC_SEQ_CST);
-	else
-		__atomic_store_n(&used_of(queue)->flags, 0, __ATOMIC_SEQ_CST);
-	pv_memory_fence(queue->memory);
-	return __atomic_load_n(&avail_of(queue)->index, __ATOMIC_SEQ_CST) != s->next_avail; /* B */
+	return packed(queue) ? pv_packed_arm(queue) : pv_split_arm(queue);
 }
 
 void pv_queue_disarm(struct pv_queue *queue)
 {
-	const struct pv_queue_state *s = queue->state;
-
 	if (silent(queue))
 		return;
-	/* An index that the driver has just passed comes again in 65536 buffers: one doorbell too many by then. */
-	if (has(queue, PV_VIRTIO_F_EVENT_IDX))
-		__atomic_store_n(avail_event(queue), (uint16_t)(s->next_avail - 1), __ATOMIC_RELAXED);
+	if (packed(queue))
+		pv_packed_disarm(queue);
 	else
-		__atomic_store_n(&used_of(queue)->flags, PV_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+		pv_split_disarm(queue);
 }
 
 /* Copies up to size_bytes between host and the bytes of `count` segments from offset on; how many. */

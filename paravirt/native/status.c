@@ -55,8 +55,10 @@ static void reset(struct pv_device *device)
 	if (device->active && device->ops.reset)
 		device->ops.reset(device); /* no I/O is in flight afterwards */
 	device->active = 0;
-	for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
+	for (uint32_t i = 0; i < PV_MAX_QUEUES; i++) {
 		forget_queue(&device->queues[i]);
+		device->queues[i].features = 0;
+	}
 	s->accepted[0] = s->accepted[1] = 0;
 	s->config_vcpu = 0;
 	s->config_channel = PV_NO_CHANNEL;

@@ -15,12 +15,13 @@ NATIVE = ROOT / "paravirt" / "native"
 
 # The host library without KVM, disks and the software vCPU.
 LIBRARY = (
-    "base callring console device dispatch event extension memory mmio notify record ring status system time trace"
+    "base callring console device dispatch event extension memory mmio notify record ring "
+    "ring_packed ring_split status system time trace"
 ).split()
 SOURCES = {
     "boot_info": [ROOT / "guest_drivers" / "lib" / "boot.c"],
     "calls": [NATIVE / f"{name}.c" for name in LIBRARY],
-    "virtqueue": [NATIVE / "ring.c", NATIVE / "memory.c"],
+    "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "memory")],
 }
 INCLUDES = [
     f"-I{ROOT / name}"

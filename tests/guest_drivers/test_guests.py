@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.config import Budgets, MachineConfig
 from paravirt.machine import Machine
 from tests.guest_drivers.conftest import Build
@@ -19,6 +20,8 @@ from tests.support.tree import ROOT
 pytestmark = pytest.mark.kvm
 
 LINE = re.compile(r"(not ok|ok) (\d+) - (.+)")
+F = VIRTIO_FEATURE
+RING = F.RING_PACKED | F.IN_ORDER | F.EVENT_IDX | F.INDIRECT_DESC
 LEAST = {"library": 40, "callring": 20, "devices": 28}
 QUOTA = -10
 
@@ -59,8 +62,14 @@ def test_checks(build: Build, name: str, mode: str, tmp_path: Path) -> None:
         assert (tmp_path / "fixed").read_bytes() == b"fixed".ljust(65536, b".")
 
 
-def test_checks_over_mmio(gcc_build: Build, tmp_path: Path) -> None:
-    check_tap(run(gcc_build["devices"], "--transport", "mmio", *disks(tmp_path)), LEAST["devices"])
+@pytest.mark.parametrize("transport", ["calls", "mmio"])
+@pytest.mark.parametrize("refused", [0, F.RING_PACKED, F.IN_ORDER, F.EVENT_IDX | F.INDIRECT_DESC, RING])
+def test_rings(gcc_build: Build, tmp_path: Path, transport: str, refused: int) -> None:
+    """Devices work over every kind of ring that they offer."""
+    options = ["--transport", transport, "--cmdline", f"virtio.refuse={refused:#x}"]
+    output = run(gcc_build["devices"], *options, *disks(tmp_path))
+    check_tap(output, LEAST["devices"] - 5)
+    assert ("# split rings" if refused & F.RING_PACKED else "# packed rings") in output
 
 
 @pytest.mark.parametrize("vcpus", ["1", "4"])

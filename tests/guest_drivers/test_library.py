@@ -46,7 +46,7 @@ PROGRAMS = {
     "library_text": ["format.c"],
     "library_input": ["sha256.c", "tar.c", "boot.c", "status.c"],
     "library_calls": ["base.c", "event.c", "time.c"],
-    "library_block": ["block.c", "virtio.c", "virtqueue.c"],
+    "library_block": ["block.c", "virtio.c", "virtqueue.c", "virtqueue_packed.c", "virtqueue_split.c"],
 }
 DAMAGED = 1500
 

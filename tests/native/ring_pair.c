@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The guest driver's ring against the host's in one process, a thread each, over shared memory and two
- * eventfds: random chains, completed out of order, by interrupts and by polling.  Checks every byte,
- * and that nobody waits for a notification that never comes.
+ * eventfds: random chains, completed out of order or in batches, by interrupts and by polling.  Checks every
+ * byte, and that nobody waits for a notification that never comes.
  *
- * usage: ring_pair SIZE CHAINS EVENT_IDX INDIRECT SEED
+ * usage: ring_pair SIZE CHAINS EVENT_IDX INDIRECT PACKED IN_ORDER SEED
  */
 #include <poll.h>
 #include <pthread.h>
@@ -36,6 +36,7 @@ struct pair {
 	int interrupt;
 	uint64_t doorbells;
 	uint64_t interrupts;
+	bool in_order;
 	struct pv_virtq driver;
 	struct pv_queue device;
 	struct pv_queue_state state;
@@ -73,10 +74,10 @@ static uint64_t mixed(uint64_t hash, const uint8_t *bytes, uint64_t count)
 	return hash;
 }
 
-/* What the device answers: of the room, so many bytes, each made from the hash of what it read. */
+/* What the device answers: of the room all or so many bytes, each made from the hash of what it read. */
 static uint32_t answer_bytes(uint64_t hash, uint64_t room)
 {
-	return (uint32_t)((hash >> 20) % (room + 1));
+	return (uint32_t)(hash >> 60 & 1 ? room : (hash >> 20) % (room + 1));
 }
 
 static uint8_t answer_byte(uint64_t hash, uint64_t offset)
@@ -182,7 +183,10 @@ static void complete(struct pair *p, const struct pv_chain *chain)
 	/* in two parts: offsets inside and across segments */
 	CHECK(pv_chain_write(chain, 0, bytes, written / 3) == written / 3);
 	CHECK(pv_chain_write(chain, written / 3, bytes + written / 3, written - written / 3) == written - written / 3);
-	pv_queue_push(&p->device, chain->head, written);
+	if (random_below(&p->device_seed, 2))
+		pv_queue_push(&p->device, chain->head, written);
+	else
+		pv_queue_stage(&p->device, chain->head, written);
 }
 
 static void *serve(void *argument)
@@ -198,13 +202,17 @@ static void *serve(void *argument)
 		while (count < HELD && (popped = pv_queue_pop(&p->device, &held[count])) == 1)
 			count++;
 		CHECK(popped >= 0);
-		/* out of order; all of it before it sleeps, for the driver may have no more to give */
+		/* all of it before it sleeps, for the driver may have no more to give */
 		for (uint32_t n = popped ? 1 + random_below(&p->device_seed, count) : count; n > 0; n--) {
-			uint32_t i = random_below(&p->device_seed, count);
+			uint32_t i = p->in_order ? 0 : random_below(&p->device_seed, count);
 
 			complete(p, &held[i]);
 			completed++;
-			held[i] = held[--count];
+			count--;
+			if (p->in_order)
+				memmove(&held[0], &held[1], count * sizeof(held[0]));
+			else
+				held[i] = held[count];
 		}
 		if (pv_queue_wants_interrupt(&p->device)) {
 			p->interrupts++;
@@ -225,6 +233,8 @@ static void pair_init(struct pair *p, char **argv)
 	struct pv_virtq_memory memory = {
 		.size = (uint16_t)atoi(argv[1]),
 		.event_idx = atoi(argv[3]),
+		.packed = atoi(argv[5]),
+		.in_order = atoi(argv[6]),
 		.ring = ring,
 		.slots = slots,
 		.indirect = atoi(argv[4]) ? indirect : NULL,
@@ -233,8 +243,9 @@ static void pair_init(struct pair *p, char **argv)
 	struct pv_queue_setup setup = { 0 };
 
 	p->chains = strtoull(argv[2], NULL, 10);
-	p->driver_seed = strtoull(argv[5], NULL, 10);
+	p->driver_seed = strtoull(argv[7], NULL, 10);
 	p->device_seed = ~p->driver_seed;
+	p->in_order = memory.in_order;
 	p->doorbell = eventfd(0, 0);
 	p->interrupt = eventfd(0, 0);
 	/* guest-physical addresses are host addresses here */
@@ -254,7 +265,9 @@ static void pair_init(struct pair *p, char **argv)
 		.memory = &p->memory,
 		.maximum = PV_MAX_QUEUE_SIZE,
 		.features = PV_VIRTIO_F_VERSION_1 | (memory.event_idx ? PV_VIRTIO_F_EVENT_IDX : 0) |
-			    (memory.indirect ? PV_VIRTIO_F_INDIRECT_DESC : 0),
+			    (memory.indirect ? PV_VIRTIO_F_INDIRECT_DESC : 0) |
+			    (memory.packed ? PV_VIRTIO_F_RING_PACKED : 0) |
+			    (memory.in_order ? PV_VIRTIO_F_IN_ORDER : 0),
 	};
 	CHECK(pv_queue_enable(&p->device) == PV_STATUS_OK);
 }
@@ -264,12 +277,12 @@ int main(int argc, char **argv)
 	static struct pair pair;
 	pthread_t thread;
 
-	CHECK(argc == 6);
+	CHECK(argc == 8);
 	pair_init(&pair, argv);
 	CHECK(pthread_create(&thread, NULL, serve, &pair) == 0);
 	drive(&pair);
 	CHECK(pthread_join(thread, NULL) == 0);
-	CHECK(pair.state.next_used == (uint16_t)pair.chains);
+	CHECK(pair.state.next_used == (pair.driver.memory.packed ? pair.driver.next_used : (uint16_t)pair.chains));
 	printf("chains %llu doorbells %llu interrupts %llu\n", (unsigned long long)pair.chains,
 	       (unsigned long long)pair.doorbells, (unsigned long long)pair.interrupts);
 	return 0;

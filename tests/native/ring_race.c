@@ -4,7 +4,7 @@
  * least one must notice (pairs B and D of barriers), in every round, with one chain at a time, so that
  * nothing later can mend what was lost.
  *
- * usage: ring_race ROUNDS EVENT_IDX
+ * usage: ring_race ROUNDS EVENT_IDX PACKED
  */
 #include <pthread.h>
 #include <sched.h>
@@ -96,9 +96,11 @@ static void driver_side(struct race *race)
 	}
 }
 
-static void race_init(struct race *race, bool event_idx)
+static void race_init(struct race *race, bool event_idx, bool packed)
 {
-	struct pv_virtq_memory memory = { .size = SIZE, .event_idx = event_idx, .ring = arena, .slots = slots };
+	struct pv_virtq_memory memory = {
+		.size = SIZE, .event_idx = event_idx, .packed = packed, .ring = arena, .slots = slots
+	};
 	struct pv_queue_setup setup = { 0 };
 
 	CHECK(pv_memory_add(&race->memory, (uintptr_t)arena, sizeof(arena), arena) == 0);
@@ -114,7 +116,7 @@ static void race_init(struct race *race, bool event_idx)
 		.state = &race->state,
 		.memory = &race->memory,
 		.maximum = SIZE,
-		.features = event_idx ? PV_VIRTIO_F_EVENT_IDX : 0,
+		.features = (event_idx ? PV_VIRTIO_F_EVENT_IDX : 0) | (packed ? PV_VIRTIO_F_RING_PACKED : 0),
 	};
 	CHECK(pv_queue_enable(&race->device) == PV_STATUS_OK);
 }
@@ -124,9 +126,9 @@ int main(int argc, char **argv)
 	static struct race race;
 	pthread_t thread;
 
-	CHECK(argc == 3);
+	CHECK(argc == 4);
 	race.rounds = strtoull(argv[1], NULL, 10);
-	race_init(&race, atoi(argv[2]));
+	race_init(&race, atoi(argv[2]), atoi(argv[3]));
 	CHECK(pthread_create(&thread, NULL, device_side, &race) == 0);
 	driver_side(&race);
 	CHECK(pthread_join(thread, NULL) == 0);

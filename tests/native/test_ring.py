@@ -8,15 +8,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-SOURCES = [
-    ROOT / name for name in ("paravirt/native/ring.c", "paravirt/native/memory.c", "guest_drivers/lib/virtqueue.c")
-]
+DEVICE_RING = [ROOT / "paravirt" / "native" / f"{name}.c" for name in ("ring", "ring_split", "ring_packed", "memory")]
+DRIVER_RING = [ROOT / "guest_drivers" / "lib" / f"virtqueue{name}.c" for name in ("", "_split", "_packed")]
+SOURCES = [*DEVICE_RING, *DRIVER_RING]
 DEVICE = [ROOT / "paravirt" / "native" / name for name in ("status.c", "notify.c", "mmio.c")]
 INCLUDES = [
     f"-I{ROOT / name}" for name in ("hypercall_abi/include", "paravirt/native", "guest_drivers/include", "tests/native")
@@ -26,6 +27,8 @@ ASAN = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined".split(
 TSAN = "-O1 -fsanitize=thread".split()
 CHAINS = 70_000
 PLAIN = ["-O2"]
+FORMATS = ((0, 0), (1, 0), (0, 1), (1, 1))
+"""Packed, in order."""
 COMPILERS = [
     pytest.param(cc, marks=pytest.mark.skipif(not shutil.which(cc), reason=f"no {cc}")) for cc in ("gcc", "clang")
 ]
@@ -63,8 +66,9 @@ def test_steps(tmp_path: Path, cc: str) -> None:
 def test_pair(tmp_path: Path, cc: str, flags: list[str]) -> None:
     """Two threads, every byte checked; the 16-bit indexes wrap in each of the runs."""
     target = program(tmp_path, cc, "ring_pair", flags)
-    for size, event_idx, indirect in ((1, 0, 0), (2, 1, 1), (64, 1, 0), (256, 0, 1)):
-        counted = run(target, size, CHAINS, event_idx, indirect, 1 + size)
+    settings = ((1, 0, 0), (2, 1, 1), (64, 1, 0), (256, 0, 1))
+    for (size, event_idx, indirect), (packed, in_order) in product(settings, FORMATS):
+        counted = run(target, size, CHAINS, event_idx, indirect, packed, in_order, 1 + size)
         assert counted["chains"] == CHAINS
         assert counted["doorbells"] <= CHAINS
         assert counted["interrupts"] <= CHAINS
@@ -76,8 +80,8 @@ def test_pair(tmp_path: Path, cc: str, flags: list[str]) -> None:
 def test_nothing_is_lost(tmp_path: Path, cc: str) -> None:
     """Publishing against arming, head on, at full optimisation: the barriers of pairs B and D hold."""
     target = program(tmp_path, cc, "ring_race", PLAIN)
-    for event_idx in (0, 1):
-        assert run(target, 300_000, event_idx) == {"rounds": 300_000}
+    for event_idx, packed in product((0, 1), (0, 1)):
+        assert run(target, 300_000, event_idx, packed) == {"rounds": 300_000}
 
 
 @pytest.mark.parametrize("cc", COMPILERS)

@@ -1,4 +1,4 @@
-"""A guest without KVM: memory, and a driver of split virtqueues in plain Python.
+"""A guest without KVM: memory, and a driver of split virtqueues in plain Python (packed: `packed_driver.py`).
 
 It talks to devices as a transport does (``pv_device_*``) and to queues through memory alone, so whatever a
 real driver may put there can be put there by hand.
@@ -148,14 +148,17 @@ class PluggedDevice:
     def config(self) -> bytes:
         return bytes(ffi.buffer(self.native.config, self.native.config_bytes))
 
-    def start(self, *, without: int = 0, size: int = 64) -> list[Driver]:
+    def start(self, *, without: int = 0, size: int = 64, packed: bool = False) -> list[Driver]:
         """The whole way to DRIVER_OK with every feature but `without`; a driver per queue."""
-        features = self.native.offered[0] & ~without
+        from .packed_driver import PackedDriver
+
+        features = self.native.offered[0] & ~(without if packed else without | VIRTIO_FEATURE.RING_PACKED)
         self.set_status(0)
         assert lib.pv_device_accept(self.native, 0, features) == STATUS.OK
         assert self.set_status(STARTED) == STARTED
+        kind = PackedDriver if packed else Driver
         maxima = [int(self.native.queues[index].maximum) for index in range(self.native.queue_count)]
-        drivers = [Driver(self, index, min(size, most), features) for index, most in enumerate(maxima)]
+        drivers = [kind(self, index, min(size, most), features) for index, most in enumerate(maxima)]
         for driver in drivers:
             driver.set_up()
         assert self.set_status(STARTED | VIRTIO_STATUS.DRIVER_OK) & VIRTIO_STATUS.DRIVER_OK
@@ -168,11 +171,14 @@ class Driver:
     def __init__(self, device: PluggedDevice, index: int, size: int, features: int) -> None:
         self.guest, self.device, self.index, self.size = device.guest, device, index, size
         self.event_index = bool(features & VIRTIO_FEATURE.EVENT_IDX)
+        self.in_order = bool(features & VIRTIO_FEATURE.IN_ORDER)
         self.descriptors = self.guest.place(bytes(16 * size))
         self.available = self.guest.place(bytes(6 + 2 * size))
         self.used = self.guest.place(bytes(6 + 8 * size))
         self._free = list(range(size))
         self._chains: dict[int, list[int]] = {}
+        self._rooms: dict[int, int] = {}
+        """Of chains that the device has, oldest first: bytes to write."""
         self._published = 0
         self._added = 0
         self._seen = 0
@@ -189,7 +195,7 @@ class Driver:
 
     def add(self, segments: Sequence[Segment], *, indirect: bool = False) -> int:
         """Puts a chain into the ring, not published yet; its head."""
-        where = [self._free.pop() for _ in range(1 if indirect else len(segments))]
+        where = [self._free.pop(0) for _ in range(1 if indirect else len(segments))]
         if indirect:
             table = self.guest.place(self._table(segments, list(range(len(segments)))))
             self._describe(where[0], table, 16 * len(segments), DESC_FLAG.INDIRECT, 0)
@@ -198,6 +204,7 @@ class Driver:
             for number, index in enumerate(where):
                 self.guest.write(self.descriptors + 16 * index, packed[16 * number : 16 * number + 16])
         self._chains[where[0]] = where
+        self._rooms[where[0]] = sum(s.size_bytes for s in segments if s.write)
         self.offer(where[0])
         return where[0]
 
@@ -236,15 +243,24 @@ class Driver:
 
     def collect(self) -> dict[int, int]:
         """Chains used since the last look: head → length."""
-        found = {}
+        found: dict[int, int] = {}
         while self._get16(self.used + 2) != self._seen & 0xFFFF:
             at = self.used + 4 + 8 * (self._seen % self.size)
             head, length = struct.unpack("<II", self.guest.read(at, 8))
-            assert head not in found and head in self._chains, f"{head} was not given"
-            self._free += self._chains.pop(head)
-            found[head] = length
-            self._seen += 1
+            for one, written in self.returned(head, length):
+                assert one not in found
+                self._free += self._chains.pop(one)
+                found[one] = written
+                self._seen += 1
         return found
+
+    def returned(self, head: int, written_bytes: int) -> list[tuple[int, int]]:
+        """The chains that an entry stands for, oldest first, and what was written to each."""
+        assert head in self._rooms, f"{head} was not given"
+        before = list(self._rooms)[: list(self._rooms).index(head)] if self.in_order else []
+        chains = [(one, self._rooms.pop(one)) for one in before]
+        assert self._rooms.pop(head) >= written_bytes
+        return [*chains, (head, written_bytes)]
 
     def wait(self, count: int = 1, *, interrupts: bool = True) -> dict[int, int]:
         """Waits for `count` chains, asleep until the device interrupts (or looking all the time)."""

@@ -41,12 +41,17 @@ struct pv_virtio {
 	uint32_t type; /* one of PV_DEVICE_TYPE_ */
 	uint32_t index; /* by calls: the device's number */
 	uint64_t window_gpa; /* virtio-mmio */
+	uint64_t refused; /* features not to agree on although they are offered: the driver's choice, none at first */
 	uint64_t features; /* agreed */
 	uint32_t vcpu; /* whose channel is raised by used buffers and by a device that gave up */
 	uint32_t channel; /* that channel; PV_NO_CHANNEL: none */
 	uint16_t doorbell; /* by calls: port */
 	char name[33]; /* logical name, empty where the transport has none */
 };
+
+/* What pv_virtio_queue can do with rings: of it, drivers want what their device offers. */
+#define PV_VIRTIO_RING_FEATURES \
+	(PV_VIRTIO_F_INDIRECT_DESC | PV_VIRTIO_F_EVENT_IDX | PV_VIRTIO_F_RING_PACKED | PV_VIRTIO_F_IN_ORDER)
 
 /* Descriptors of an indirect table, and with them the memory of a queue; 64-byte aligned. */
 #define PV_VIRTIO_INDIRECT 4
@@ -61,7 +66,7 @@ int64_t pv_virtio_find(struct pv_virtio *device, uint32_t type, const char *name
 int64_t pv_virtio_mmio(struct pv_virtio *device, uint64_t window_gpa);
 
 /*
- * Resets the device and agrees on VERSION_1, on what is needed and on what of wanted is offered.
+ * Resets the device and agrees on VERSION_1, on what is needed and on what of wanted is offered and not refused.
  * NOT_SUPPORTED if the device does not agree.
  */
 int64_t pv_virtio_agree(struct pv_virtio *device, uint64_t needed, uint64_t wanted);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
- * The driver side of a split virtqueue (virtio 2.7): buffers are handed to a device in chains, and come
- * back with the number of bytes that the device wrote.
+ * The driver side of a virtqueue, split or packed (virtio 2.7, 2.8): buffers are handed to a device in
+ * chains, and come back with the number of bytes that the device wrote.
  *
  * Freestanding: needs paravirt_abi.h and a C11 compiler, no C library; allocates nothing, all memory is
  * the caller's.  Knows no device, no transport and no interrupts: how the three areas are made known
@@ -52,7 +52,7 @@ extern "C" {
 /*
  * Guest-physical address of an object of the driver's (the areas of the ring, indirect tables).  The
  * default suits guests that are mapped one to one, as guests of this ABI are entered; others define
- * their own before they compile virtqueue.c.
+ * their own before they compile virtqueue*.c.
  */
 #ifndef PV_VIRTQ_GPA
 #define PV_VIRTQ_GPA(pointer) ((uint64_t)(uintptr_t)(pointer))
@@ -64,7 +64,7 @@ extern "C" {
 /* Offset of the used ring: behind descriptors and available ring, on a cache line of its own. */
 #define PV_VIRTQ_USED_OFFSET(size) ((18 * (size_t)(size) + 6 + 63) & ~(size_t)63)
 
-/* Bytes of memory for the ring of a queue of `size` descriptors; a constant if size is. */
+/* Bytes of memory for the ring of a queue of `size` descriptors, in either format; a constant if size is. */
 #define PV_VIRTQ_RING_BYTES(size) (PV_VIRTQ_USED_OFFSET(size) + 6 + 8 * (size_t)(size))
 
 /**
@@ -99,6 +99,8 @@ struct pv_virtq_slot {
  * struct pv_virtq_memory - what a queue is made of; all of it the caller's, for as long as the queue lives
  * @size: descriptors: a power of two, at most PV_LIMIT_QUEUE_SIZE and the device's maximum
  * @event_idx: VIRTIO_F_EVENT_IDX was agreed
+ * @packed: VIRTIO_F_RING_PACKED was agreed
+ * @in_order: VIRTIO_F_IN_ORDER was agreed
  * @ring: PV_VIRTQ_RING_BYTES(size) bytes, PV_VIRTQ_RING_ALIGN aligned; shared with the device
  * @slots: `size` slots, not shared with the device
  * @indirect: NULL, or, if VIRTIO_F_INDIRECT_DESC was agreed, `size` tables of indirect_count descriptors
@@ -109,6 +111,8 @@ struct pv_virtq_slot {
 struct pv_virtq_memory {
 	uint16_t size;
 	bool event_idx;
+	bool packed;
+	bool in_order;
 	void *ring;
 	struct pv_virtq_slot *slots;
 	struct pv_virtq_desc *indirect;
@@ -130,13 +134,21 @@ struct pv_virtq_completion {
  * struct pv_virtq - a virtqueue; private but for memory.size
  * @memory: as given
  * @descriptors: descriptor area
- * @avail: driver area (available ring)
- * @used: device area (used ring)
+ * @avail: driver area (available ring; packed: what we want to be told of)
+ * @used: device area (used ring; packed: what the device wants to be told of)
  * @added: chains added since the start
  * @published: of these, chains that the device can see
- * @taken: of these, chains that came back
- * @free_head: first free descriptor
+ * @returned: of these, chains that came back
+ * @taken: of these, chains that were taken from the queue
+ * @free_head: first free slot
  * @free_count: how many are free
+ * @oldest: in order: first slot of the oldest chain
+ * @last_head: first slot of the last chain that came back
+ * @last_written_bytes: what was written to that
+ * @next_avail: packed: where the next descriptor goes
+ * @shown: packed: the same when the device was last shown some
+ * @next_used: packed: where the next chain comes back
+ * @first: packed: what will make the descriptor at @shown available
  * @broken: the device broke a rule
  */
 struct pv_virtq {
@@ -146,9 +158,17 @@ struct pv_virtq {
 	struct pv_virtq_used *used;
 	uint64_t added;
 	uint64_t published;
+	uint64_t returned;
 	uint64_t taken;
+	uint64_t first;
+	uint32_t last_written_bytes;
 	uint16_t free_head;
 	uint16_t free_count;
+	uint16_t oldest;
+	uint16_t last_head;
+	uint16_t next_avail;
+	uint16_t shown;
+	uint16_t next_used;
 	bool broken;
 };
 
@@ -199,7 +219,7 @@ bool pv_virtq_publish(struct pv_virtq *queue);
  * @queue: the queue
  * @completion: filled in if one did
  *
- * Chains come back in any order.
+ * Chains come back in any order, with VIRTIO_F_IN_ORDER in that in which they were added.
  *
  * Return: 1 taken, 0 none waiting, PV_STATUS_FAILED (broken queue).
  */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: 0BSD
  *
  * Finding devices: by calls, and in the virtio-mmio windows that hosts name on the command line
- * (`virtio_mmio.device=512@0xfeb00e00:5`, as for Linux).
+ * (`virtio_mmio.device=512@0xfeb00e00:5`, as for Linux).  `virtio.refuse=0x400000000` there keeps drivers from
+ * agreeing on these features, whatever the host offers.
  */
 #include "paravirt/block.h"
 #include "paravirt/string.h"
 #include "runtime.h"
 
 #define PARAMETER "virtio_mmio.device="
+#define REFUSE "virtio.refuse=0x"
 #define PROBE_SIZE 8
 
 static void idle_forever(void)
@@ -17,25 +19,33 @@ static void idle_forever(void)
 
 static const struct pv_virtio_waiter waiter = { pv_hold, idle_forever, pv_release };
 
+static uint64_t hexadecimal(const char *digits)
+{
+	for (uint64_t number = 0;; digits++) {
+		char c = *digits;
+
+		if (c >= '0' && c <= '9')
+			number = number << 4 | (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			number = number << 4 | (uint64_t)(c - 'a' + 10);
+		else
+			return number;
+	}
+}
+
 /* 0xHEX after the `@`; 0 if there is none. */
 static uint64_t window_of(const char *parameter)
 {
-	uint64_t gpa = 0;
-
 	while (*parameter && *parameter != ' ' && *parameter != '@')
 		parameter++;
-	if (strncmp(parameter, "@0x", 3))
-		return 0;
-	for (parameter += 3;; parameter++) {
-		char c = *parameter;
+	return strncmp(parameter, "@0x", 3) ? 0 : hexadecimal(parameter + 3);
+}
 
-		if (c >= '0' && c <= '9')
-			gpa = gpa << 4 | (uint64_t)(c - '0');
-		else if (c >= 'a' && c <= 'f')
-			gpa = gpa << 4 | (uint64_t)(c - 'a' + 10);
-		else
-			return gpa;
-	}
+static uint64_t refused(void)
+{
+	const char *at = strstr(pv_guest.command_line, REFUSE);
+
+	return at ? hexadecimal(at + strlen(REFUSE)) : 0;
 }
 
 /* Names do not travel over virtio-mmio; a disk can be asked for its serial number. */
@@ -62,8 +72,10 @@ static int64_t find_window(struct pv_virtio *device, uint32_t type, const char *
 
 	while (!looked && count < PV_LIMIT_DEVICES && (at = strstr(at, PARAMETER))) {
 		at += strlen(PARAMETER);
-		if (pv_virtio_mmio(&found[count], window_of(at)) >= 0)
-			ask_name(&found[count++]);
+		if (pv_virtio_mmio(&found[count], window_of(at)) < 0)
+			continue;
+		found[count].refused = refused();
+		ask_name(&found[count++]);
 	}
 	looked = true;
 	for (uint32_t i = 0; i < count; i++)
@@ -82,6 +94,7 @@ int64_t pv_device(struct pv_virtio *device, uint32_t type, const char *name)
 		status = pv_virtio_find(device, type, name, (uint16_t)pv_guest.boot.abi->doorbell);
 	if (status < 0)
 		return find_window(device, type, name);
+	device->refused = refused();
 	device->waiter = &waiter;
 	device->vcpu = pv_this_cpu()->index;
 	device->channel = PV_LIMIT_CHANNELS - 1 - device->index; /* far from what programs count up from FIRST_FREE */

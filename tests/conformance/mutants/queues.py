@@ -7,11 +7,13 @@ from functools import partial
 from tests.conformance.plant import Mutant
 
 _ring = partial(Mutant, file="paravirt/native/ring.c")
+_split = partial(Mutant, file="paravirt/native/ring_split.c")
+_packed = partial(Mutant, file="paravirt/native/ring_packed.c")
 
 
 def _taken(number: int, what: str) -> Mutant:
     """A host that takes a chain for good, up to where it breaks the rule."""
-    return _ring(
+    return _split(
         id=what,
         rule=f"VQ-{number}",
         old="if (fault) return fault;",
@@ -20,20 +22,21 @@ def _taken(number: int, what: str) -> Mutant:
 
 
 MUTANTS = (
-    _ring(id="index_beyond_the_table", rule="VQ-1", old='return "VQ-1";', new="return NULL;"),
+    _split(id="index_beyond_the_table", rule="VQ-1", old='return "VQ-1";', new="return NULL;"),
     _taken(2, "chain_too_long"),
     _taken(3, "buffer_outside_of_memory"),
     _taken(4, "readable_after_writable"),
     _taken(5, "bad_indirect_table"),
     _taken(6, "indirect_with_next"),
-    _ring(id="index_far_ahead", rule="VQ-7", old="waiting > s->size", new="0"),
+    _split(id="index_far_ahead", rule="VQ-7", old="waiting > s->size", new="0"),
     _ring(
         id="areas_unaligned",
         rule="VQ-8",
-        old="wanted->descriptors_gpa % 16 || wanted->driver_gpa % 2 || wanted->device_gpa % 4",
+        old="wanted->descriptors_gpa % PV_DESC_BYTES || wanted->driver_gpa % shape.driver_align || "
+        "wanted->device_gpa % shape.device_align",
         new="0",
     ),
-    _ring(
+    _split(
         id="write_in_an_indirect_descriptor",
         rule="VQ-9",
         old='if (table->indirect) return "VQ-5";',
@@ -51,10 +54,18 @@ MUTANTS = (
             return -1;
         }""",
     ),
-    _ring(
+    _split(
         id="index_wraps_at_the_size",
         rule="VQ-11",
-        old="++s->next_used",
-        new="(s->next_used = (uint16_t)((s->next_used + 1u) % s->size))",
+        old="(uint16_t)(s->next_used + used->places)",
+        new="(uint16_t)((s->next_used + 1u) % s->size)",
     ),
+    _packed(
+        id="half_a_packed_chain",
+        rule="VQ-13",
+        old='if (!available(queue, next, d.flags)) return "VQ-13";',
+        new="if (!available(queue, next, d.flags)) break;",
+    ),
+    _packed(id="any_buffer_id", rule="VQ-13", old="d.id >= s->size", new="d.id >= PV_MAX_QUEUE_SIZE"),
+    _packed(id="wrap_counter_stays", rule="VQ-11", old="!(position & queue->state->size)", new="true"),
 )
