@@ -24,7 +24,7 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 static struct pv_virtq_desc table[SIZE] __attribute__((aligned(16)));
 static struct {
 	uint16_t flags, index, ring[SIZE], used_event;
-} available __attribute__((aligned(2)));
+} available __attribute__((aligned(4)));
 static uint8_t used[6 + 8 * SIZE] __attribute__((aligned(4)));
 static uint8_t room[64];
 
@@ -54,28 +54,39 @@ static int64_t queue(uint8_t reserved)
 	return pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, DEVICE, pv_gpa(&setup)).status;
 }
 
-static void agree(void)
+static void agree_on(uint64_t features)
 {
 	status(0);
 	status(ACKNOWLEDGED);
 	status(DRIVEN);
-	pv_call3(PV_CALL_DEVICE_ACCEPT, DEVICE, 0, PV_VIRTIO_F_VERSION_1);
+	pv_call3(PV_CALL_DEVICE_ACCEPT, DEVICE, 0, PV_VIRTIO_F_VERSION_1 | features);
 	status(AGREED);
 }
 
-/* Gives the device `count` heads, all of them descriptor 0, and waits until it has looked. */
-static int offer(uint16_t count)
+static void agree(void)
 {
-	agree();
-	queue(0);
-	status(AGREED | PV_VIRTIO_STATUS_DRIVER_OK);
-	available.index = count;
+	agree_on(0);
+}
+
+/* Waits until the device has looked at what is available. */
+static int shown(void)
+{
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the call is the full barrier: CALL-15 */
 	pv_call2(PV_CALL_DEVICE_NOTIFY, DEVICE, 0);
 	for (uint64_t end = pv_now_ns() + 100000000; pv_now_ns() < end;)
 		if (pv_call1(PV_CALL_DEVICE_STATUS, DEVICE).value & PV_VIRTIO_STATUS_NEEDS_RESET)
 			break;
 	return 0;
+}
+
+/* Gives the device `count` heads, all of them descriptor 0. */
+static int offer(uint16_t count)
+{
+	agree();
+	queue(0);
+	status(AGREED | PV_VIRTIO_STATUS_DRIVER_OK);
+	available.index = count;
+	return shown();
 }
 
 static void buffer(uint32_t n, uint64_t gpa, uint32_t bytes, uint16_t flags, uint16_t next)
@@ -118,6 +129,17 @@ static int index_jumps(void) /* VQ-7 */
 {
 	buffer(0, pv_gpa(room), 8, PV_DESC_F_WRITE, 0);
 	return offer(SIZE + 1);
+}
+
+static int packed_id_beyond_the_size(void) /* VQ-13 */
+{
+	struct pv_virtq_packed_desc *first = (struct pv_virtq_packed_desc *)(void *)table;
+
+	agree_on(PV_VIRTIO_F_RING_PACKED);
+	queue(0);
+	status(AGREED | PV_VIRTIO_STATUS_DRIVER_OK);
+	*first = (struct pv_virtq_packed_desc){ pv_gpa(room), 8, SIZE, PV_DESC_F_WRITE | PV_DESC_F_PACKED_AVAIL };
+	return shown();
 }
 
 static int areas_unaligned(void) /* VQ-8 */
@@ -237,23 +259,15 @@ static const struct {
 	const char *name;
 	int (*run)(void);
 } wrongs[] = {
-	{ "VQ-1", index_beyond_the_table },
-	{ "VQ-2", chain_without_end },
-	{ "VQ-3", buffer_nowhere },
-	{ "VQ-4", write_before_read },
-	{ "VQ-6", indirect_not_agreed },
-	{ "VQ-7", index_jumps },
-	{ "VQ-8", areas_unaligned },
-	{ "CALL-14", padding_set },
-	{ "DEV-5", queue_before_features },
-	{ "DEV-8", doorbell_of_nothing },
-	{ "DEV-9", one_step },
-	{ "DEV-11", notify_too_early },
-	{ "DEV-18", not_reset },
-	{ "DEV-19", configuration_in_parts },
-	{ "RING-7", ring_overfilled },
-	{ "RING-9", ring_not_rung },
-	{ "RING-10", ring_not_looked_at },
+	{ "VQ-1", index_beyond_the_table },   { "VQ-2", chain_without_end },
+	{ "VQ-3", buffer_nowhere },	      { "VQ-4", write_before_read },
+	{ "VQ-6", indirect_not_agreed },      { "VQ-7", index_jumps },
+	{ "VQ-8", areas_unaligned },	      { "VQ-13", packed_id_beyond_the_size },
+	{ "CALL-14", padding_set },	      { "DEV-5", queue_before_features },
+	{ "DEV-8", doorbell_of_nothing },     { "DEV-9", one_step },
+	{ "DEV-11", notify_too_early },	      { "DEV-18", not_reset },
+	{ "DEV-19", configuration_in_parts }, { "RING-7", ring_overfilled },
+	{ "RING-9", ring_not_rung },	      { "RING-10", ring_not_looked_at },
 };
 
 int pv_main(void)
