@@ -76,6 +76,8 @@ class Machine:
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._started_ns = 0
+        self.resets = 0
+        """How often the guest began anew."""
         self._balloon_bytes = config.balloon_bytes
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
@@ -295,6 +297,7 @@ class Machine:
             used = self.native.state.console_bytes, self.native.state.trace_marks
             self._resources.close()
             self._outcome = None
+            self.resets += 1
             self._build()
             self.native.state.console_bytes, self.native.state.trace_marks = used
 

@@ -40,6 +40,10 @@ class Net(Attachment):
     """Pairs of queues."""
     forward: tuple[str, ...] = ()
     """With ``user``: ports of the host that lead to the guest's, ``udp:8007:7`` or ``tcp:8080:80``."""
+    frames_per_second: int = 0
+    """In each direction; 0: no limit.  What may go in 100 ms may go at once."""
+    bytes_per_second: int = 0
+    """The same of bytes."""
     capture: Path | None = None
     """Where the frames are written (pcapng); None: nowhere."""
 
@@ -54,6 +58,8 @@ class Net(Attachment):
             raise ConfigError(f"network {self.name!r}: {self.pairs} pairs of queues; there are from 1 to {PAIRS_MOST}")
         self._check_link()
         self._check_forward()
+        if not (0 <= self.frames_per_second < 1 << 63 and 0 <= self.bytes_per_second < 1 << 63):
+            raise ConfigError(f"network {self.name!r}: a limit is from 0 to 2^63")
         if self.capture is not None:
             self.__dict__["capture"] = Path(self.capture)
 
@@ -92,6 +98,17 @@ class Net(Attachment):
         return rest if kind == "tap" else ""
 
 
+def parse_capture(text: str, nets: tuple[Net, ...]) -> tuple[Net, ...]:
+    """`nets`, of which the one that ``NAME=FILE`` names is captured.  Raises ConfigError."""
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"{text!r} is not a capture; write NAME=FILE")
+    if name not in (net.name for net in nets):
+        known = ", ".join(net.name for net in nets) or "none"
+        raise ConfigError(f"cannot capture {name!r}: there is no such network, there is {known}; give it with --net")
+    return tuple(net.replace(capture=Path(path)) if net.name == name else net for net in nets)
+
+
 def _number(text: str, option: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
         raise ConfigError(f"{option}={text}: it takes a number")
@@ -99,7 +116,7 @@ def _number(text: str, option: str) -> int:
 
 
 def parse_net(text: str) -> Net:
-    """A network written ``NAME[=LINK][,mac=…][,mtu=…][,pairs=…][,tcp=H:G][,udp=H:G]``.  Raises ConfigError."""
+    """A network written ``NAME[=LINK][,OPTION=VALUE…]``.  Raises ConfigError."""
     first, *options = text.split(",")
     name, equals, link = first.partition("=")
     values: dict[str, object] = {"forward": ()}
@@ -107,6 +124,12 @@ def parse_net(text: str) -> Net:
         key, _, value = option.partition("=")
         if key == "mac" and MAC.fullmatch(value):
             values["mac"] = bytes.fromhex(value.replace(":", ""))
+        elif key == "bps":
+            from ..config import parse_size  # which imports this
+
+            values["bytes_per_second"] = parse_size(value)
+        elif key == "pps":
+            values["frames_per_second"] = _number(value, key)
         elif key in ("mtu", "pairs"):
             values[key] = _number(value, key)
         elif key in ("tcp", "udp"):
@@ -114,7 +137,7 @@ def parse_net(text: str) -> Net:
         else:
             raise ConfigError(
                 f"{text!r}: {option!r} is not an option of a network; "
-                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, tcp=HOST:GUEST, udp=HOST:GUEST"
+                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, pps=N, bps=SIZE, tcp=HOST:GUEST, udp=HOST:GUEST"
             )
     if equals and not link:
         raise ConfigError(f"{text!r} is not a network; write {FORMS}")

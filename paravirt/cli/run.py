@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..attachments.net import parse_net
+from ..attachments.net import Net, parse_capture, parse_net
 from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
 from ..config import (
@@ -54,7 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; may be repeated")  # fmt: skip
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
         help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE or fd:NUMBER (user); options: "
-        ",mac=… ,mtu=… ,pairs=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
+        ",mac=… ,mtu=… ,pairs=… ,pps=… ,bps=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
+    add("--capture", action="append", default=[], metavar="NAME=FILE",
+        help="write the frames of the network NAME to FILE (pcapng); may be repeated")  # fmt: skip
     add("--vsock", action="append", default=[], metavar="NAME=PATH[,cid=N]",
         help="attach a vsock as NAME with a UNIX socket at PATH for programs of this host; "
         "port P of the host is PATH_P; may be repeated")  # fmt: skip
@@ -103,6 +105,13 @@ def _console(args: argparse.Namespace) -> Iterator[ConsoleFile]:
         os.close(fd)
 
 
+def _networks(args: argparse.Namespace) -> tuple[Net, ...]:
+    nets = tuple(map(parse_net, args.net))
+    for text in args.capture:
+        nets = parse_capture(text, nets)
+    return nets
+
+
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
     return MachineConfig(
@@ -112,7 +121,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         vcpus=args.vcpus,
         pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=(*map(parse_net, args.net), *map(parse_vsock, args.vsock)),
+        devices=(*_networks(args), *map(parse_vsock, args.vsock)),
         command_line=args.cmdline,
         console=console.write,
         console_input=0 if args.console == "-" else b"",

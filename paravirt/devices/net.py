@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.net import Net
-from ..errors import HostCallFailed, LinkRefused
+from ..errors import HostCallFailed, LinkRefused, OutputError
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
 
 if TYPE_CHECKING:
@@ -28,22 +28,29 @@ NET_STATUS = Constants("NET_STATUS")
 CONTROL_QUEUE_SIZE = 16
 ETHERNET_BYTES = 18  # before the payload, with a VLAN's tag
 FRAMES_MTU = 65535 - 14  # of a socket that does not say
+BURST_NS = 100_000_000  # what a limit allows in that time may go at once
+LINK_TYPE_ETHERNET = 1
 ERROR_BYTES = 200
 SIOCGIFMTU = 0x8921  # linux/sockios.h
 DEV_TX_DROP = 11  # column of /proc/net/dev
 
 
 class NetDevice(Device):
-    """A network card.  `poll_ns` bounds how long its threads look for work before they sleep."""
+    """A network card.  `poll_ns` bounds how long its threads look for work before they sleep.
+
+    With `goes_on` a capture is continued that an earlier life of the machine began.
+    """
 
     type = lib.PV_DEVICE_TYPE_NET
 
-    def __init__(self, name: str, net: Net, poll_ns: int = 0) -> None:
+    def __init__(self, name: str, net: Net, poll_ns: int = 0, *, goes_on: bool = False) -> None:
         super().__init__(name)
         self.net = net
         self.up = True
         """Whether frames pass, as far as we are concerned."""
         self._poll_ns = poll_ns
+        self._goes_on = goes_on
+        self._capture: Any = None
         self._link = 0
         self._mtu = net.mtu
         self._fds: list[int] = []
@@ -87,11 +94,33 @@ class NetDevice(Device):
         options.fds = fds
         options.frame_bytes = self._mtu + ETHERNET_BYTES
         options.poll_ns = self._poll_ns
+        options.limit.operations_per_second = self.net.frames_per_second
+        options.limit.bytes_per_second = self.net.bytes_per_second
+        options.limit.burst_ns = BURST_NS
+        options.capture = self._start_capture() if self.net.capture else ffi.NULL
         error = ffi.new("char[]", ERROR_BYTES)
         self._native = lib.pv_net_create(native, options, error, ERROR_BYTES) or None
         if self._native is None:
             raise HostCallFailed(f"network {self.name!r}: {ffi.string(error).decode()}")
         lib.pv_net_set_up(self._native, self.up)
+
+    def _start_capture(self) -> Any:
+        from ..recording.pcapng import head  # only for those who look
+
+        assert self.net.capture
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if self._goes_on else os.O_TRUNC)
+        try:
+            fd = os.open(self.net.capture, flags, 0o666)
+            self._fds.append(fd)
+            os.write(fd, head((), "paravirt", LINK_TYPE_ETHERNET, self.name))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the capture of {self.name!r} to {self.net.capture}: {error.strerror}; give another file"
+            ) from error
+        self._capture = lib.pv_net_capture_create(fd) or None
+        if self._capture is None:
+            raise HostCallFailed(f"network {self.name!r}: cannot start its capture: {os.strerror(ffi.errno)}")
+        return self._capture
 
     # ---- links ----
 
@@ -167,6 +196,14 @@ class NetDevice(Device):
             self._last = self.statistics()
             lib.pv_net_destroy(self._native)
             self._native = None
+        if self._capture is not None:
+            if error := lib.pv_net_capture_destroy(self._capture):
+                import logging  # costs the start of every machine otherwise
+
+                logging.getLogger(__name__).warning(
+                    "network %r: its capture is not complete: %s", self.name, os.strerror(error)
+                )
+            self._capture = None
         if self._passt:
             self._passt.close()
             self._passt = None
@@ -219,4 +256,4 @@ def make(planned: PlannedDevice, machine: Machine) -> NetDevice:
     """The network that was attached."""
     net = planned.attachment
     assert isinstance(net, Net)
-    return NetDevice(planned.name, net, machine.config.budgets.poll_ns)
+    return NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)

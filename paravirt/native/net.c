@@ -29,19 +29,22 @@ static uint32_t control_queue(const struct pv_net *net)
 	return features & PV_NET_F_MQ ? 2 * net->options.pairs : 2;
 }
 
-/* For how long what is not watched here has nothing to say to us. */
+/* What cannot be taken now is not watched, and what is to be taken later has its time. */
 static void choose_sleep(struct pv_backend_thread *thread, const struct pv_net_pair *pair)
 {
+	uint64_t receive_due = pair->receive_due_ns, send_due = pair->send_due_ns;
 	short events = 0;
 
 	if (pair->room.chain_count > 0) {
 		thread->unwatched |= RECEIVES; /* there is room: more of it is no news */
-		events = POLLIN;
+		if (!receive_due)
+			events = POLLIN;
 	}
-	if (pair->blocked) {
+	if (pair->blocked || send_due)
 		thread->unwatched |= SENDS;
+	if (pair->blocked)
 		events |= POLLOUT;
-	}
+	thread->due_ns = !send_due || (receive_due && receive_due < send_due) ? receive_due : send_due;
 	thread->fds[0].events = pair->link.lost ? 0 : events;
 }
 
@@ -67,10 +70,15 @@ static bool turn(struct pv_backend_thread *thread)
 
 static void forget(struct pv_net_pair *pair, uint32_t queue)
 {
-	if (queue == pair->receive_queue)
-		memset(&pair->room, 0, offsetof(struct pv_net_room, chains));
-	if (queue == pair->send_queue)
+	if (queue == pair->receive_queue) {
+		pair->room.chain_count = pair->room.segment_count = 0;
+		pair->room.bytes = 0;
+		pair->receive_due_ns = 0;
+	}
+	if (queue == pair->send_queue) {
 		pair->held = pair->blocked = false;
+		pair->send_due_ns = 0;
+	}
 }
 
 /* How many pairs get frames; the driver's choice, one at first. */
@@ -189,6 +197,9 @@ struct pv_net *pv_net_create(struct pv_device *device, const struct pv_net_optio
 		return NULL;
 	}
 	net->options = *options;
+	net->limited = options->limit.operations_per_second || options->limit.bytes_per_second;
+	pv_limit_init(&net->receive_limit, &options->limit);
+	pv_limit_init(&net->send_limit, &options->limit);
 	pv_backend_init(&net->backend, device, &ops, "net", options->poll_ns);
 	net->backend_ops = device->ops;
 	device->ops.activate = activate;
@@ -229,6 +240,8 @@ void pv_net_get_statistics(const struct pv_net *net, struct pv_net_statistics *s
 		for (size_t n = 0; n < sizeof(*statistics) / sizeof(*to); n++)
 			to[n] += __atomic_load_n(&from[n], __ATOMIC_RELAXED);
 	}
+	if (net->options.capture)
+		statistics->capture_lost = pv_net_capture_lost(net->options.capture);
 	pv_backend_get_statistics(&net->backend, &threads);
 	statistics->polls = threads.polls;
 	statistics->poll_ns = threads.poll_ns;

@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "host.h"
+#include "limit.h"
+#include "net_capture.h"
 
 #define PV_NET_PAIRS 3 /* most of a device, whose queues are 8 at most */
 
@@ -19,14 +21,13 @@
 #define PV_NET_LINK_FRAMES 2 /* a socket that keeps frames apart: datagram or seqpacket */
 #define PV_NET_LINK_STREAM 3 /* a stream socket: before each frame its length, 4 bytes, big-endian */
 
-struct pv_net_capture;
-
 struct pv_net_options {
 	uint32_t link; /* one of PV_NET_LINK_ */
 	uint32_t pairs;
 	int fds[PV_NET_PAIRS]; /* one per pair, non-blocking; the caller's, open until pv_net_destroy */
 	uint32_t frame_bytes; /* largest frame that is not a large segment */
 	uint64_t poll_ns; /* longest look for work before a thread sleeps; 0: none */
+	struct pv_limit_rates limit; /* of frames, for each direction */
 	struct pv_net_capture *capture; /* NULL: none; the caller's, until pv_net_destroy */
 };
 
@@ -42,6 +43,7 @@ struct pv_net_statistics {
 	uint64_t send_dropped_down;
 	uint64_t interrupts; /* groups of frames that the driver was told of */
 	uint64_t links_lost; /* the other end is gone */
+	uint64_t capture_lost; /* frames that passed and are not in the capture */
 	uint64_t polls; /* looks for work that found it */
 	uint64_t poll_ns; /* time spent looking */
 	uint64_t sleeps;

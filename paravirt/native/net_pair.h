@@ -41,6 +41,8 @@ struct pv_net_pair {
 	bool attached; /* its queue of a TAP device gets frames */
 	bool held; /* the link did not take the frame to send */
 	bool blocked; /* the link is to be writable before anything else is sent */
+	uint64_t receive_due_ns; /* the limit allows no frame before; 0: it allows one */
+	uint64_t send_due_ns;
 	uint32_t segment_count; /* of the frame to send */
 	uint64_t frame_bytes;
 	struct iovec segments[PV_MAX_QUEUE_SIZE + 1];
@@ -53,6 +55,9 @@ struct pv_net {
 	uint32_t down; /* by the host's word */
 	uint32_t pair_count; /* whose threads were started */
 	struct pv_device_ops backend_ops;
+	bool limited;
+	struct pv_limit receive_limit; /* of all pairs */
+	struct pv_limit send_limit;
 	struct pv_net_pair pairs[PV_NET_PAIRS];
 };
 
@@ -75,6 +80,22 @@ static inline struct pv_device *pv_net_device(const struct pv_net_pair *pair)
 static inline uint64_t pv_net_features(const struct pv_net_pair *pair)
 {
 	return pv_net_device(pair)->state.accepted[0];
+}
+
+/* 0: the limit allows a frame now; else the time from which on it does. */
+static inline uint64_t pv_net_due(const struct pv_net *net, const struct pv_limit *limit)
+{
+	return net->limited ? pv_limit_due(limit, pv_clock_ns()) : 0;
+}
+
+/* A frame has passed; its bytes in segments begin after `skip`. */
+static inline void pv_net_passed(struct pv_net *net, bool sent, const struct iovec *segments, uint32_t count,
+				 uint64_t skip, uint64_t frame_bytes)
+{
+	if (net->limited)
+		pv_limit_charge(sent ? &net->send_limit : &net->receive_limit, pv_clock_ns(), frame_bytes);
+	if (net->options.capture)
+		pv_net_capture_put(net->options.capture, sent, segments, count, skip, frame_bytes);
 }
 
 static inline bool pv_net_is_down(const struct pv_net *net)

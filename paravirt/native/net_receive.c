@@ -87,6 +87,7 @@ static void deliver(struct pv_net_pair *pair, uint64_t frame_bytes)
 		held += room->chains[count++].bytes;
 	pv_net_scatter(room->segments, room->segment_count, offsetof(struct pv_net_header, chains), &count,
 		       sizeof(count));
+	pv_net_passed(pair->net, false, room->segments, room->segment_count, PV_NET_HEADER_BYTES, frame_bytes);
 	give_back(pair, count, bytes);
 	pv_backend_count(&pair->statistics.received_frames, 1);
 	pv_backend_count(&pair->statistics.received_bytes, frame_bytes);
@@ -120,8 +121,13 @@ bool pv_net_receive(struct pv_net_pair *pair)
 {
 	uint32_t taken = 0;
 
-	while (taken < PV_NET_BATCH && !pair->link.lost && make_room(pair) && take(pair))
+	pair->receive_due_ns = 0;
+	while (taken < PV_NET_BATCH && !pair->link.lost && make_room(pair)) {
+		pair->receive_due_ns = pv_net_due(pair->net, &pair->net->receive_limit);
+		if (pair->receive_due_ns || !take(pair))
+			break;
 		taken++;
+	}
 	if (taken)
 		pv_net_tell(pair, pair->receive_queue);
 	return taken > 0;

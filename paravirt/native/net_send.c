@@ -86,6 +86,7 @@ static int put(struct pv_net_pair *pair)
 	if (result == PV_NET_SENT) {
 		pv_backend_count(&statistics->sent_frames, 1);
 		pv_backend_count(&statistics->sent_bytes, pair->frame_bytes);
+		pv_net_passed(pair->net, true, pair->segments + 1, pair->segment_count - 1, 0, pair->frame_bytes);
 	} else if (result == PV_NET_REFUSED) {
 		pv_backend_count(&statistics->send_dropped_refused, 1);
 	}
@@ -98,7 +99,10 @@ bool pv_net_send(struct pv_net_pair *pair)
 	uint32_t done = 0;
 
 	pair->blocked = false;
-	while (done < PV_NET_BATCH && (pair->held || take(pair))) {
+	while (done < PV_NET_BATCH) {
+		pair->send_due_ns = pv_net_due(pair->net, &pair->net->send_limit);
+		if (pair->send_due_ns || !(pair->held || take(pair)))
+			break;
 		pair->held = pair->blocked = put(pair) == PV_NET_BLOCKED;
 		if (pair->blocked)
 			break;

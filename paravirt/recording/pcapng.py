@@ -32,13 +32,15 @@ def _block(kind: int, body: bytes) -> bytes:
     return struct.pack("<II", kind, size) + body + struct.pack("<I", size)
 
 
-def head(comments: Sequence[str], application: str) -> bytes:
+def head(
+    comments: Sequence[str], application: str, link_type: int = RECORDING.LINK_TYPE, interface_name: str = "hypercalls"
+) -> bytes:
     """The blocks before the first packet; a comment is cut where an option's length ends."""
     options = [_option(COMMENT, text.encode()[:0xFFFC]) for text in comments]
     section = struct.pack("<IHHq", BYTE_ORDER, *VERSION, -1)
     section += b"".join((*options, _option(APPLICATION, application.encode()), _option(END, b"")))
-    interface = struct.pack("<HHI", RECORDING.LINK_TYPE, 0, 0)
-    interface += _option(NAME, b"hypercalls") + _option(RESOLUTION, bytes([NANOSECONDS])) + _option(END, b"")
+    interface = struct.pack("<HHI", link_type, 0, 0)
+    interface += _option(NAME, interface_name.encode()) + _option(RESOLUTION, bytes([NANOSECONDS])) + _option(END, b"")
     return _block(SECTION, section) + _block(INTERFACE, interface)
 
 

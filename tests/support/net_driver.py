@@ -69,13 +69,18 @@ class NetDriver:
 
 @contextmanager
 def net_guest(
-    kind: socket.SocketKind = socket.SOCK_SEQPACKET, *, without: int = 0, size: int = 64, poll_ns: int = 20_000
+    kind: socket.SocketKind = socket.SOCK_SEQPACKET,
+    *,
+    without: int = 0,
+    size: int = 64,
+    poll_ns: int = 20_000,
+    net: dict[str, Any] | None = None,
 ) -> Iterator[tuple[NetDriver, socket.socket]]:
     """A guest with a network whose link is one end of a socket pair; the other end is the test's."""
     ours, its = socket.socketpair(socket.AF_UNIX, kind)
     with ours, its, FakeGuest() as guest:
         ours.settimeout(20)
-        plugged = guest.plug(NetDevice("net", Net("net", f"fd:{its.fileno()}", MAC), poll_ns))
+        plugged = guest.plug(NetDevice("net", Net("net", f"fd:{its.fileno()}", MAC, **net or {}), poll_ns))
         receive, send = plugged.start(without=without, size=size)
         yield NetDriver(plugged, receive, send), ours
 

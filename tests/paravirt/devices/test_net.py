@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from hypercall_abi.devices.virtio_net import (
 )
 from paravirt.attachments.net import Net
 from paravirt.devices.net import NetDevice
+from paravirt.errors import OutputError
 from tests.support.fake_guest import PATIENCE_S, FakeGuest, Segment
 from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header, net_guest
 
@@ -266,3 +269,79 @@ def test_control_without_pairs_lies_behind_the_first() -> None:
     for pair in ends:
         for end in pair:
             end.close()
+
+
+def test_a_limit_of_frames_holds_them_back_and_loses_none() -> None:
+    with net_guest(net={"frames_per_second": 200}) as (driver, link):
+        driver.offer(*[[200]] * 50)
+        began = time.monotonic()
+        for n in range(50):  # 20 go at once, the others take 150 ms and more
+            driver.transmit(frame(60, n))
+            link.send(frame(60, n))
+        assert [link.recv(4096) for _ in range(50)] == [frame(60, n) for n in range(50)]
+        assert [data[HEADER:] for data in driver.take(50)] == [frame(60, n) for n in range(50)]
+        driver.sent(50)
+        assert time.monotonic() - began > 0.1
+        assert not any(n for name, n in driver.device.device.statistics().items() if "dropped" in name)
+
+
+def test_a_limit_of_bytes_is_for_each_direction() -> None:
+    with net_guest(net={"bytes_per_second": 100_000}) as (driver, link):
+        began = time.monotonic()
+        for n in range(15):  # 10 000 go at once
+            driver.transmit(frame(2_000, n))
+        assert [link.recv(4096) for _ in range(15)] == [frame(2_000, n) for n in range(15)]
+        assert time.monotonic() - began > 0.1
+        driver.offer([1600])
+        link.send(frame(60))
+        assert driver.take()[0][HEADER:] == frame(60)
+
+
+def packets(path: Path) -> list[tuple[int, bytes]]:
+    """Direction and bytes of the packets in a capture, and of each section's end that its counts are right."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        assert struct.unpack_from("<I", data, at + size - 4) == (size,)
+        if kind == 1:
+            assert struct.unpack_from("<H", data, at + 8) == (1,)  # Ethernet
+        elif kind == 6:
+            captured, original = struct.unpack_from("<II", data, at + 20)
+            assert captured == original
+            tail = at + size - 16
+            assert struct.unpack_from("<HH", data, tail) == (2, 4)
+            found.append((struct.unpack_from("<I", data, tail + 4)[0], data[at + 28 : at + 28 + captured]))
+        elif kind == 5:
+            assert struct.unpack_from("<HHQHHQ", data, at + 20) == (4, 8, len(found), 5, 8, 0)
+        at += size
+    return found
+
+
+def test_a_capture_has_what_passed(tmp_path: Path) -> None:
+    path = tmp_path / "lan.pcapng"
+    with net_guest(net={"capture": path}) as (driver, link):
+        for n in range(5):
+            driver.transmit(frame(60 + n, n), pieces=(20, 30))
+            assert link.recv(4096) == frame(60 + n, n)
+            driver.offer([40], [100])
+            link.send(frame(80 + n, n))
+            driver.take(2)
+    assert packets(path) == [packet for n in range(5) for packet in ((2, frame(60 + n, n)), (1, frame(80 + n, n)))]
+
+
+def test_a_capture_that_cannot_be_written(tmp_path: Path) -> None:
+    guest = net_guest(net={"capture": tmp_path / "no" / "lan.pcapng"})
+    with pytest.raises(OutputError, match="cannot write the capture of 'net'"):
+        guest.__enter__()
+
+
+def test_a_reader_that_goes_away_costs_the_capture_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with net_guest(net={"capture": path}) as (driver, link):
+        os.close(reader)
+        driver.transmit(frame(60))
+        assert link.recv(4096) == frame(60)
+        counted(driver, "capture_lost", 1)
+    assert "is not complete" in caplog.text
