@@ -46,6 +46,12 @@ uint32_t pv_aio_engine(const struct pv_aio *aio)
 	return aio->engine->kind;
 }
 
+void pv_aio_files(struct pv_aio *aio, const int *fds, uint32_t count)
+{
+	if (aio->engine->files && count <= PV_AIO_FILES)
+		aio->engine->files(aio, fds, count);
+}
+
 void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request)
 {
 	request->error = 0;

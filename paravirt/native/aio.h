@@ -44,6 +44,10 @@ struct pv_aio *pv_aio_create(uint32_t engine, uint32_t depth);
 void pv_aio_destroy(struct pv_aio *aio);
 /* PV_AIO_URING or PV_AIO_THREADS. */
 uint32_t pv_aio_engine(const struct pv_aio *aio);
+#define PV_AIO_FILES 2u
+
+/* Says which files most requests will be of: some engines are faster with them. Once, by the thread that uses it. */
+void pv_aio_files(struct pv_aio *aio, const int *fds, uint32_t count);
 /* Accepts a request; it begins with the next pv_aio_submit or pv_aio_wait. */
 void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request);
 void pv_aio_submit(struct pv_aio *aio);

@@ -9,6 +9,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* Threads that the kernel may take for operations that cannot be started without blocking. */
@@ -19,6 +20,8 @@ struct uring {
 	struct io_uring ring;
 	bool watching; /* a poll of wake_fd is under way; its completion has no user data */
 	int wake_fd;
+	int files[PV_AIO_FILES]; /* registered: the kernel need not look them up for every request */
+	uint32_t file_count;
 };
 
 static struct uring *uring_of(struct pv_aio *aio)
@@ -28,6 +31,9 @@ static struct uring *uring_of(struct pv_aio *aio)
 
 static void uring_destroy(struct pv_aio *aio)
 {
+	/* The kernel ends a ring later, by and by, and would hold the files and their locks until then. */
+	if (uring_of(aio)->file_count)
+		io_uring_unregister_files(&uring_of(aio)->ring);
 	io_uring_queue_exit(&uring_of(aio)->ring);
 	free(aio);
 }
@@ -51,9 +57,32 @@ static void transfer(struct io_uring_sqe *sqe, const struct pv_aio_request *requ
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+/* If the kernel takes none, requests name their file as before. */
+static void uring_files(struct pv_aio *aio, const int *fds, uint32_t count)
+{
+	struct uring *uring = uring_of(aio);
+
+	if (io_uring_register_files(&uring->ring, fds, count) != 0)
+		return;
+	memcpy(uring->files, fds, count * sizeof(*fds));
+	uring->file_count = count;
+}
+
+static void use_registered(const struct uring *uring, struct io_uring_sqe *sqe)
+{
+	for (uint32_t i = 0; i < uring->file_count; i++) {
+		if (uring->files[i] != sqe->fd)
+			continue;
+		sqe->fd = (int)i;
+		sqe->flags |= IOSQE_FIXED_FILE;
+		return;
+	}
+}
+
 static void uring_start(struct pv_aio *aio, struct pv_aio_request *request)
 {
-	struct io_uring_sqe *sqe = take_entry(uring_of(aio));
+	struct uring *uring = uring_of(aio);
+	struct io_uring_sqe *sqe = take_entry(uring);
 	struct pv_aio_step step;
 
 	pv_aio_step(request, &step);
@@ -69,6 +98,7 @@ static void uring_start(struct pv_aio *aio, struct pv_aio_request *request)
 	default:
 		transfer(sqe, request, &step);
 	}
+	use_registered(uring, sqe);
 	io_uring_sqe_set_data(sqe, request);
 }
 
@@ -129,6 +159,7 @@ static void uring_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
 static const struct pv_aio_engine uring_engine = {
 	.kind = PV_AIO_URING,
 	.destroy = uring_destroy,
+	.files = uring_files,
 	.start = uring_start,
 	.submit = uring_submit,
 	.collect = uring_collect,
@@ -139,7 +170,7 @@ struct pv_aio *pv_aio_uring_create(uint32_t depth)
 {
 	struct uring *uring = calloc(1, sizeof(*uring));
 	unsigned int workers[2] = { WORKERS, WORKERS };
-	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+	const unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 	int result;
 
 	if (!uring)
@@ -154,5 +185,7 @@ struct pv_aio *pv_aio_uring_create(uint32_t depth)
 		return NULL;
 	}
 	io_uring_register_iowq_max_workers(&uring->ring, workers);
+	/* Spares a look-up with every call; where it is refused the ring works as well. */
+	io_uring_register_ring_fd(&uring->ring);
 	return &uring->aio;
 }

@@ -217,8 +217,14 @@ static int open_engine(struct pv_backend_thread *thread)
 {
 	struct pv_block_queue *queue = thread->opaque;
 
-	queue->aio = pv_aio_create(queue->block->options.engine, PV_MAX_QUEUE_SIZE);
-	return queue->aio ? 0 : errno;
+	const struct pv_block_options *options = &queue->block->options;
+	const int fds[PV_AIO_FILES] = { options->fd, options->unaligned_fd };
+
+	queue->aio = pv_aio_create(options->engine, PV_MAX_QUEUE_SIZE);
+	if (!queue->aio)
+		return errno;
+	pv_aio_files(queue->aio, fds, options->unaligned_fd < 0 ? 1 : 2);
+	return 0;
 }
 
 static void close_engine(struct pv_backend_thread *thread)

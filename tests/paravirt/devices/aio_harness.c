@@ -166,8 +166,10 @@ int main(int argc, char **argv)
 	uint32_t in_flight = 0;
 
 	check(fd >= 0 && ftruncate(fd, sizeof(model)) == 0 && aio, "set-up");
-	check(pv_aio_engine(aio) == engine, "the engine asked for");
 	state = strtoull(argv[3], NULL, 10);
+	check(pv_aio_engine(aio) == engine, "the engine asked for");
+	if (chance(2))
+		pv_aio_files(aio, &fd, 1);
 	for (uint32_t turn = 0; turn < TURNS; turn++) {
 		for (uint32_t i = chance(DEPTH); i < DEPTH && chance(8); i++) {
 			if (!lanes[i].busy) {
