@@ -382,6 +382,12 @@ class GuestReset(GuestError):
     exit_status = 58
 
 
+class DiskLost(GuestError):
+    """The guest touched a page of a mapped disk that cannot be had: the file was cut, or its disk failed (PMEM-6)."""
+
+    exit_status = 59
+
+
 class GuestTimeout(GuestError):
     """The time given to the guest was over; it was stopped."""
 

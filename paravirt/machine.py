@@ -28,6 +28,7 @@ from .config import MachineConfig, check_host
 from .errors import EngineLost, GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .extensions import Extensions
 from .interrupts import Held
+from .mapped import MappedDisks
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
 from .services import serve
@@ -47,6 +48,7 @@ OFFERED = {  # features, by service
     int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET),
 }
 OWN_FAULT = (lib.PV_EXIT_UNSUPPORTED, lib.PV_EXIT_ENGINE)  # exits that the accelerator has words for
+PAGE_FAULT = (lib.PV_EXIT_ERROR, lib.PV_EXIT_ENGINE, lib.PV_EXIT_REGION)  # exits that may be for a page that is lost
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
@@ -150,13 +152,17 @@ class Machine:
         self.native.opaque = self._handle
         self.memory = GuestMemory(config.memory_bytes, ffi.addressof(self.native, "memory"))
         give_back(self.memory.close)
+        self.mapped = MappedDisks(self.plan, self.memory.ranges)
+        give_back(self.mapped.close)
         self.accelerator = make_accelerator(config, self.native, self.memory)
         give_back(self.accelerator.close)
         check_against_host(self.image, self.offered() | self.extended(), self.accelerator.cpu_level)
         for gpa, size in self.memory.ranges:
             self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
+        for mapped in self.mapped:
+            self.accelerator.add_mapped(mapped)
         windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0
-        self.layout = lay_out(config, self.image, self.memory, windows)
+        self.layout = lay_out(config, self.image, self.memory, windows, self.mapped)
         self._offer()
         self.accelerator.set_entry(self.layout)
         self._add_vcpus(self.layout)
@@ -251,14 +257,20 @@ class Machine:
     def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
         try:
             words = self.accelerator.last_words if result.kind in OWN_FAULT else ""
-            error: BaseException | None = exit_error(vcpu.index, result, self._place, self._hint(result) or words)
+            lost = self.mapped.lost(result, self.accelerator.ended_by) if result.kind in PAGE_FAULT else None
+            error: BaseException | None = lost or exit_error(
+                vcpu.index, result, self._place, self._hint(result) or words
+            )
         except Exception as ours:  # a bug of ours: it ends the machine, too
             error = ours
         if error:
             self.fail(error)
 
     def _accelerator_lost(self) -> None:
-        self.fail(EngineLost(f"the software vCPU's engine ended: {self.accelerator.last_words}; report it"))
+        words = self.accelerator.last_words
+        result = ffi.new("struct pv_exit *", {"kind": lib.PV_EXIT_ENGINE})
+        lost = self.mapped.lost(result, self.accelerator.ended_by)
+        self.fail(lost or EngineLost(f"the software vCPU's engine ended: {words}; report it"))
 
     def _hint(self, result: Any) -> str:
         if result.kind != lib.PV_EXIT_TRIPLE_FAULT:

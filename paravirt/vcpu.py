@@ -10,9 +10,9 @@ from typing import Any
 
 from ._native import ffi, lib
 from .errors import (
+    DiskLost,
     EngineLost,
     EntryFailed,
-    GuestError,
     HostCallFailed,
     KvmInternalError,
     ParavirtError,
@@ -98,7 +98,7 @@ def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint:
     if result.kind == lib.PV_EXIT_STOPPED:
         return None
     where = f"vCPU {index} at rip {place(result.rip)}"
-    errors: dict[int, tuple[type[GuestError], str]] = {
+    errors: dict[int, tuple[type[ParavirtError], str]] = {
         lib.PV_EXIT_TRIPLE_FAULT: (
             TripleFault,
             f"triple fault on {where}: an exception with no gate that could take it; {hint}",
@@ -115,6 +115,10 @@ def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint:
         lib.PV_EXIT_UNSUPPORTED: (
             SoftwareUnsupported,
             f"the software vCPU does not do what {where} wants: {hint}; use --accel kvm",
+        ),
+        lib.PV_EXIT_REGION: (
+            DiskLost,
+            f"what is mapped for device {result.reason} cannot be read any more, as {where} wants",
         ),
         lib.PV_EXIT_ENTRY: (EntryFailed, f"the CPU refused the state of {where}: reason {result.detail:#x}"),
     }

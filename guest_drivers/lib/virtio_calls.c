@@ -93,6 +93,7 @@ int64_t pv_virtio_find(struct pv_virtio *device, uint32_t type, const char *name
 			.index = info->device,
 			.channel = PV_NO_CHANNEL,
 			.doorbell = doorbell_port,
+			.flags = info->flags,
 		};
 		memcpy(device->name, info->name, sizeof(info->name));
 		return PV_STATUS_OK;

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "a7b6fcd012730ae5ff347dd78ad69bda6f660c3385ea7faa7281973904563004"
+#define PV_ABI_DIGEST "26bfb8bb8d6e38b95c7ffe199918303c670a7890746f48f30d2b6e41cf136296"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -341,6 +341,17 @@
 /* Last byte of a control request. */
 #define PV_NET_CONTROL_STATUS_OK 0 /* Done. */
 #define PV_NET_CONTROL_STATUS_ERROR 1 /* Refused. */
+
+/* Feature bits of persistent memory. */
+#define PV_PMEM_F_SHMEM_REGION_BIT 0 /* The region is shared memory region 0 of the transport; not offered here. */
+#define PV_PMEM_F_SHMEM_REGION (1ull << 0)
+
+/* Types of requests of persistent memory. */
+#define PV_PMEM_TYPE_FLUSH 0 /* Make earlier stores to the region durable. */
+
+/* How a request ended. */
+#define PV_PMEM_RESULT_OK 0 /* Done. */
+#define PV_PMEM_RESULT_FAILED 0xffffffffu /* Not done, or not known to be; virtio writes it -1. */
 
 /* Feature bits of vsock. */
 #define PV_VSOCK_F_STREAM_BIT 0 /* Stream sockets. */
@@ -727,14 +738,14 @@ struct pv_device_info {
 	uint32_t type; /* Virtio device id. */
 	uint16_t queues; /* Number of queues. */
 	uint16_t config_bytes; /* Size of the configuration space. */
-	uint8_t reserved0[4]; /* Zero. */
+	uint32_t flags; /* Constants `device_flag`: READ_ONLY, if it was attached so (PMEM-3). */
 	char name[32]; /* Logical name, as in the manifest. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_device_info, device) == 0, "device_info.device");
 PV_STATIC_ASSERT(offsetof(struct pv_device_info, type) == 4, "device_info.type");
 PV_STATIC_ASSERT(offsetof(struct pv_device_info, queues) == 8, "device_info.queues");
 PV_STATIC_ASSERT(offsetof(struct pv_device_info, config_bytes) == 10, "device_info.config_bytes");
-PV_STATIC_ASSERT(offsetof(struct pv_device_info, reserved0) == 12, "device_info.reserved0");
+PV_STATIC_ASSERT(offsetof(struct pv_device_info, flags) == 12, "device_info.flags");
 PV_STATIC_ASSERT(offsetof(struct pv_device_info, name) == 16, "device_info.name");
 PV_STATIC_ASSERT(sizeof(struct pv_device_info) == 48, "device_info");
 
@@ -1173,6 +1184,29 @@ struct pv_net_control_header {
 PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, kind) == 0, "net_control_header.kind");
 PV_STATIC_ASSERT(offsetof(struct pv_net_control_header, command) == 1, "net_control_header.command");
 PV_STATIC_ASSERT(sizeof(struct pv_net_control_header) == 2, "net_control_header");
+
+/* Configuration space of persistent memory (virtio 5.19.4). */
+struct pv_pmem_config {
+	uint64_t start_gpa; /* First byte of the region. */
+	uint64_t size_bytes; /* Its length. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_pmem_config, start_gpa) == 0, "pmem_config.start_gpa");
+PV_STATIC_ASSERT(offsetof(struct pv_pmem_config, size_bytes) == 8, "pmem_config.size_bytes");
+PV_STATIC_ASSERT(sizeof(struct pv_pmem_config) == 16, "pmem_config");
+
+/* What is asked for; device-readable (virtio 5.19.6). */
+struct pv_pmem_request {
+	uint32_t type; /* Constants `pmem_type`. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_pmem_request, type) == 0, "pmem_request.type");
+PV_STATIC_ASSERT(sizeof(struct pv_pmem_request) == 4, "pmem_request");
+
+/* Its answer; device-writable. */
+struct pv_pmem_response {
+	uint32_t result; /* Constants `pmem_result`. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_pmem_response, result) == 0, "pmem_response.result");
+PV_STATIC_ASSERT(sizeof(struct pv_pmem_response) == 4, "pmem_response");
 
 /* Configuration space of vsock (virtio 5.10.4). */
 struct pv_vsock_config {

@@ -42,6 +42,8 @@ class VirtioDevice:
     """First byte of the configuration that the driver may write, up to its end."""
     mmio: bool = False
     """Reached by registers: there is no such device for the calls (DEV-13)."""
+    flags: int = 0
+    """Of its device_info."""
     generation: int = 0
     events: list[tuple[object, ...]] = field(default_factory=list)
     bits: int = 0

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "a7b6fcd012730ae5ff347dd78ad69bda6f660c3385ea7faa7281973904563004";
+pub const ABI_DIGEST: &str = "26bfb8bb8d6e38b95c7ffe199918303c670a7890746f48f30d2b6e41cf136296";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -525,6 +525,21 @@ pub const NET_CONTROL_MQ: u32 = 4;
 pub const NET_CONTROL_STATUS_OK: u32 = 0;
 /// Refused.
 pub const NET_CONTROL_STATUS_ERROR: u32 = 1;
+
+// Feature bits of persistent memory.
+/// The region is shared memory region 0 of the transport; not offered here.
+pub const PMEM_F_SHMEM_REGION: u64 = 1 << 0;
+pub const PMEM_F_SHMEM_REGION_BIT: u32 = 0;
+
+// Types of requests of persistent memory.
+/// Make earlier stores to the region durable.
+pub const PMEM_TYPE_FLUSH: u32 = 0;
+
+// How a request ended.
+/// Done.
+pub const PMEM_RESULT_OK: u32 = 0;
+/// Not done, or not known to be; virtio writes it -1.
+pub const PMEM_RESULT_FAILED: u32 = 0xffffffff;
 
 // Feature bits of vsock.
 /// Stream sockets.
@@ -1241,13 +1256,13 @@ pub struct DeviceInfo {
     pub queues: u16,
     /// Size of the configuration space.
     pub config_bytes: u16,
-    /// Zero.
-    pub reserved0: [u8; 4],
+    /// Constants `device_flag`: READ_ONLY, if it was attached so (PMEM-3).
+    pub flags: u32,
     /// Logical name, as in the manifest.
     pub name: [u8; 32],
 }
 impl DeviceInfo {
-    pub const ZERO: DeviceInfo = DeviceInfo { device: 0, r#type: 0, queues: 0, config_bytes: 0, reserved0: [0; 4], name: [0; 32] };
+    pub const ZERO: DeviceInfo = DeviceInfo { device: 0, r#type: 0, queues: 0, config_bytes: 0, flags: 0, name: [0; 32] };
 }
 const _: () = {
     assert!(core::mem::size_of::<DeviceInfo>() == 48);
@@ -1257,8 +1272,7 @@ const _: () = {
     assert!(r.r#type == 0x7060504);
     assert!(r.queues == 0x908);
     assert!(r.config_bytes == 0xb0a);
-    assert!(r.reserved0[0] == 0xc);
-    assert!(r.reserved0[3] == 0xf);
+    assert!(r.flags == 0xf0e0d0c);
     assert!(r.name[0] == 0x10);
     assert!(r.name[31] == 0x2f);
 };
@@ -2135,6 +2149,60 @@ const _: () = {
     let r: NetControlHeader = unsafe { core::mem::transmute(pattern::<2>()) };
     assert!(r.kind == 0x0);
     assert!(r.command == 0x1);
+};
+
+/// Configuration space of persistent memory (virtio 5.19.4).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PmemConfig {
+    /// First byte of the region.
+    pub start_gpa: u64,
+    /// Its length.
+    pub size_bytes: u64,
+}
+impl PmemConfig {
+    pub const ZERO: PmemConfig = PmemConfig { start_gpa: 0, size_bytes: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<PmemConfig>() == 16);
+    assert!(core::mem::align_of::<PmemConfig>() == 8);
+    let r: PmemConfig = unsafe { core::mem::transmute(pattern::<16>()) };
+    assert!(r.start_gpa == 0x706050403020100);
+    assert!(r.size_bytes == 0xf0e0d0c0b0a0908);
+};
+
+/// What is asked for; device-readable (virtio 5.19.6).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PmemRequest {
+    /// Constants `pmem_type`.
+    pub r#type: u32,
+}
+impl PmemRequest {
+    pub const ZERO: PmemRequest = PmemRequest { r#type: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<PmemRequest>() == 4);
+    assert!(core::mem::align_of::<PmemRequest>() == 4);
+    let r: PmemRequest = unsafe { core::mem::transmute(pattern::<4>()) };
+    assert!(r.r#type == 0x3020100);
+};
+
+/// Its answer; device-writable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PmemResponse {
+    /// Constants `pmem_result`.
+    pub result: u32,
+}
+impl PmemResponse {
+    pub const ZERO: PmemResponse = PmemResponse { result: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<PmemResponse>() == 4);
+    assert!(core::mem::align_of::<PmemResponse>() == 4);
+    let r: PmemResponse = unsafe { core::mem::transmute(pattern::<4>()) };
+    assert!(r.result == 0x3020100);
 };
 
 /// Configuration space of vsock (virtio 5.10.4).

@@ -26,7 +26,7 @@ DEVICE_INFO = Record(
     "type" / U32 * "Virtio device id.",
     "queues" / U16 * "Number of queues.",
     "config_bytes" / U16 * "Size of the configuration space.",
-    pad(4),
+    "flags" / U32 * "Constants `device_flag`: READ_ONLY, if it was attached so (PMEM-3).",
     "name" / text(32) * "Logical name, as in the manifest.",
 )
 

@@ -107,7 +107,7 @@ local records = {
 			{ name = "type", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "Virtio device id." },
 			{ name = "queues", kind = "uint16_t", offset = 8, size = 2, count = 1, doc = "Number of queues." },
 			{ name = "config_bytes", kind = "uint16_t", offset = 10, size = 2, count = 1, doc = "Size of the configuration space." },
-			{ name = "reserved0", kind = "bytes", offset = 12, size = 4, count = 1, doc = "Zero." },
+			{ name = "flags", kind = "uint32_t", offset = 12, size = 4, count = 1, doc = "Constants `device_flag`: READ_ONLY, if it was attached so (PMEM-3)." },
 			{ name = "name", kind = "char", offset = 16, size = 32, count = 1, doc = "Logical name, as in the manifest." },
 		},
 	},
@@ -407,6 +407,25 @@ local records = {
 		fields = {
 			{ name = "kind", kind = "uint8_t", offset = 0, size = 1, count = 1, values = { [4] = "MQ" }, doc = "Constants `net_control`." },
 			{ name = "command", kind = "uint8_t", offset = 1, size = 1, count = 1, doc = "Of that class." },
+		},
+	},
+	pmem_config = {
+		size = 16,
+		fields = {
+			{ name = "start_gpa", kind = "uint64_t", offset = 0, size = 8, count = 1, doc = "First byte of the region." },
+			{ name = "size_bytes", kind = "uint64_t", offset = 8, size = 8, count = 1, doc = "Its length." },
+		},
+	},
+	pmem_request = {
+		size = 4,
+		fields = {
+			{ name = "type", kind = "uint32_t", offset = 0, size = 4, count = 1, values = { [0] = "FLUSH" }, doc = "Constants `pmem_type`." },
+		},
+	},
+	pmem_response = {
+		size = 4,
+		fields = {
+			{ name = "result", kind = "uint32_t", offset = 0, size = 4, count = 1, values = { [0] = "OK", [4294967295] = "FAILED" }, doc = "Constants `pmem_result`." },
 		},
 	},
 	vsock_config = {

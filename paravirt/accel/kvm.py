@@ -8,12 +8,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
 from ..errors import HostCallFailed, HostError, HostLimit, KvmForbidden, KvmMissing, KvmTooOld
+
+if TYPE_CHECKING:
+    from ..mapped import MappedDisk
 
 
 class Kvm:
@@ -64,6 +67,15 @@ class Kvm:
         """Makes host memory at `hva` guest memory at `gpa`."""
         self._check(lib.pv_kvm_add_memory(self.native, gpa, size_bytes, hva))
 
+    def add_mapped(self, mapped: MappedDisk) -> None:
+        """Makes a mapped disk's pages memory of its region."""
+        read_only = mapped.disk.read_only
+        if read_only and not any(
+            answer > 0 for name, _, answer, _ in capabilities(self.native.system_fd) if name == "KVM_CAP_READONLY_MEM"
+        ):
+            raise KvmTooOld(f"{self._path} lacks KVM_CAP_READONLY_MEM; attach {mapped.disk.name!r} without ,ro")
+        self._check(lib.pv_kvm_add_mapped(self.native, mapped.gpa, mapped.size_bytes, mapped.hva, read_only))
+
     def set_entry(self, layout: Layout) -> None:
         """How vCPUs are entered; before the first is created."""
         entry = self.native.entry
@@ -101,6 +113,11 @@ class Kvm:
     def run(self) -> Any:
         """The C function (struct pv_vcpu *, struct pv_exit *) that runs a vCPU in its thread."""
         return lib.pv_vcpu_run
+
+    @property
+    def ended_by(self) -> int:
+        """The signal that ended the accelerator's own process: it has none."""
+        return 0
 
     @property
     def last_words(self) -> str:

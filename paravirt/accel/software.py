@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..boot.layout import Layout
@@ -24,6 +24,9 @@ from ..config import MachineConfig
 from ..errors import HostCallFailed, HostLimit, SoftwareMissing, one_line, signal_name
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
+
+if TYPE_CHECKING:
+    from ..mapped import MappedDisk
 
 PATIENCE_S = 2.0
 LOADING_S = 20.0
@@ -54,6 +57,7 @@ class Software:
         self.native = ffi.new("struct pv_software *")
         lib.pv_software_init(self.native, machine)
         self._sockets: list[socket.socket] = []
+        self._mapped: list[MappedDisk] = []
         self._words = b""
         self._ears = -1
         self._engine: subprocess.Popen[bytes] | None = None
@@ -94,6 +98,10 @@ class Software:
 
     def add_memory(self, gpa: int, size_bytes: int, hva: Any) -> None:
         """The engine has all memory as a file."""
+
+    def add_mapped(self, mapped: MappedDisk) -> None:
+        """The engine maps the file itself."""
+        self._mapped.append(mapped)
 
     def set_entry(self, layout: Layout) -> None:
         """How vCPUs are entered; before the first is created."""
@@ -147,10 +155,11 @@ class Software:
             ),
             "counter_khz": self._counter_hz // 1000,
         }
+        self._setup["mapped"] = [(m.gpa, m.size_bytes, m.disk.read_only) for m in self._mapped]
         setup = json.dumps(self._setup).encode()
         assert len(setup) <= SETUP_MOST_BYTES
         try:
-            self._sockets[0].sendall(setup)
+            socket.send_fds(self._sockets[0], [setup], [m.fd for m in self._mapped])
         except OSError as error:
             raise HostCallFailed(f"the software vCPU's engine did not start: {self.last_words}") from error
         thread = threading.Thread(target=self._serve, args=(lost,), name="software", daemon=True)
@@ -196,6 +205,13 @@ class Software:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:  # shut already
             return
+
+    @property
+    def ended_by(self) -> int:
+        """The signal that ended the engine; 0: none did, or it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return max(-self._engine.wait(PATIENCE_S), 0) if self._engine else 0
+        return 0
 
     @property
     def last_words(self) -> str:

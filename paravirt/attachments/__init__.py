@@ -6,6 +6,7 @@ A kind of device is one name in every room: ``attachments/block.py`` says what t
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 from ..values import Value, check_name
@@ -30,11 +31,27 @@ class Attachment(Value):
         return self
 
 
+class FileAttachment(Attachment):
+    """A device over a file, of which a writer is alone and readers are many."""
+
+    path: Path
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.__dict__["path"] = Path(self.path)
+
+    def restricted(self, *, read_only: bool) -> Self:
+        """Read-only if either says so."""
+        return self.replace(read_only=self.read_only or read_only)
+
+
 # What the command line calls them, and how one is written there.
 KINDS = {
     "BLOCK": ("disk", "--disk {name}=PATH"),
     "NET": ("network", "--net {name}"),
     "VSOCK": ("vsock", "--vsock {name}=PATH"),
+    "PMEM": ("mapped disk", "--pmem {name}=PATH"),
 }
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from ..errors import ConfigError
-from . import Attachment
+from . import FileAttachment
 
 QUEUES_MOST = 8  # the limit DEVICE_QUEUES
 RATE_MOST = 1 << 50
 
 
-class Disk(Attachment):
+class Disk(FileAttachment):
     """A raw file offered to the guest as the block device `name`."""
 
     kind: ClassVar[str] = "BLOCK"
 
-    path: Path
-    read_only: bool = False
     direct: bool = False
     """Past the host's page cache (O_DIRECT); what the guest does not align to 4096 bytes still goes through it."""
     writethrough: bool = False
@@ -32,16 +30,11 @@ class Disk(Attachment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.__dict__["path"] = Path(self.path)
         if not 0 <= self.queues <= QUEUES_MOST:
             raise ConfigError(f"the disk {self.name!r} cannot have {self.queues} queues; give from 1 to {QUEUES_MOST}")
         for word, rate in (("operations", self.operations_per_second), ("bytes", self.bytes_per_second)):
             if not 0 <= rate <= RATE_MOST:
                 raise ConfigError(f"the disk {self.name!r} cannot do {rate} {word} per second; give from 1 to 2^50")
-
-    def restricted(self, *, read_only: bool) -> Self:
-        """Read-only if either says so."""
-        return self.replace(read_only=self.read_only or read_only)
 
 
 _FLAGS = {"ro": "read_only", "direct": "direct", "writethrough": "writethrough"}

@@ -7,7 +7,8 @@ CPU use.  The rest of RAM is the guest's.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._native import lib
 from ..abi import VERSION, Constants, build, size_of
@@ -34,6 +35,9 @@ from .tables import (
     gdt,
     tss,
 )
+
+if TYPE_CHECKING:
+    from ..mapped import MappedDisk
 
 MMIO_BASE = 0xD000_0000  # virtio-mmio windows, a page each
 LOCAL_APIC_GPA = 0xFEE0_0000
@@ -79,7 +83,9 @@ def _pages(size_bytes: int) -> int:
     return size_bytes + -size_bytes % PAGE
 
 
-def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: int) -> Layout:
+def lay_out(
+    config: MachineConfig, image: Image, memory: GuestMemory, windows: int, mapped: Iterable[MappedDisk] = ()
+) -> Layout:
     """Fills guest memory for `image` and says where things are.
 
     `windows` is the number of virtio-mmio register windows.  Raises ImageTooLarge, ConfigError.
@@ -88,6 +94,8 @@ def lay_out(config: MachineConfig, image: Image, memory: GuestMemory, windows: i
     line = config.command_line + mmio_command_line(windows)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)
+    for disk in mapped:  # PMEM-1
+        tables.map(disk.gpa, disk.size_bytes, READ_ONLY if disk.disk.read_only else DATA)
     layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image))
     layout = _place(config, image, layout, line, tables.page_count)
     kept_bytes = layout.host_end_gpa - layout.host_gpa

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..attachments.net import Net, parse_capture, parse_net
+from ..attachments.pmem import parse_pmem
 from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
 from ..config import (
@@ -60,6 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--vsock", action="append", default=[], metavar="NAME=PATH[,cid=N]",
         help="attach a vsock as NAME with a UNIX socket at PATH for programs of this host; "
         "port P of the host is PATH_P; may be repeated")  # fmt: skip
+    add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]",
+        help="map a raw file into the guest as the mapped disk NAME; may be repeated")  # fmt: skip
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
     add("--balloon", default="0", metavar="SIZE", help="how much of it the guest is asked to give back (0)")
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
@@ -121,7 +124,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         vcpus=args.vcpus,
         pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=(*_networks(args), *map(parse_vsock, args.vsock)),
+        devices=(*_networks(args), *map(parse_vsock, args.vsock), *map(parse_pmem, args.pmem)),
         command_line=args.cmdline,
         console=console.write,
         console_input=0 if args.console == "-" else b"",

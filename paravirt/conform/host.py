@@ -26,7 +26,13 @@ REFUSED = "refused"
 MMIO = "mmio"  # chapters whose name begins so reach their devices by virtio-mmio
 ALL = "all"  # the image of every chapter, for hosts that are slow to start
 WHOLE = (ALL, "rust")  # have the chapters' own cases again (rust: entered by another start code): run when named
-DISKS = {"scratch": 1 << 20, "fixed": 1 << 16}  # bytes; an image's manifest says which it takes, and how
+# The option that attaches each, and its size in bytes; an image's manifest says which it takes, and how.
+DISKS = {
+    "scratch": ("--disk", 1 << 20),
+    "fixed": ("--disk", 1 << 16),
+    "mapped": ("--pmem", (2 << 20) + 4096),
+    "frozen": ("--pmem", 1 << 16),
+}
 MASKED = "masked"  # the mode in which our own host has switched off what stands here
 DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
@@ -173,14 +179,14 @@ def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
     disks = {name: place / name for name in DISKS}
     for name, disk in disks.items():
         with disk.open("wb") as file:
-            file.truncate(DISKS[name])
+            file.truncate(DISKS[name][1])
     if plan.launcher is None:
         return _own_command(plan, image, mode, disks)
     return fill_in(
         plan.launcher,
         image=image,
         disk=disks["scratch"],
-        fixed=disks["fixed"],
+        **{name: path for name, path in disks.items() if name != "scratch"},
         memory=plan.memory,
         vcpus=plan.vcpus,
         privilege=mode,
@@ -192,7 +198,7 @@ def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> 
     command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
     for name in _wanted(image):
-        command += ["--disk", f"{name}={disks[name]}"]
+        command += [DISKS[name][0], f"{name}={disks[name]}"]
     if image.stem.startswith(f"{PREFIX}{MMIO}"):
         command += ["--transport", "mmio"]
     if plan.poison:

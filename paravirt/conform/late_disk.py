@@ -52,7 +52,7 @@ class _LateBlock(PythonDevice):
 
     def attach(self, native: object) -> None:
         """Opens the file as the disk would."""
-        from ..devices.block import open_disk
+        from ..devices.disk_file import open_disk
 
         self._fd, size = open_disk(self._disk.disk)
         self._capacity = size // SECTOR_BYTES

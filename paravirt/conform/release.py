@@ -68,7 +68,8 @@ def contents() -> dict[str, bytes]:
     images = {path.name: path for paths in chapters().values() for path in paths}
     if f"conformance_{ALL}.elf" not in images:
         raise ConfigError("there are no conformance images; build them with make -C guest_drivers")
-    disks = ", ".join(f"a disk {name} of {size >> 10} KiB" for name, size in DISKS.items())
+    words = {"--disk": "disk", "--pmem": "mapped disk"}
+    disks = ", ".join(f"a {words[option]} {name} of {size >> 10} KiB" for name, (option, size) in DISKS.items())
     readme = README.format(version=".".join(map(str, VERSION)), disks=disks, mmio=MMIO)
     files = {"README": readme.encode(), "rules.tsv": "".join(table()).encode()}
     return files | {f"images/{name}": path.read_bytes() for name, path in sorted(images.items())}

@@ -36,6 +36,8 @@ class Device(ABC):
     """Virtio device id."""
     queue_sizes: tuple[int, ...] = (QUEUE_SIZE,)
     """Largest size of each queue."""
+    read_only: bool = False
+    """Attached so, which the guest is told (PMEM-3)."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -70,6 +72,7 @@ class Device(ABC):
         native.config_writable_from = self.config_writable_from()
         native.config_writable_bytes = self.config_writable_bytes()
         ffi.memmove(native.config, config, len(config))
+        native.read_only = self.read_only
         native.queue_count = len(self.queue_sizes)
         for index, size in enumerate(self.queue_sizes):
             native.queues[index].maximum = size

@@ -5,9 +5,7 @@ Requests, threads and I/O are ``native/block.c``; here a disk is opened, locked,
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -17,92 +15,19 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.block import Disk
 from ..config import IoEngine
-from ..errors import (
-    DiskBusy,
-    DiskEmpty,
-    DiskNotFound,
-    DiskNotWritable,
-    DiskOddSize,
-    DiskUnreadable,
-    HostCallFailed,
-)
+from ..errors import HostCallFailed
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
+from .disk_file import SECTOR_BYTES, open_disk
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
     from ..machine import Machine
 
 BLOCK_FEATURE = Constants("BLOCK_F")
-SECTOR_BYTES = 512
 PAGE_BYTES = 4096
 ERROR_BYTES = 200
 BURST_NS = 100_000_000  # what a limit allows in that time may go at once
 ENGINES = {"auto": lib.PV_AIO_AUTO, "uring": lib.PV_AIO_URING, "threads": lib.PV_AIO_THREADS}
-
-
-def open_disk(disk: Disk) -> tuple[int, int]:
-    """A descriptor of the disk's file, locked, and its size in bytes.
-
-    A writer excludes every other user, readers share.  Raises the errors of a disk.
-    """
-    try:
-        _check_kind(os.stat(disk.path).st_mode, disk)
-        fd = os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused(disk, error) from error
-    try:
-        _lock(fd, disk)
-        return fd, _size(fd, disk)
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _check_kind(mode: int, disk: Disk) -> None:
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise DiskUnreadable(
-            f"disk {disk.name!r}: {disk.path} is neither a file nor a block device; give a raw disk image"
-        )
-
-
-def _refused(disk: Disk, error: OSError) -> Exception:
-    what = f"disk {disk.name!r}: {disk.path}"
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return DiskNotFound(f"{what} does not exist; make it, for example by: {_truncate(disk, '64M')}")
-    if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
-        return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
-    return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")
-
-
-def _truncate(disk: Disk, size: str) -> str:
-    from shlex import quote  # only for an error
-
-    return f"truncate -s {size} {quote(str(disk.path))}"
-
-
-def _lock(fd: int, disk: Disk) -> None:
-    wanted = fcntl.LOCK_SH if disk.read_only else fcntl.LOCK_EX
-    try:
-        fcntl.flock(fd, wanted | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        other = "is being written by another machine" if disk.read_only else "is in use by another machine"
-        raise DiskBusy(f"disk {disk.name!r}: {disk.path} {other}; stop that one or give it a copy") from error
-    except OSError:
-        pass  # a file system without locks: who uses such a one looks after it
-
-
-def _size(fd: int, disk: Disk) -> int:
-    size = os.lseek(fd, 0, os.SEEK_END)
-    if size == 0:
-        raise DiskEmpty(
-            f"disk {disk.name!r}: {disk.path} is empty; give it a size, for example by: {_truncate(disk, '64M')}"
-        )
-    if size % SECTOR_BYTES:
-        raise DiskOddSize(
-            f"disk {disk.name!r}: {disk.path} has {size} bytes, not a multiple of {SECTOR_BYTES}; "
-            f"fill it up by: {_truncate(disk, str(size + -size % SECTOR_BYTES))}"
-        )
-    return size
 
 
 class BlockDevice(Device):
@@ -127,6 +52,7 @@ class BlockDevice(Device):
     ) -> None:
         super().__init__(name)
         self.disk = disk
+        self.read_only = disk.read_only
         self._engine = engine
         self._poll_ns = poll_ns
         self._track = track

@@ -30,6 +30,7 @@ PV_HANDLER(device_list)
 			.type = device->type,
 			.queues = (uint16_t)device->queue_count,
 			.config_bytes = (uint16_t)device->config_bytes,
+			.flags = device->read_only ? PV_DEVICE_FLAG_READ_ONLY : 0,
 		};
 		memcpy(info.name, device->name, sizeof(info.name));
 		if (args[1] - *value < sizeof(info))

@@ -106,6 +106,9 @@ struct pv_device {
 	void *opaque; /* the back end's own */
 	uint32_t mmio; /* 1: reached by virtio-mmio, 0: by calls */
 	uint64_t mmio_gpa;
+	uint64_t region_gpa; /* memory of the device's own: the guest has it, and it is no guest memory (PMEM-2) */
+	uint64_t region_bytes; /* 0: none */
+	uint32_t read_only; /* attached so: in device_info */
 	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
 	uint32_t active; /* activate was called, reset not yet */
 	const char *fault; /* id of the rule that the driver broke since the last reset, or NULL */

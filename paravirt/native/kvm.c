@@ -36,6 +36,7 @@ static const struct pv_capability capabilities[] = {
 	CAPABILITY(KVM_CAP_IMMEDIATE_EXIT, 1, "stopping a vCPU"),
 	CAPABILITY(KVM_CAP_MP_STATE, 1, "starting vCPUs"),
 	CAPABILITY(KVM_CAP_GET_TSC_KHZ, 1, "the time page"),
+	CAPABILITY(KVM_CAP_READONLY_MEM, 0, "images mapped read-only"),
 };
 
 const struct pv_capability *pv_kvm_capability(uint32_t n)
@@ -92,10 +93,11 @@ void pv_kvm_destroy(struct pv_kvm *kvm)
 	pthread_mutex_destroy(&kvm->lock);
 }
 
-int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva)
+static int add_slot(struct pv_kvm *kvm, uint32_t flags, uint64_t gpa, uint64_t size_bytes, void *hva)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = kvm->slots,
+		.flags = flags,
 		.guest_phys_addr = gpa,
 		.memory_size = size_bytes,
 		.userspace_addr = (uintptr_t)hva,
@@ -105,6 +107,32 @@ int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, voi
 		return pv_kvm_failed(kvm, "KVM_SET_USER_MEMORY_REGION");
 	kvm->slots++;
 	return 0;
+}
+
+int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva)
+{
+	return add_slot(kvm, 0, gpa, size_bytes, hva);
+}
+
+/*
+ * KVM fetches a page that takes time beside the vCPU, which it halts, and lets it try again whatever came of that: a
+ * page that cannot be had is asked for without end.  Where HLT is the guest's own affair it does not halt vCPUs, and
+ * the fault is waited for in KVM_RUN, which then fails.  Before vCPUs are created; where it is refused, the guest hangs.
+ */
+static void wait_for_pages(struct pv_kvm *kvm)
+{
+	struct kvm_enable_cap halts = {
+		.cap = KVM_CAP_X86_DISABLE_EXITS,
+		.args = { KVM_X86_DISABLE_EXITS_HLT },
+	};
+
+	(void)ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &halts);
+}
+
+int pv_kvm_add_mapped(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva, bool read_only)
+{
+	wait_for_pages(kvm);
+	return add_slot(kvm, read_only ? KVM_MEM_READONLY : 0, gpa, size_bytes, hva);
 }
 
 /* One table for all: lines to the I/O APIC, upcalls as messages to each vCPU's local APIC. */

@@ -27,6 +27,7 @@
 #define PV_EXIT_ERROR 5 /* reason: errno of KVM_RUN */
 #define PV_EXIT_UNSUPPORTED 6 /* software vCPU: what it does not do; its engine has said what */
 #define PV_EXIT_ENGINE 7 /* software vCPU: its engine has ended */
+#define PV_EXIT_REGION 8 /* what lies behind a device's region cannot be had (PMEM-6); reason: the device's index */
 
 struct pv_exit {
 	uint32_t kind;
@@ -69,6 +70,8 @@ struct pv_kvm {
 int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machine);
 void pv_kvm_destroy(struct pv_kvm *kvm);
 int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva);
+/* The same of a file's pages, which may get lost: KVM_RUN then fails with EFAULT. A store to read-only ones is an exit. */
+int pv_kvm_add_mapped(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva, bool read_only);
 /* Makes vCPU number vcpu->index. */
 int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu);
 void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kvm_vcpu.h"
+#include "pmem.h"
 
 #define KICK (SIGRTMIN + 6)
 #define STEAL_PERIOD_NS 10000000
@@ -117,7 +118,8 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 	}
 }
 
-static void serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run)
+/* True to go on, false with `out` filled in. */
+static bool serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out)
 {
 	uint32_t offset;
 	struct pv_device *device = pv_mmio_window(vcpu->machine, run->mmio.phys_addr, &offset);
@@ -134,6 +136,7 @@ static void serve_mmio(struct pv_vcpu *vcpu, struct kvm_run *run)
 			value = pv_mmio_read(device, offset, size);
 		memcpy(run->mmio.data, &value, size);
 	}
+	return device || pv_region_access(vcpu->machine, run->mmio.phys_addr, run->mmio.is_write, out);
 }
 
 /* Time that the thread was ready to run and did not, at most every 10 ms. */
@@ -175,8 +178,9 @@ static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out
 		serve_io(vcpu, run);
 		return true;
 	case KVM_EXIT_MMIO:
-		serve_mmio(vcpu, run);
-		return true;
+		if (serve_mmio(vcpu, run, out))
+			return true;
+		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_HLT: /* only without an in-kernel interrupt controller */
 		return true;

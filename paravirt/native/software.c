@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "handlers.h"
+#include "pmem.h"
 #include "software.h"
 
 #define CALIBRATION_NS 20000000ull
@@ -222,6 +223,9 @@ static bool serve(struct pv_vcpu *vcpu, const struct pv_software_exit *from, str
 	struct pv_device *device;
 
 	to->kind = PV_SOFTWARE_GO_ON;
+	out->rip = from->rip;
+	out->rsp = from->rsp;
+	out->cr2 = from->cr2;
 	switch (from->kind) {
 	case PV_SOFTWARE_TRAP:
 		trap(vcpu, from, to);
@@ -237,12 +241,9 @@ static bool serve(struct pv_vcpu *vcpu, const struct pv_software_exit *from, str
 		device = pv_mmio_window(vcpu->machine, from->place, &offset);
 		if (device)
 			pv_mmio_write(device, offset, size, from->value);
-		return true;
+		return device || pv_region_access(vcpu->machine, from->place, true, out);
 	default:
 		out->kind = from->kind == PV_SOFTWARE_TRIPLE_FAULT ? PV_EXIT_TRIPLE_FAULT : PV_EXIT_UNSUPPORTED;
-		out->rip = from->rip;
-		out->rsp = from->rsp;
-		out->cr2 = from->cr2;
 		return false;
 	}
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from hypercall_abi.devices.types import DEVICE_TYPE
 from hypercall_abi.notes import DEVICE_FLAG, NOTE, NOTE_DEVICE, OWNER
 from hypercall_abi.recording import RECORDING, REPLAY_PLACE
 
@@ -37,7 +36,7 @@ def _manifest(devices: Sequence[Device]) -> bytes:
         NOTE_DEVICE.build(
             {
                 "type": device.type,
-                "flags": DEVICE_FLAG.READ_ONLY if device.type == DEVICE_TYPE.BLOCK and device.read_only else 0,
+                "flags": DEVICE_FLAG.READ_ONLY if device.read_only else 0,
                 "name": device.name,
             }
         )

@@ -25,7 +25,7 @@ from hypercall_abi.recording import (
 )
 
 from .._native import ffi, lib
-from ..attachments.block import Disk
+from ..attachments import FileAttachment
 from ..boot.manifest import PlannedDevice
 from ..config import MachineConfig, show_size
 from ..errors import OutputError
@@ -146,7 +146,7 @@ class Recorder:
 def _device(planned: PlannedDevice) -> bytes:
     size, read_only = 0, 0
     disk = planned.attachment
-    if isinstance(disk, Disk):
+    if isinstance(disk, FileAttachment):
         fd = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size, read_only = os.lseek(fd, 0, os.SEEK_END), int(disk.read_only)

@@ -25,6 +25,7 @@ from .image import with_program
 from .reader import Call, Life
 
 LEAST_MEMORY_BYTES = 16 << 20
+FILES = {DEVICE_TYPE.BLOCK: "--disk", DEVICE_TYPE.PMEM: "--pmem"}
 NEEDED = ("base", "console", "system")  # of the guest that replays
 
 _CASE = re.compile(r"(not )?ok (\d+) - replay: call (\d+)")
@@ -113,11 +114,11 @@ def _command(program: Program, host: Host, image: Path, data_bytes: int) -> list
 def _options(life: Life, place: Path) -> Iterator[str]:
     """What our own host is given besides: disks as large as those recorded, and what was denied."""
     for number, device in enumerate(life.devices):
-        if device.type == DEVICE_TYPE.BLOCK:
+        if option := FILES.get(device.type):
             path = place / f"disk{number}"
             with path.open("wb") as file:
                 file.truncate(device.size_bytes)
-            yield from ("--disk", f"{device.name}={path}{',ro' if device.read_only else ''}")
+            yield from (option, f"{device.name}={path}{',ro' if device.read_only else ''}")
     for name, service in SERVICES.items():
         if service.number not in life.services:
             yield from ("--deny", name)

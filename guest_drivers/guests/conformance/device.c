@@ -25,7 +25,7 @@ static uint64_t take_list(void)
 
 static void listing(void)
 {
-	static const char *const names[] = { "scratch", "fixed", "dice" };
+	static const char *const names[] = { "scratch", "fixed", "mapped", "frozen", "dice" };
 	uint64_t count = take_list(), found;
 
 	cf_case("NOTE-3 only devices of the manifest are offered");
@@ -36,7 +36,7 @@ static void listing(void)
 		cf_want(list[i].type != PV_DEVICE_TYPE_CONSOLE, "no console, which it does not have");
 		cf_want(list[i].queues >= 1 && list[i].config_bytes <= PV_LIMIT_CONFIG_BYTES,
 			"queues and configuration");
-		cf_expect(list[i].reserved0[0] | list[i].reserved0[3], 0, "padding");
+		cf_want(!(list[i].flags & ~(uint32_t)PV_DEVICE_FLAG_READ_ONLY), "flags that a device can have");
 	}
 	cf_case("DEV-21 CALL-11 device.list writes whole records only, in the order of indexes");
 	for (uint64_t i = 0; i < count; i++)

@@ -46,6 +46,7 @@ struct pv_virtio {
 	uint32_t vcpu; /* whose channel is raised by used buffers and by a device that gave up */
 	uint32_t channel; /* that channel; PV_NO_CHANNEL: none */
 	uint16_t doorbell; /* by calls: port */
+	uint32_t flags; /* PV_DEVICE_FLAG_; 0 where the transport has none */
 	char name[33]; /* logical name, empty where the transport has none */
 };
 

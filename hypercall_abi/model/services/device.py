@@ -38,6 +38,7 @@ def list_(machine: Machine, _vcpu: int, gpa: int, room_bytes: int) -> Answer:
             "type": device.type,
             "queues": len(device.maxima),
             "config_bytes": len(device.config),
+            "flags": device.flags,
             "name": device.name,
         }
         machine.memory.write(gpa + written, DEVICE_INFO.build(record))

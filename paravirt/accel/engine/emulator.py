@@ -194,9 +194,9 @@ class Emulator:
 
     # ---- memory ----
 
-    def map(self, gpa: int, size_bytes: int, address: int | None = None) -> None:
+    def map(self, gpa: int, size_bytes: int, address: int | None = None, *, read_only: bool = False) -> None:
         """RAM at `gpa`: what is at `address` in this process, or zeros."""
-        rights = PROT_READ | PROT_WRITE | PROT_EXEC
+        rights = PROT_READ if read_only else PROT_READ | PROT_WRITE | PROT_EXEC
         if address is None:
             _check(_library.uc_mem_map(self._engine, gpa, size_bytes, rights))
         else:

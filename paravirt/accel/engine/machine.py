@@ -17,7 +17,7 @@ from typing import Any
 
 from . import records, start
 from .cpuid import table
-from .memory import Memory
+from .memory import Memory, Region, map_file
 from .vcpu import Exit, Vcpu
 
 SLICE_MS = 2
@@ -80,8 +80,15 @@ class Machine:
 
     def __init__(self, control: socket.socket, sockets: list[socket.socket], memory_fd: int) -> None:
         self._control = control
-        setup: dict[str, Any] = json.loads(_receive(control, records.SETUP_MOST_BYTES))
-        memory = Memory(memory_fd, [(gpa, size) for gpa, size in setup["ranges"]])
+        data, fds, _, _ = socket.recv_fds(control, records.SETUP_MOST_BYTES, records.REGIONS_MOST)
+        if not data:
+            raise Ended
+        setup: dict[str, Any] = json.loads(data)
+        regions = [
+            Region(gpa, size, read_only, map_file(fd, size, read_only))
+            for fd, (gpa, size, read_only) in zip(fds, setup["mapped"], strict=True)
+        ]
+        memory = Memory(memory_fd, [(gpa, size) for gpa, size in setup["ranges"]], regions)
         self.vcpus = []
         for index in range(len(sockets)):
             leaves = table(index, len(sockets), setup["cpuid_base"], setup["cpuid"], setup["counter_khz"])

@@ -32,4 +32,6 @@ CONTROL_MODE = 5
 """Host: the vCPU will start in the mode that vCPU `value`, which is at a trap, has now."""
 
 SETUP_MOST_BYTES = 65536
-"""Of the first message on the control socket: JSON, see Software.begin()."""
+"""Of the first message on the control socket: JSON, see Software.begin(); with it come the files of mapped disks."""
+REGIONS_MOST = 32
+"""Mapped disks of a machine: it has no more devices."""

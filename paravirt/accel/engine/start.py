@@ -44,6 +44,8 @@ def make_emulator(memory: Memory, vcpu: Vcpu) -> Emulator:
     for gpa, size in memory.ranges:
         emulator.map(gpa, size, at)
         at += size
+    for region in memory.regions:
+        emulator.map(region.gpa, region.size_bytes, region.address, read_only=region.read_only)
     base, end = hole(memory)
     emulator.map_device(
         base,

@@ -31,6 +31,8 @@ FAULTING_GPA = 0xFFFF_D000
 """Where loads and stores go that fault: as accesses to a device they come with all bits of their address."""
 FLOATING_GPA = 0xFFFF_E000
 """Where accesses go that nothing answers: beyond RAM and the hole below 4 GiB."""
+REFUSING_GPA = FAULTING_GPA - records.REGIONS_MOST * paging.PAGE
+"""Where stores go that are refused: a page for each region."""
 MSR_EFER = 0xC000_0080
 PAUSES = 20
 """How many PAUSEs of a slice are done before the next one gives way: a vCPU that waits for another makes many."""
@@ -134,15 +136,26 @@ class Vcpu:
         except paging.PageFault as fault:
             return self._redirect(fault, wanted, entry)
         if self._memory.offset(page, paging.PAGE) is None:
+            if (number := self._memory.region(page)) is not None and wanted != paging.FETCH:
+                self._fill_region(page, number, wanted, writable, entry)
+                return True
             if wanted == paging.FETCH:  # the library would give up on itself
                 self._unbacked = page
                 return False
-            in_hole = start.hole(self._memory)[0] <= page < FAULTING_GPA
+            in_hole = start.hole(self._memory)[0] <= page < REFUSING_GPA
             entry.page, entry.rights = page if in_hole else FLOATING_GPA, PROT_READ | PROT_WRITE
             return True
         entry.page = page
         entry.rights = self._rights(address & -paging.PAGE, page, wanted, writable)
         return True
+
+    def _fill_region(self, page: int, number: int, wanted: int, writable: bool, entry: TlbEntry) -> None:
+        """A store to one that is read-only, which the guest's tables let pass, is the host's to hear of (PMEM-3)."""
+        read_only = self._memory.regions[number].read_only
+        if wanted == paging.WRITE and read_only:
+            entry.page, entry.rights = REFUSING_GPA + number * paging.PAGE, PROT_WRITE
+        else:
+            entry.page, entry.rights = page, PROT_READ | (PROT_WRITE if writable and not read_only else 0)
 
     def _redirect(self, fault: paging.PageFault, wanted: int, entry: TlbEntry) -> bool:
         """Here an address is that of a page; an access says the rest of it, a fetch is from RIP on."""
@@ -267,6 +280,9 @@ class Vcpu:
         elif gpa >= FAULTING_GPA:
             if gpa < FLOATING_GPA:
                 self._fault_at(gpa - FAULTING_GPA)
+        elif gpa >= REFUSING_GPA:
+            region = self._memory.regions[(gpa - REFUSING_GPA) // paging.PAGE]
+            self.exchange(self, (records.EXIT_WRITE, size, region.gpa, value))
         else:
             self.exchange(self, (records.EXIT_WRITE, size, gpa, value))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, callrings, calls, devices, queues, services
+from tests.conformance.mutants import boot, callrings, calls, devices, pmem, queues, services
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -11,6 +11,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *boot.MUTANTS,
     *services.MUTANTS,
     *devices.MUTANTS,
+    *pmem.MUTANTS,
     *queues.MUTANTS,
 )
 

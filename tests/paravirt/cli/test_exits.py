@@ -29,6 +29,7 @@ KINDS = {
     lib.PV_EXIT_ENTRY: (errors.EntryFailed, "0x80000021"),
     lib.PV_EXIT_UNSUPPORTED: (errors.SoftwareUnsupported, "does not do what vCPU 0 at rip 0x1234 wants"),
     lib.PV_EXIT_ENGINE: (errors.EngineLost, "the software vCPU's engine ended"),
+    lib.PV_EXIT_REGION: (errors.DiskLost, "what is mapped for device 77"),
     lib.PV_EXIT_ERROR: (errors.HostCallFailed, "KVM_RUN failed on vCPU 0"),
 }
 

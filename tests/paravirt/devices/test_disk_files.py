@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from paravirt.config import Disk
-from paravirt.devices.block import open_disk
+from paravirt.devices.disk_file import open_disk
 from paravirt.errors import (
     DiskBusy,
     DiskEmpty,
@@ -123,7 +123,7 @@ def test_lock_between_processes(path: Path) -> None:
     """A writer keeps everyone out, in another process too; readers share."""
     script = (
         "import sys; from pathlib import Path; from paravirt.config import Disk\n"
-        "from paravirt.devices.block import open_disk\n"
+        "from paravirt.devices.disk_file import open_disk\n"
         "open_disk(Disk('data', Path(sys.argv[1]), sys.argv[2] == 'ro'))"
     )
 

@@ -1,0 +1,80 @@
+"""virtio-pmem: describes a mapped disk and hands its requests to the C core.
+
+The file is opened and mapped by ``mapped.py``; requests and their thread are ``native/pmem.c``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .._native import ffi, lib
+from ..abi import build
+from ..errors import HostCallFailed
+from .base import VIRTIO_FEATURE, Device
+
+if TYPE_CHECKING:
+    from ..boot.manifest import PlannedDevice
+    from ..machine import Machine
+    from ..mapped import MappedDisk
+
+
+class PmemDevice(Device):
+    """A mapped disk.  `track` is its track in a trace (``struct pv_trace *``), or None.
+
+    `sync` makes what was stored durable in place of fdatasync: a C function of a descriptor; for tests.
+    """
+
+    type = lib.PV_DEVICE_TYPE_PMEM
+
+    def __init__(self, name: str, mapped: MappedDisk, track: Any = None, sync: Any = None) -> None:
+        super().__init__(name)
+        self.mapped = mapped
+        self.read_only = mapped.disk.read_only
+        self._track = track
+        self._sync = sync
+        self._native: Any = None
+        self._last: dict[str, int] = {}
+
+    def features(self) -> int:
+        """Those of its ring."""
+        return VIRTIO_FEATURE.RING_RESET
+
+    def config(self) -> bytes:
+        """Where the region is."""
+        return build("pmem_config", start_gpa=self.mapped.gpa, size_bytes=self.mapped.size_bytes)
+
+    def attach(self, native: Any) -> None:
+        """Starts its thread.  Raises HostCallFailed."""
+        super().attach(native)
+        native.region_gpa, native.region_bytes = self.mapped.gpa, self.mapped.size_bytes
+        options = ffi.new("struct pv_pmem_options *")
+        options.fd = self.mapped.fd
+        options.size_bytes = self.mapped.file_bytes
+        options.sync = self._sync or ffi.NULL
+        options.trace = self._track or ffi.NULL
+        self._native = lib.pv_pmem_create(native, options)
+        if self._native == ffi.NULL:
+            self._native = None
+            raise HostCallFailed(f"mapped disk {self.name!r}: no thread: {os.strerror(ffi.errno)}; see ulimit -u")
+
+    def detach(self) -> None:
+        """Ends the thread."""
+        if self._native is not None:
+            self._last = self.statistics()
+            lib.pv_pmem_destroy(self._native)
+            self._native = None
+
+    def statistics(self) -> dict[str, int]:
+        """Requests, errors, syncs, sync_ns, interrupts, and the size of the region."""
+        if self._native is None:
+            return self._last
+        counts = ffi.new("struct pv_pmem_statistics *")
+        lib.pv_pmem_get_statistics(self._native, counts)
+        named = {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_pmem_statistics").fields}
+        return named | {"mapped_bytes": self.mapped.size_bytes}
+
+
+def make(planned: PlannedDevice, machine: Machine) -> PmemDevice:
+    """The mapped disk that was attached."""
+    return PmemDevice(planned.name, machine.mapped[planned.name], machine.track(f"mapped disk {planned.name}"))
