@@ -40,16 +40,6 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def signal_name(number: int) -> str:
-    """Of a signal that ended a process; many of those for real time have no name."""
-    import signal  # only when something went wrong
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 class ParavirtError(Exception):
     """Base of all errors that a caller can expect.
 

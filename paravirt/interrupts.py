@@ -14,6 +14,14 @@ from typing import Any, Self
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def signal_name(number: int) -> str:
+    """Of a signal that ended a process; many of those for real time have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 class Held:
     """A context in which those signals wait for its end.
 

@@ -25,7 +25,7 @@ from .boot.layout import Layout, lay_out
 from .boot.manifest import PlannedDevice, plan_devices
 from .callring import CallRings
 from .config import MachineConfig, check_host
-from .errors import EngineLost, GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
+from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .extensions import Extensions
 from .interrupts import Held
 from .mapped import MappedDisks
@@ -34,7 +34,7 @@ from .outcome import Outcome, Statistics
 from .services import serve
 from .services.console import Console
 from .services.system import CrashReport
-from .vcpu import Vcpu, exit_error, pinned
+from .vcpu import Vcpu, pinned
 from .virtio import VirtioDevices
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ OFFERED = {  # features, by service
     int(lib.PV_SERVICE_MEMORY): int(lib.PV_MEMORY_FEATURE_BALLOON | lib.PV_MEMORY_FEATURE_FREE_PAGE_REPORTING),
     int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET),
 }
-OWN_FAULT = (lib.PV_EXIT_UNSUPPORTED, lib.PV_EXIT_ENGINE)  # exits that the accelerator has words for
-PAGE_FAULT = (lib.PV_EXIT_ERROR, lib.PV_EXIT_ENGINE, lib.PV_EXIT_REGION)  # exits that may be for a page that is lost
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
@@ -255,32 +253,21 @@ class Machine:
             raise HostCallFailed(f"cannot start the machine's threads: {error}; see ulimit -u") from error
 
     def _vcpu_ended(self, vcpu: Vcpu, result: Any) -> None:
+        if result.kind == lib.PV_EXIT_STOPPED:
+            return
         try:
-            words = self.accelerator.last_words if result.kind in OWN_FAULT else ""
-            lost = self.mapped.lost(result, self.accelerator.ended_by) if result.kind in PAGE_FAULT else None
-            error: BaseException | None = lost or exit_error(
-                vcpu.index, result, self._place, self._hint(result) or words
-            )
+            from .exits import meaning  # only when something went wrong
+
+            error: BaseException = meaning(self, vcpu.index, result)
         except Exception as ours:  # a bug of ours: it ends the machine, too
             error = ours
-        if error:
-            self.fail(error)
+        self.fail(error)
 
     def _accelerator_lost(self) -> None:
-        words = self.accelerator.last_words
-        result = ffi.new("struct pv_exit *", {"kind": lib.PV_EXIT_ENGINE})
-        lost = self.mapped.lost(result, self.accelerator.ended_by)
-        self.fail(lost or EngineLost(f"the software vCPU's engine ended: {words}; report it"))
+        self._vcpu_ended(self.vcpus[0], ffi.new("struct pv_exit *", {"kind": lib.PV_EXIT_ENGINE}))
 
-    def _hint(self, result: Any) -> str:
-        if result.kind != lib.PV_EXIT_TRIPLE_FAULT:
-            return ""
-        from .hints import triple_fault
-
-        user = self.layout.mode == lib.PV_MODE_USER
-        return triple_fault(self.image, self.layout, self.memory, user, result)
-
-    def _place(self, gpa: int) -> str:
+    def place(self, gpa: int) -> str:
+        """An address as people read it: with the name of what is there."""
         from .boot.symbols import place  # only when something went wrong
 
         return place(self.image, gpa)
@@ -327,7 +314,7 @@ class Machine:
             raise self._error
         assert self._outcome is not None
         if self._outcome.report:
-            raise GuestCrashed(self._outcome.report, self._place)
+            raise GuestCrashed(self._outcome.report, self.place)
         return self._outcome
 
     def stop(self) -> None:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
-from ..errors import HostCallFailed, HostLimit, SoftwareMissing, one_line, signal_name
+from ..errors import HostCallFailed, HostLimit, SoftwareMissing, one_line
+from ..interrupts import signal_name
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
 

@@ -82,7 +82,8 @@ class Parser(argparse.ArgumentParser):
         from difflib import get_close_matches  # only for those who mistype
 
         wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-        close = get_close_matches(wrong, self._option_string_actions, 1, 0.7)
+        begun = [option for option in self._option_string_actions if wrong and option.startswith(wrong)]
+        close = begun or get_close_matches(wrong, self._option_string_actions, 1, 0.7)
         return f" (did you mean {close[0]}?)" if close else ""
 
 

@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 from hypercall_abi import RULES
 
 from ..boot.bundled import GUESTS
-from ..errors import ConfigError, signal_name
+from ..errors import ConfigError
+from ..interrupts import signal_name
 from .launch import OUR_HOST, End, check_launcher, fill_in, launch
 from .tap import Case, Reader
 

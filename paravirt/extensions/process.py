@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..config import ExtensionConfig
-from ..errors import signal_name
+from ..interrupts import signal_name
 from .base import Described
 
 if TYPE_CHECKING:
