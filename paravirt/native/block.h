@@ -45,6 +45,7 @@ struct pv_block_statistics {
 	uint64_t read_bytes;
 	uint64_t written_bytes;
 	uint64_t throttles; /* times that requests were left waiting for the limit */
+	uint64_t merges; /* requests carried out with the one before them */
 	uint64_t batches; /* groups of requests handed to the engine at once */
 	uint64_t interrupts; /* groups of completions that the driver was told of */
 	uint64_t polls; /* looks for work that found it */

@@ -197,6 +197,7 @@ int pv_block_request_begin(struct pv_block_request *request, const struct pv_blo
 	request->sector = header.sector;
 	request->data_bytes = 0;
 	request->ranges_left = 0;
+	request->merged = NULL;
 	request->io.durable = durable;
 	switch (request->type) {
 	case PV_BLOCK_REQUEST_WRITE:

@@ -21,6 +21,9 @@ struct pv_block_request {
 	uint64_t data_bytes;
 	uint64_t begin_ns;
 	struct pv_block_request *next; /* free */
+	struct pv_block_request *merged; /* that is carried out with this one, and so on */
+	struct pv_block_request *last; /* of those, while they are not started */
+	uint64_t merged_bytes; /* of all, in the first */
 };
 
 #define PV_BLOCK_START 0 /* request->io is to be started */

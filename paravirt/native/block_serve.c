@@ -4,6 +4,7 @@
  * block_request.c, how files are read and written to aio.c, when the thread looks and sleeps to backend.c.
  */
 #include "block_serve.h"
+#include "block_merge.h"
 
 #include <errno.h>
 
@@ -35,11 +36,13 @@ static struct pv_block_request *get_request(struct pv_block_queue *queue)
 		queue->free = request->next;
 	else if (queue->used < PV_MAX_QUEUE_SIZE)
 		request = &queue->requests[queue->used++];
+	queue->busy += request != NULL;
 	return request;
 }
 
 static void put_request(struct pv_block_queue *queue, struct pv_block_request *request)
 {
+	queue->busy--;
 	request->next = queue->free;
 	queue->free = request;
 }
@@ -67,6 +70,25 @@ static void start(struct pv_block_queue *queue, struct pv_block_request *request
 {
 	pv_aio_start(queue->aio, &request->io);
 	queue->in_flight++;
+}
+
+/* Starts what was left to be continued. */
+static void start_staged(struct pv_block_queue *queue)
+{
+	if (queue->staged)
+		start(queue, queue->staged);
+	queue->staged = NULL;
+}
+
+/* Starts it with the next one, or with the one before. */
+static void stage(struct pv_block_queue *queue, struct pv_block_request *request)
+{
+	if (queue->staged && pv_block_merge(queue->staged, request)) {
+		pv_backend_count(&queue->statistics.merges, 1);
+		return;
+	}
+	start_staged(queue);
+	queue->staged = request;
 }
 
 /* Whether this is the one that is to fail. */
@@ -114,7 +136,7 @@ static bool begin(struct pv_block_queue *queue, struct pv_block_request *request
 				       &outcome)) {
 	case PV_BLOCK_START:
 		if (!is_to_fail(block, request)) {
-			start(queue, request);
+			stage(queue, request);
 			return true;
 		}
 		fail(queue, request);
@@ -164,9 +186,25 @@ static uint32_t take(struct pv_block_queue *queue, struct pv_backend_thread *thr
 		if (queue->block->limited)
 			pv_limit_charge(&queue->block->limit, pv_clock_ns(), request->data_bytes);
 	}
+	start_staged(queue);
 	if (started)
 		pv_backend_count(&queue->statistics.batches, 1);
 	return taken;
+}
+
+/* Completes one and what went with it. */
+static void complete_all(struct pv_block_queue *queue, struct pv_block_request *request)
+{
+	uint64_t done_bytes = request->merged_bytes - request->io.size_bytes;
+	struct pv_block_outcome outcome;
+
+	while (request) {
+		struct pv_block_request *next = request->merged;
+
+		pv_block_merged_outcome(request, &done_bytes, &outcome);
+		complete(queue, request, &outcome);
+		request = next;
+	}
 }
 
 /* Completes what the engine finished; how many operations. */
@@ -180,7 +218,9 @@ static uint32_t collect(struct pv_block_queue *queue)
 	for (uint32_t i = 0; i < number; i++) {
 		struct pv_block_request *request = (struct pv_block_request *)finished[i];
 
-		if (pv_block_request_continue(request, &queue->block->options, &outcome) == PV_BLOCK_START)
+		if (request->merged)
+			complete_all(queue, request);
+		else if (pv_block_request_continue(request, &queue->block->options, &outcome) == PV_BLOCK_START)
 			start(queue, request);
 		else
 			complete(queue, request, &outcome);
@@ -206,7 +246,7 @@ static bool turn(struct pv_backend_thread *thread)
 	if (done)
 		tell(queue);
 	/* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
-	if (queue->in_flight == PV_MAX_QUEUE_SIZE)
+	if (queue->busy == PV_MAX_QUEUE_SIZE)
 		thread->unwatched = 1;
 	if (thread->due_ns && !done)
 		pv_backend_count(&queue->statistics.throttles, 1);

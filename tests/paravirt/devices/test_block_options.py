@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -147,6 +148,36 @@ def test_a_limited_disk_can_be_reset(path: Path) -> None:
         begin = time.monotonic()
         disk.device.set_status(0)
         assert time.monotonic() - begin < 10, "it waited for what the limit held back"
+
+
+def test_requests_that_follow_one_another_are_one_operation(path: Path, engine: Any) -> None:
+    """Each has its own data and its own answer, whatever its pieces; others between them end it."""
+    data = path.read_bytes()
+    with block_guest(path, engine=engine, size=256) as disk:
+        reads = [disk.lay_out(BLOCK_REQUEST.READ, 2 * n, room_bytes=2 * SECTOR, pieces=[n * 50]) for n in range(8)]
+        writes = [disk.lay_out(BLOCK_REQUEST.WRITE, 100 + n, data=bytes([n]) * SECTOR) for n in range(4)]
+        apart = [disk.lay_out(BLOCK_REQUEST.READ, 3 * n, room_bytes=SECTOR) for n in range(4)]
+        disk.send(*reads, *writes, *apart)
+        answers = dict(disk.finish(16))
+        for n, request in enumerate(reads):
+            assert answers[request].data == data[2 * n * SECTOR : 2 * (n + 1) * SECTOR]
+            assert answers[request].used_bytes == 2 * SECTOR + 1
+        assert {answers[request].used_bytes for request in writes} == {1}
+        assert {answer.status for answer in answers.values()} == {BLOCK_STATUS.OK}
+        assert disk.device.device.statistics()["merges"] == 7 + 3
+    assert path.read_bytes()[100 * SECTOR : 104 * SECTOR] == b"".join(bytes([n]) * SECTOR for n in range(4))
+
+
+def test_of_one_operation_what_was_done_is_done(path: Path, engine: Any) -> None:
+    """A file that ends in the midst of it fails those behind alone, and says how far it came."""
+    with block_guest(path, engine=engine) as disk:
+        os.truncate(path, 3 * SECTOR + 100)
+        reads = [disk.lay_out(BLOCK_REQUEST.READ, n, room_bytes=SECTOR) for n in range(6)]
+        disk.send(*reads)
+        answers = dict(disk.finish(6))
+        assert disk.device.device.statistics()["merges"] == 5
+        assert [answers[request].status for request in reads] == [0, 0, 0, 1, 1, 1]
+        assert [answers[request].used_bytes for request in reads] == [513, 513, 513, 101, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["read", "write", "flush"])
