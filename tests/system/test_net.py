@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +14,7 @@ from paravirt import Machine, MachineConfig
 from paravirt.attachments.net import Net
 from paravirt.boot.bundled import find_image
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
+from tests.support.tap import NoTap, tap_device
 
 pytestmark = pytest.mark.kvm
 PATIENCE_S = 60.0
@@ -82,30 +79,13 @@ def test_over_a_socket(transport: str) -> None:
 
 
 @contextmanager
-def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
-    """A TAP device in a network namespace of this thread's, until the context ends."""
-    if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
-        pytest.skip("a TAP device takes root, /dev/net/tun and ip")
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    libc = __import__("ctypes").CDLL(None, use_errno=True)
-    if libc.unshare(0x40000000):  # CLONE_NEWNET
-        os.close(before)
-        pytest.skip("this process may not have a network namespace of its own")
+def tap(*, pairs: int = 1) -> Iterator[Net]:
+    """A network that is plugged into a TAP device of its own."""
     try:
-        several = ["multi_queue"] if pairs > 1 else []
-        for words in (
-            ["tuntap", "add", name, "mode", "tap", *several],
-            ["addr", "add", "10.0.2.2/24", "dev", name],
-            ["link", "set", name, "up"],
-            ["link", "set", "lo", "up"],
-        ):
-            done = subprocess.run(["ip", *words], capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"ip {' '.join(words)}: {done.stderr.strip()}")
-        yield
-    finally:
-        libc.setns(before, 0)
-        os.close(before)
+        with tap_device("pv0", pairs=pairs):
+            yield Net("lan", "tap:pv0", pairs=pairs)
+    except NoTap as why:
+        pytest.skip(str(why))
 
 
 def exchange(to: tuple[str, int], payload: bytes) -> bytes:
@@ -124,7 +104,7 @@ def exchange(to: tuple[str, int], payload: bytes) -> bytes:
 @pytest.mark.rights
 @pytest.mark.parametrize("pairs", [1, 3])
 def test_over_tap(pairs: int) -> None:
-    with tap_device("pv0", pairs=pairs), station(Net("lan", "tap:pv0", pairs=pairs), f"pairs={pairs}") as machine:
+    with tap(pairs=pairs) as net, station(net, f"pairs={pairs}") as machine:
         assert exchange((GUEST, ECHO_PORT), b"hello") == b"hello"
         large = bytes(range(256)) * 5
         for n in range(50):  # from sockets of their own, so that they spread over the queues
@@ -137,7 +117,7 @@ def test_over_tap(pairs: int) -> None:
 
 @pytest.mark.rights
 def test_ping_over_tap() -> None:
-    with tap_device("pv0"), station(Net("lan", "tap:pv0")):
+    with tap() as net, station(net):
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
             link.settimeout(PATIENCE_S)
             for size in (1, 56, 1472):

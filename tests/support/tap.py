@@ -1,0 +1,49 @@
+"""TAP devices of tests and benchmarks, in network namespaces of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+HOST = "10.0.2.2"
+
+
+class NoTap(Exception):
+    """Why there can be none here."""
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise NoTap(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+@contextmanager
+def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
+    """The TAP device `name` with the address HOST, until the context ends; raises NoTap.
+
+    It lies in a network namespace that the calling thread is in meanwhile, with all that it starts.
+    """
+    if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
+        raise NoTap("a TAP device takes root, /dev/net/tun and ip")
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if libc.unshare(CLONE_NEWNET):
+            raise NoTap("this process may not have a network namespace of its own")
+        try:
+            _ip("tuntap", "add", name, "mode", "tap", *(["multi_queue"] if pairs > 1 else []))
+            _ip("addr", "add", f"{HOST}/24", "dev", name)
+            _ip("link", "set", name, "up")
+            _ip("link", "set", "lo", "up")
+            yield
+        finally:
+            libc.setns(before, 0)
+    finally:
+        os.close(before)
