@@ -19,15 +19,15 @@ QUEUE_STATE = Record(
     "A virtqueue.",
     "enabled" / U32 * "1 between set-up and reset.",
     "size" / U16 * "Descriptors.",
-    "next_avail" / U16 * "Next entry of the available ring to look at.",
-    "next_used" / U16 * "Next entry of the used ring to write.",
+    "next_avail" / U16 * "Next entry of the available ring to look at; packed: next place, counting without wrap.",
+    "next_used" / U16 * "Next entry of the used ring to write; packed: next place, counting without wrap.",
     "signalled" / U16 * "next_used when the driver was last told (or found not to want it).",
     "vcpu" / U32 * "vCPU to tell.",
     "channel" / U32 * "Its channel, or all ones.",
     pad(4),
     "descriptors_gpa" / GPA * "Descriptor area.",
-    "driver_gpa" / GPA * "Available ring.",
-    "device_gpa" / GPA * "Used ring.",
+    "driver_gpa" / GPA * "Available ring; packed: the driver's event suppression.",
+    "device_gpa" / GPA * "Used ring; packed: the device's event suppression.",
 )
 
 DEVICE_STATE = Record(

@@ -16,7 +16,7 @@
 
 #define PV_SERVICES 16 /* slots of the standard; extensions follow */
 
-/* ---- memory.c: guest-physical ranges and their host addresses ---- */
+/* ---- guest_memory.c, memory.c: guest-physical ranges and their host addresses ---- */
 
 struct pv_region {
 	uint64_t gpa;

@@ -174,16 +174,29 @@ int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 	return 1;
 }
 
-/* Writes the entry of what is staged; not visible before it is published. */
+/* Writes an entry; not visible before it is published. */
+static void use(struct pv_queue *queue, const struct pv_queue_used *used)
+{
+	if (packed(queue))
+		pv_packed_use(queue, used);
+	else
+		pv_split_use(queue, used);
+}
+
 static void settle(struct pv_queue *queue)
 {
 	if (!queue->staged.places)
 		return;
-	if (packed(queue))
-		pv_packed_use(queue, &queue->staged);
-	else
-		pv_split_use(queue, &queue->staged);
+	use(queue, &queue->staged);
 	queue->staged.places = 0;
+}
+
+static void publish(struct pv_queue *queue)
+{
+	if (packed(queue))
+		pv_packed_publish(queue);
+	else
+		pv_split_publish(queue);
 }
 
 void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)
@@ -210,16 +223,21 @@ void pv_queue_publish(struct pv_queue *queue)
 	if (silent(queue))
 		return;
 	settle(queue);
-	if (packed(queue))
-		pv_packed_publish(queue);
-	else
-		pv_split_publish(queue);
+	publish(queue);
 }
 
+/* As pv_queue_stage and pv_queue_publish, without the way through queue->staged for what goes out at once. */
 void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)
 {
-	pv_queue_stage(queue, head, written_bytes);
-	pv_queue_publish(queue);
+	struct pv_queue_taken *taken = &queue->taken[head % PV_MAX_QUEUE_SIZE];
+	struct pv_queue_used used = { head, packed(queue) ? taken->places : 1, written_bytes, false };
+
+	if (silent(queue) || !used.places)
+		return;
+	settle(queue);
+	taken->places = 0;
+	use(queue, &used);
+	publish(queue);
 }
 
 bool pv_queue_wants_interrupt(struct pv_queue *queue)

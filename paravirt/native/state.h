@@ -11,15 +11,15 @@
 struct pv_queue_state {
 	uint32_t enabled; /* 1 between set-up and reset. */
 	uint16_t size; /* Descriptors. */
-	uint16_t next_avail; /* Next entry of the available ring to look at. */
-	uint16_t next_used; /* Next entry of the used ring to write. */
+	uint16_t next_avail; /* Next entry of the available ring to look at; packed: next place, counting without wrap. */
+	uint16_t next_used; /* Next entry of the used ring to write; packed: next place, counting without wrap. */
 	uint16_t signalled; /* next_used when the driver was last told (or found not to want it). */
 	uint32_t vcpu; /* vCPU to tell. */
 	uint32_t channel; /* Its channel, or all ones. */
 	uint8_t reserved0[4]; /* Zero. */
 	uint64_t descriptors_gpa; /* Descriptor area. */
-	uint64_t driver_gpa; /* Available ring. */
-	uint64_t device_gpa; /* Used ring. */
+	uint64_t driver_gpa; /* Available ring; packed: the driver's event suppression. */
+	uint64_t device_gpa; /* Used ring; packed: the device's event suppression. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_queue_state, enabled) == 0, "queue_state.enabled");
 PV_STATIC_ASSERT(offsetof(struct pv_queue_state, size) == 4, "queue_state.size");

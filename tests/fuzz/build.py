@@ -15,13 +15,13 @@ NATIVE = ROOT / "paravirt" / "native"
 
 # The host library without KVM, disks and the software vCPU.
 LIBRARY = (
-    "base callring console device dispatch event extension memory mmio notify record ring "
+    "base callring console device dispatch event extension guest_memory memory mmio notify record ring "
     "ring_packed ring_split status system time trace"
 ).split()
 SOURCES = {
     "boot_info": [ROOT / "guest_drivers" / "lib" / "boot.c"],
     "calls": [NATIVE / f"{name}.c" for name in LIBRARY],
-    "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "memory")],
+    "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "guest_memory")],
 }
 INCLUDES = [
     f"-I{ROOT / name}"

@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-DEVICE_RING = [ROOT / "paravirt" / "native" / f"{name}.c" for name in ("ring", "ring_split", "ring_packed", "memory")]
+DEVICE_RING = [
+    ROOT / "paravirt" / "native" / f"{name}.c" for name in ("ring", "ring_split", "ring_packed", "guest_memory")
+]
 DRIVER_RING = [ROOT / "guest_drivers" / "lib" / f"virtqueue{name}.c" for name in ("", "_split", "_packed")]
 SOURCES = [*DEVICE_RING, *DRIVER_RING]
 DEVICE = [ROOT / "paravirt" / "native" / name for name in ("status.c", "notify.c", "mmio.c")]
