@@ -78,7 +78,7 @@ class Machine:
         self._started_ns = 0
         self.resets = 0
         """How often the guest began anew."""
-        self._balloon_bytes = config.balloon_bytes
+        self.balloon_target_bytes = config.balloon_bytes
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
@@ -187,7 +187,7 @@ class Machine:
         native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
-        native.state.balloon_target_bytes = self._balloon_bytes
+        native.state.balloon_target_bytes = self.balloon_target_bytes
         serve(native)
         self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
@@ -378,8 +378,9 @@ class Machine:
         What it gives is the host's again at once, as `statistics` shows.  Any thread.  Raises ConfigError.
         """
         self.config.check_balloon(target_bytes)
-        self._balloon_bytes = target_bytes
+        self.balloon_target_bytes = target_bytes
         lib.pv_machine_balloon(self.native, target_bytes)
+        self.devices.want(target_bytes)
 
     def statistics(self) -> Statistics:
         """Counts so far."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
@@ -18,6 +18,7 @@ from .errors import HostLimit
 from .outcome import DeviceStatistics
 
 if TYPE_CHECKING:
+    from .devices.balloon import BalloonDevice
     from .devices.base import Device
     from .machine import Machine
 
@@ -74,6 +75,12 @@ class VirtioDevices:
                 accelerator.add_doorbell(fd, index, number)
         machine.native.devices[index] = native
         machine.native.device_count = index + 1
+
+    def want(self, target_bytes: int) -> None:
+        """Has balloon devices ask for so much memory."""
+        for device, native in self.devices:
+            if native.type == lib.PV_DEVICE_TYPE_BALLOON:
+                cast("BalloonDevice", device).want(target_bytes)
 
     def stop(self) -> None:
         """No device works on guest memory afterwards.  The vCPUs have stopped."""

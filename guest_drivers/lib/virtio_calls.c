@@ -37,6 +37,11 @@ static int64_t calls_config_read(struct pv_virtio *device, uint32_t offset, void
 	return pv_call4(PV_CALL_DEVICE_CONFIG_READ, device->index, offset, pv_gpa(to), size_bytes).status;
 }
 
+static int64_t calls_config_write(struct pv_virtio *device, uint32_t offset, uint32_t value)
+{
+	return pv_call4(PV_CALL_DEVICE_CONFIG_WRITE, device->index, offset, pv_gpa(&value), sizeof(value)).status;
+}
+
 static uint32_t calls_generation(struct pv_virtio *device)
 {
 	return (uint32_t)value_or_zero(pv_call1(PV_CALL_DEVICE_GENERATION, device->index));
@@ -68,6 +73,7 @@ static const struct pv_virtio_transport calls = {
 	.features = calls_features,
 	.accept = calls_accept,
 	.config_read = calls_config_read,
+	.config_write = calls_config_write,
 	.generation = calls_generation,
 	.queue_size = calls_queue_size,
 	.queue_setup = calls_queue_setup,

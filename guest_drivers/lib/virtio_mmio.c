@@ -65,6 +65,12 @@ static int64_t mmio_config_read(struct pv_virtio *device, uint32_t offset, void 
 	return PV_STATUS_OK;
 }
 
+static int64_t mmio_config_write(struct pv_virtio *device, uint32_t offset, uint32_t value)
+{
+	set(device, PV_MMIO_CONFIG + offset, value);
+	return PV_STATUS_OK;
+}
+
 static uint32_t mmio_generation(struct pv_virtio *device)
 {
 	return get(device, PV_MMIO_CONFIG_GENERATION);
@@ -100,6 +106,7 @@ static const struct pv_virtio_transport mmio = {
 	.features = mmio_features,
 	.accept = mmio_accept,
 	.config_read = mmio_config_read,
+	.config_write = mmio_config_write,
 	.generation = mmio_generation,
 	.queue_size = mmio_queue_size,
 	.queue_setup = mmio_queue_setup,

@@ -3,6 +3,6 @@
 A file is called after its device with ``virtio_`` before it: services have the short names.
 """
 
-from . import types, virtio_block, virtio_console, virtio_net, virtio_pmem, virtio_vsock
+from . import types, virtio_balloon, virtio_block, virtio_console, virtio_net, virtio_pmem, virtio_vsock
 
-MODULES = (types, virtio_block, virtio_console, virtio_net, virtio_pmem, virtio_vsock)
+MODULES = (types, virtio_balloon, virtio_block, virtio_console, virtio_net, virtio_pmem, virtio_vsock)

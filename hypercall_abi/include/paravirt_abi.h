@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "26bfb8bb8d6e38b95c7ffe199918303c670a7890746f48f30d2b6e41cf136296"
+#define PV_ABI_DIGEST "f51890a40b4b2abb55d3652134ab73c29f4de5e86527cb0c75c7466f3a3a54ee"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -250,6 +250,32 @@
 #define PV_DEVICE_TYPE_BALLOON 5 /* Balloon. */
 #define PV_DEVICE_TYPE_VSOCK 19 /* Socket. */
 #define PV_DEVICE_TYPE_PMEM 27 /* Persistent memory. */
+
+/* Feature bits of balloon. */
+#define PV_BALLOON_F_MUST_TELL_HOST_BIT 0 /* A page is not used before the device gave the deflate buffer back. */
+#define PV_BALLOON_F_MUST_TELL_HOST (1ull << 0)
+#define PV_BALLOON_F_STATS_VQ_BIT 1 /* Queue 2 exists. */
+#define PV_BALLOON_F_STATS_VQ (1ull << 1)
+#define PV_BALLOON_F_DEFLATE_ON_OOM_BIT 2 /* A driver in need may take pages out unasked. */
+#define PV_BALLOON_F_DEFLATE_ON_OOM (1ull << 2)
+#define PV_BALLOON_F_FREE_PAGE_HINT_BIT 3 /* Queue 3 takes hints. */
+#define PV_BALLOON_F_FREE_PAGE_HINT (1ull << 3)
+#define PV_BALLOON_F_PAGE_POISON_BIT 4 /* The guest fills free pages with a value. */
+#define PV_BALLOON_F_PAGE_POISON (1ull << 4)
+#define PV_BALLOON_F_PAGE_REPORTING_BIT 5 /* Free pages are reported. */
+#define PV_BALLOON_F_PAGE_REPORTING (1ull << 5)
+
+/* Tags of statistics, each before its 64-bit value without padding: 10 bytes (virtio 5.5.6.3). */
+#define PV_BALLOON_STAT_SWAP_IN 0 /* Bytes swapped in. */
+#define PV_BALLOON_STAT_SWAP_OUT 1 /* Bytes swapped out. */
+#define PV_BALLOON_STAT_MAJOR_FAULTS 2 /* Page faults that waited for a disk. */
+#define PV_BALLOON_STAT_MINOR_FAULTS 3 /* Page faults that did not. */
+#define PV_BALLOON_STAT_FREE_MEMORY 4 /* Bytes that nobody uses. */
+#define PV_BALLOON_STAT_TOTAL_MEMORY 5 /* Bytes that there are. */
+#define PV_BALLOON_STAT_AVAILABLE_MEMORY 6 /* Bytes that could be had without swapping. */
+#define PV_BALLOON_STAT_DISK_CACHES 7 /* Bytes of disks that could be dropped. */
+#define PV_BALLOON_STAT_HUGE_ALLOCATIONS 8 /* Huge pages allocated. */
+#define PV_BALLOON_STAT_HUGE_FAILURES 9 /* Huge pages that could not be. */
 
 /* Feature bits of block. */
 #define PV_BLOCK_F_SIZE_MAX_BIT 1 /* size_max holds. */
@@ -1055,6 +1081,15 @@ struct pv_virtq_packed_event {
 PV_STATIC_ASSERT(offsetof(struct pv_virtq_packed_event, descriptor) == 0, "virtq_packed_event.descriptor");
 PV_STATIC_ASSERT(offsetof(struct pv_virtq_packed_event, flags) == 2, "virtq_packed_event.flags");
 PV_STATIC_ASSERT(sizeof(struct pv_virtq_packed_event) == 4, "virtq_packed_event");
+
+/* Configuration space of balloon (virtio 5.5.4). */
+struct pv_balloon_config {
+	uint32_t wanted_pages; /* Pages of 4 KiB that the device wants; written by the device. */
+	uint32_t actual_pages; /* Those that are in the balloon; written by the driver. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_balloon_config, wanted_pages) == 0, "balloon_config.wanted_pages");
+PV_STATIC_ASSERT(offsetof(struct pv_balloon_config, actual_pages) == 4, "balloon_config.actual_pages");
+PV_STATIC_ASSERT(sizeof(struct pv_balloon_config) == 8, "balloon_config");
 
 /* Configuration space of block (virtio 5.2.4). */
 struct pv_block_config {

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "26bfb8bb8d6e38b95c7ffe199918303c670a7890746f48f30d2b6e41cf136296";
+pub const ABI_DIGEST: &str = "f51890a40b4b2abb55d3652134ab73c29f4de5e86527cb0c75c7466f3a3a54ee";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -391,6 +391,48 @@ pub const DEVICE_TYPE_BALLOON: u32 = 5;
 pub const DEVICE_TYPE_VSOCK: u32 = 19;
 /// Persistent memory.
 pub const DEVICE_TYPE_PMEM: u32 = 27;
+
+// Feature bits of balloon.
+/// A page is not used before the device gave the deflate buffer back.
+pub const BALLOON_F_MUST_TELL_HOST: u64 = 1 << 0;
+pub const BALLOON_F_MUST_TELL_HOST_BIT: u32 = 0;
+/// Queue 2 exists.
+pub const BALLOON_F_STATS_VQ: u64 = 1 << 1;
+pub const BALLOON_F_STATS_VQ_BIT: u32 = 1;
+/// A driver in need may take pages out unasked.
+pub const BALLOON_F_DEFLATE_ON_OOM: u64 = 1 << 2;
+pub const BALLOON_F_DEFLATE_ON_OOM_BIT: u32 = 2;
+/// Queue 3 takes hints.
+pub const BALLOON_F_FREE_PAGE_HINT: u64 = 1 << 3;
+pub const BALLOON_F_FREE_PAGE_HINT_BIT: u32 = 3;
+/// The guest fills free pages with a value.
+pub const BALLOON_F_PAGE_POISON: u64 = 1 << 4;
+pub const BALLOON_F_PAGE_POISON_BIT: u32 = 4;
+/// Free pages are reported.
+pub const BALLOON_F_PAGE_REPORTING: u64 = 1 << 5;
+pub const BALLOON_F_PAGE_REPORTING_BIT: u32 = 5;
+
+// Tags of statistics, each before its 64-bit value without padding: 10 bytes (virtio 5.5.6.3).
+/// Bytes swapped in.
+pub const BALLOON_STAT_SWAP_IN: u32 = 0;
+/// Bytes swapped out.
+pub const BALLOON_STAT_SWAP_OUT: u32 = 1;
+/// Page faults that waited for a disk.
+pub const BALLOON_STAT_MAJOR_FAULTS: u32 = 2;
+/// Page faults that did not.
+pub const BALLOON_STAT_MINOR_FAULTS: u32 = 3;
+/// Bytes that nobody uses.
+pub const BALLOON_STAT_FREE_MEMORY: u32 = 4;
+/// Bytes that there are.
+pub const BALLOON_STAT_TOTAL_MEMORY: u32 = 5;
+/// Bytes that could be had without swapping.
+pub const BALLOON_STAT_AVAILABLE_MEMORY: u32 = 6;
+/// Bytes of disks that could be dropped.
+pub const BALLOON_STAT_DISK_CACHES: u32 = 7;
+/// Huge pages allocated.
+pub const BALLOON_STAT_HUGE_ALLOCATIONS: u32 = 8;
+/// Huge pages that could not be.
+pub const BALLOON_STAT_HUGE_FAILURES: u32 = 9;
 
 // Feature bits of block.
 /// size_max holds.
@@ -1908,6 +1950,26 @@ const _: () = {
     let r: VirtqPackedEvent = unsafe { core::mem::transmute(pattern::<4>()) };
     assert!(r.descriptor == 0x100);
     assert!(r.flags == 0x302);
+};
+
+/// Configuration space of balloon (virtio 5.5.4).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalloonConfig {
+    /// Pages of 4 KiB that the device wants; written by the device.
+    pub wanted_pages: u32,
+    /// Those that are in the balloon; written by the driver.
+    pub actual_pages: u32,
+}
+impl BalloonConfig {
+    pub const ZERO: BalloonConfig = BalloonConfig { wanted_pages: 0, actual_pages: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<BalloonConfig>() == 8);
+    assert!(core::mem::align_of::<BalloonConfig>() == 4);
+    let r: BalloonConfig = unsafe { core::mem::transmute(pattern::<8>()) };
+    assert!(r.wanted_pages == 0x3020100);
+    assert!(r.actual_pages == 0x7060504);
 };
 
 /// Configuration space of block (virtio 5.2.4).

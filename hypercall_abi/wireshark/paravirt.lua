@@ -327,6 +327,13 @@ local records = {
 			{ name = "flags", kind = "uint16_t", offset = 2, size = 2, count = 1, values = { [0] = "ENABLE", [1] = "DISABLE", [2] = "DESC" }, doc = "Constants `virtq_event`." },
 		},
 	},
+	balloon_config = {
+		size = 8,
+		fields = {
+			{ name = "wanted_pages", kind = "uint32_t", offset = 0, size = 4, count = 1, doc = "Pages of 4 KiB that the device wants; written by the device." },
+			{ name = "actual_pages", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "Those that are in the balloon; written by the driver." },
+		},
+	},
 	block_config = {
 		size = 72,
 		fields = {

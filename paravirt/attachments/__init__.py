@@ -48,6 +48,7 @@ class FileAttachment(Attachment):
 
 # What the command line calls them, and how one is written there.
 KINDS = {
+    "BALLOON": ("balloon", "--balloon {name}=SIZE"),
     "BLOCK": ("disk", "--disk {name}=PATH"),
     "NET": ("network", "--net {name}"),
     "VSOCK": ("vsock", "--vsock {name}=PATH"),

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..attachments.balloon import parse_balloon
 from ..attachments.net import Net, parse_capture, parse_net
 from ..attachments.pmem import parse_pmem
 from ..attachments.vsock import parse_vsock
@@ -64,7 +65,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="map a raw file into the guest as the mapped disk NAME; may be repeated")  # fmt: skip
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
-    add("--balloon", default="0", metavar="SIZE", help="how much of it the guest is asked to give back (0)")
+    add("--balloon", default="0", metavar="[NAME=]SIZE",
+        help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
     add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
@@ -117,14 +119,15 @@ def _networks(args: argparse.Namespace) -> tuple[Net, ...]:
 
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
+    balloons, balloon_bytes = parse_balloon(args.balloon)
     return MachineConfig(
         image=image,
         memory_bytes=parse_size(args.memory),
-        balloon_bytes=parse_size(args.balloon),
+        balloon_bytes=balloon_bytes,
         vcpus=args.vcpus,
         pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=(*_networks(args), *map(parse_vsock, args.vsock), *map(parse_pmem, args.pmem)),
+        devices=(*balloons, *_networks(args), *map(parse_vsock, args.vsock), *map(parse_pmem, args.pmem)),
         command_line=args.cmdline,
         console=console.write,
         console_input=0 if args.console == "-" else b"",

@@ -155,7 +155,9 @@ class PythonDevice(Device):
                 more = queue.arm()
                 break
             began_ns = lib.pv_clock_ns()
-            self.give_back(queue, chain, self.handle(queue.index, chain), began_ns)
+            written_bytes = self.handle(queue.index, chain)
+            if written_bytes is not None:
+                self.give_back(queue, chain, written_bytes, began_ns)
         queue.tell()
         return more
 
@@ -169,8 +171,12 @@ class PythonDevice(Device):
             lib.pv_trace_put(self.track, ffi.new("struct pv_trace_event *", event))
 
     @abstractmethod
-    def handle(self, queue: int, chain: Chain) -> int:
-        """Does what `chain` asks for; the number of bytes written to it."""
+    def handle(self, queue: int, chain: Chain) -> int | None:
+        """Does what `chain` asks for; the number of bytes written to it.  None: `fault` was called, and it stays."""
+
+    def fault(self, rule: Any) -> None:
+        """The driver broke `rule`, text that stays (``const char *``): the device stops (DEV-7)."""
+        lib.pv_device_fault(self._native, rule)
 
     def statistics(self) -> dict[str, int]:
         """Chains handled."""

@@ -8,10 +8,13 @@ from .._native import ffi, lib
 
 
 class Chain:
-    """A descriptor chain that was taken from a queue: bytes to read, then room to write."""
+    """A descriptor chain that was taken from a queue: bytes to read, then room to write.
+
+    ``native`` is the C core's ``struct pv_chain *``.
+    """
 
     def __init__(self, native: Any) -> None:
-        self._native = native
+        self.native = self._native = native
 
     @property
     def head(self) -> int:

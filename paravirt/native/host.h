@@ -43,6 +43,8 @@ uint64_t pv_memory_bytes(const struct pv_memory *memory);
 /* Has the host back whole pages now, or take them back (they read as zeros). 0 or -errno. */
 int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
+/* The same of memory that is known to be the guest's, by its host address. */
+int pv_memory_discard_at(void *hva, uint64_t size_bytes);
 
 /* ---- ring.c: the device side of a virtqueue, split or packed ---- */
 
@@ -258,6 +260,8 @@ struct pv_machine {
 };
 
 void pv_machine_init(struct pv_machine *machine);
+/* memory.c: the guest says that so much went into the balloon, and out of it. */
+void pv_memory_moved(struct pv_machine *machine, uint64_t in_bytes, uint64_t out_bytes);
 /* Bit mask of the functions of a service that exist now. */
 uint32_t pv_call_mask(const struct pv_machine *machine, uint32_t service);
 uint64_t pv_random(struct pv_machine *machine);

@@ -12,26 +12,28 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; older C libraries do not name it */
 #endif
 
-static int advise(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, int advice)
+int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
 {
 	void *hva = pv_memory_at(memory, gpa, size_bytes);
 
 	if (!hva)
 		return -EFAULT;
-	return madvise(hva, size_bytes, advice) < 0 ? -errno : 0;
+	return madvise(hva, size_bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
 }
 
-int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
+int pv_memory_discard_at(void *hva, uint64_t size_bytes)
 {
-	return advise(memory, gpa, size_bytes, MADV_POPULATE_WRITE);
+	if (madvise(hva, size_bytes, MADV_REMOVE) == 0)
+		return 0;
+	/* Memory that is not shared has no file to punch a hole into; there this gives zeros. */
+	return errno != EINVAL || madvise(hva, size_bytes, MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
 {
-	int result = advise(memory, gpa, size_bytes, MADV_REMOVE);
+	void *hva = pv_memory_at(memory, gpa, size_bytes);
 
-	/* Memory that is not shared has no file to punch a hole into; there this gives zeros. */
-	return result == -EINVAL ? advise(memory, gpa, size_bytes, MADV_DONTNEED) : result;
+	return hva ? pv_memory_discard_at(hva, size_bytes) : -EFAULT;
 }
 
 #define PAGE_BYTES 4096
@@ -110,7 +112,7 @@ PV_HANDLER(memory_target)
 }
 
 /* A guest that names pages twice, or takes out what it never put in, has a wrong figure and hurts nobody. */
-static void balloon_moved(struct pv_machine *machine, uint64_t in_bytes, uint64_t out_bytes)
+void pv_memory_moved(struct pv_machine *machine, uint64_t in_bytes, uint64_t out_bytes)
 {
 	uint64_t *held = &machine->state.balloon_bytes, most = pv_memory_bytes(&machine->memory);
 	uint64_t before = __atomic_load_n(held, __ATOMIC_RELAXED), after;
@@ -126,7 +128,7 @@ PV_HANDLER(memory_inflate)
 	uint64_t bytes = 0;
 	int64_t status = each_range(vcpu, args, value, pv_memory_discard, PV_STATUS_FAILED, &bytes);
 
-	balloon_moved(vcpu->machine, bytes, 0);
+	pv_memory_moved(vcpu->machine, bytes, 0);
 	return status;
 }
 
@@ -136,7 +138,7 @@ PV_HANDLER(memory_deflate)
 	uint64_t bytes = 0;
 	int64_t status = each_range(vcpu, args, value, NULL, PV_STATUS_FAILED, &bytes);
 
-	balloon_moved(vcpu->machine, 0, bytes);
+	pv_memory_moved(vcpu->machine, 0, bytes);
 	return status;
 }
 

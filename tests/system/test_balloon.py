@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from paravirt import Machine, MachineConfig
+from paravirt.attachments.balloon import Balloon
 from paravirt.errors import ConfigError
 from paravirt.outcome import MemoryStatistics
 from tests.support.built import GUESTS
@@ -21,6 +22,7 @@ MEMORY_BYTES = 32 * MIB
 WISH_BYTES = 20 * MIB
 SLACK_BYTES = 2 * MIB
 PATIENCE_S = 60.0
+DEVICE = (Balloon("balloon"),)
 
 
 class Told:
@@ -58,13 +60,21 @@ def check_tap(told: Told, least: int) -> None:
     assert any(line.startswith("1..") for line in lines)
 
 
+ROADS: dict[str, dict[str, Any]] = {
+    "service": {},
+    "device": {"devices": DEVICE},
+    "mmio": {"devices": DEVICE, "transport": "mmio"},
+}
+
+
 @pytest.mark.parametrize("privilege", ["user", "supervisor"])
-def test_memory_goes_and_comes(privilege: Literal["user", "supervisor"]) -> None:
+@pytest.mark.parametrize("road", ROADS)
+def test_memory_goes_and_comes(road: str, privilege: Literal["user", "supervisor"]) -> None:
     """MEM-7: a wish that changes reaches the guest; what it gives is the host's at once."""
     told = Told()
     config = MachineConfig(
         GUESTS / "balloon.elf", memory_bytes=MEMORY_BYTES, console=told, privilege=privilege, timeout_s=90
-    )
+    ).replace(**ROADS[road])
     with Machine(config) as machine:
         machine.start()
         told.wait(b"touched")

@@ -21,6 +21,7 @@ struct pv_virtio_transport {
 	uint64_t (*features)(struct pv_virtio *device); /* bits 0 to 63 */
 	int64_t (*accept)(struct pv_virtio *device, uint64_t features);
 	int64_t (*config_read)(struct pv_virtio *device, uint32_t offset, void *to, uint32_t size_bytes);
+	int64_t (*config_write)(struct pv_virtio *device, uint32_t offset, uint32_t value); /* 32 bits */
 	uint32_t (*generation)(struct pv_virtio *device);
 	uint32_t (*queue_size)(struct pv_virtio *device, uint16_t queue);
 	int64_t (*queue_setup)(struct pv_virtio *device, const struct pv_queue_setup *setup);
