@@ -19,6 +19,7 @@ from .config import Disk, MachineConfig
 from .errors import ConfigError, DemoFailed
 from .machine import Machine
 from .outcome import Outcome
+from .publish import Published
 
 SECTOR_BYTES = 512
 LINE = re.compile(rb"([0-9a-f]{64})  (\d+)  (.+)")
@@ -112,7 +113,7 @@ def run_demo(
             shown(data)
 
     disks = (Disk("input", tar, read_only=True), Disk("report", report))
-    with Machine(config.replace(disks=disks, console=tee)) as machine:
+    with Machine(config.replace(disks=disks, console=tee)) as machine, Published(machine):
         made(machine)
         said(f"the guest starts: {config.vcpus} vCPUs, {machine.config.memory_bytes >> 20} MiB")
         outcome = machine.run()

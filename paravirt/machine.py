@@ -70,7 +70,7 @@ class Machine:
             self.extensions.close()
             raise
         self.console = Console(config.console, config.console_input)
-        self._life = threading.RLock()  # held while a life of the machine begins or ends
+        self.life = threading.RLock()  # held while a life of the machine begins or ends
         self._stopped = False  # by stop(), and for good: a reset does not start it again
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
@@ -111,7 +111,7 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with Held(), self._life:
+        with Held(), self.life:
             self.stop()
             self._give_back()
 
@@ -225,7 +225,7 @@ class Machine:
 
     def start(self) -> None:
         """Lets the guest run; returns at once.  Raises HostCallFailed; then :meth:`stop`."""
-        with Held(), self._life:
+        with Held(), self.life:
             if self._stopped:
                 self.finish("stopped")
             else:
@@ -292,7 +292,7 @@ class Machine:
 
     def _rebuild(self) -> None:
         """The next life, after a reset.  Budgets are the machine's: what was used up stays so."""
-        with Held(), self._life:
+        with Held(), self.life:
             used = self.native.state.console_bytes, self.native.state.trace_marks
             self._resources.close()
             self._outcome = None
@@ -327,7 +327,7 @@ class Machine:
 
     def _end(self) -> None:
         """Ends this life of the guest."""
-        with Held(), self._life:
+        with Held(), self.life:
             if not self._threads:
                 return
             lib.pv_machine_end(self.native)

@@ -17,6 +17,19 @@ class VcpuStatistics(NamedTuple):
     """Those of ``calls`` that came over its call ring."""
     ring_fault: str | None = None
     """Id of the rule that stopped its call ring, if one did."""
+    state: str = ""
+    """STOPPED, RUNNING or BLOCKED."""
+    exits_for: dict[str, int] = {}
+    """Those of ``exits`` that were for a trap, a doorbell, another port, MMIO, or something else."""
+
+
+class QueueStatistics(NamedTuple):
+    """A queue at this moment."""
+
+    size: int
+    """Descriptors; 0: not in use."""
+    in_flight: int
+    """Chains that the back end has taken and not yet given back."""
 
 
 class DeviceStatistics(NamedTuple):
@@ -29,6 +42,7 @@ class DeviceStatistics(NamedTuple):
     fault: str | None
     """Id of the rule that the driver broke, if it did."""
     more: dict[str, int]
+    queues: tuple[QueueStatistics, ...] = ()
 
 
 class MemoryStatistics(NamedTuple):

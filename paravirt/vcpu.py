@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ._native import ffi, lib
+from .abi import Constants
 from .errors import (
     DiskLost,
     EngineLost,
@@ -22,6 +23,9 @@ from .errors import (
 )
 from .outcome import VcpuStatistics
 
+STATES = Constants("VCPU_STATE").names()
+REASONS = ("trap", "doorbell", "port", "mmio", "other")
+"""Why a vCPU left for user space, in the order of PV_REASON_."""
 Run = Callable[[Any, Any], None]
 """An accelerator's: a ``struct pv_vcpu *`` runs until it is stopped or a ``struct pv_exit *`` says why not."""
 Ended = Callable[["Vcpu", Any], None]
@@ -87,7 +91,15 @@ class Vcpu:
         """Counts so far."""
         native, ring = self.native, self.native.callring
         fault = ffi.string(ring.fault).decode() if ring.fault != ffi.NULL else None
-        return VcpuStatistics(native.calls + ring.calls, native.exits, native.upcalls, ring.calls, fault)
+        return VcpuStatistics(
+            native.calls + ring.calls,
+            native.exits,
+            native.upcalls,
+            ring.calls,
+            fault,
+            STATES[native.state.state],
+            dict(zip(REASONS, native.exits_for, strict=True)),
+        )
 
 
 def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint: str = "") -> ParavirtError | None:

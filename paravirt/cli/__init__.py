@@ -22,6 +22,7 @@ from ..errors import INTERRUPTED, ConfigError, OutputError, ParavirtError, one_l
 COMMANDS = {
     "run": "boot a guest",
     "demo": "show and verify the whole of it with a guest that reads a disk",
+    "top": "show what this user's machines are doing",
     "replay": "make recorded calls again and compare",
     "build": "build a guest from a C file",
     "inspect": "show what an image says of itself",

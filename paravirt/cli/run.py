@@ -152,9 +152,10 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
     try:
         from ..machine import Machine  # loads the C core
         from ..outcome import plain
+        from ..publish import Published
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
-    with Machine(config) as machine:
+    with Machine(config) as machine, Published(machine):
         tell_accelerator(machine)
         console.watch(machine)
         created_ns = time.monotonic_ns()

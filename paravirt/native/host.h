@@ -196,6 +196,14 @@ struct pv_callrings {
 	struct pv_capture *capture; /* the same for a recording */
 };
 
+/* Why a vCPU left for user space. */
+#define PV_REASON_TRAP 0
+#define PV_REASON_DOORBELL 1
+#define PV_REASON_PORT 2 /* another */
+#define PV_REASON_MMIO 3
+#define PV_REASON_OTHER 4
+#define PV_REASONS 5
+
 struct pv_vcpu {
 	struct pv_vcpu_saved state; /* what is saved */
 	struct pv_machine *machine;
@@ -214,6 +222,7 @@ struct pv_vcpu {
 	struct pv_callring callring;
 	uint64_t calls; /* but those over the ring */
 	uint64_t exits;
+	uint64_t exits_for[PV_REASONS]; /* of them, by reason; its thread writes */
 	uint64_t upcalls;
 	void *opaque; /* run.c's */
 };

@@ -170,6 +170,22 @@ static void trace_exit(struct pv_vcpu *vcpu, const struct kvm_run *run, uint64_t
 	pv_trace_put(vcpu->trace, &event);
 }
 
+static uint32_t reason(const struct kvm_run *run)
+{
+	if (run->exit_reason == KVM_EXIT_MMIO)
+		return PV_REASON_MMIO;
+	if (run->exit_reason != KVM_EXIT_IO)
+		return PV_REASON_OTHER;
+	switch (run->io.port) {
+	case PV_TRAP_PORT:
+		return PV_REASON_TRAP;
+	case PV_DOORBELL_PORT:
+		return PV_REASON_DOORBELL;
+	default:
+		return PV_REASON_PORT;
+	}
+}
+
 /* Serves one exit: true to go on, false with `out` filled in. */
 static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out)
 {
@@ -216,6 +232,7 @@ static bool run_once(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_ex
 		return false;
 	}
 	__atomic_store_n(&vcpu->page->exits, ++vcpu->exits, __ATOMIC_RELAXED);
+	vcpu->exits_for[reason(own->run)]++;
 	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
 	bool on = serve(vcpu, own->run, out);
 	if (vcpu->trace)

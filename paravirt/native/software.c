@@ -215,6 +215,22 @@ static void trap(struct pv_vcpu *vcpu, const struct pv_software_exit *from, stru
 		to->poison[i] = pv_random(machine);
 }
 
+/* The engine serves other ports itself. */
+static uint32_t reason(uint32_t kind)
+{
+	switch (kind) {
+	case PV_SOFTWARE_TRAP:
+		return PV_REASON_TRAP;
+	case PV_SOFTWARE_DOORBELL:
+		return PV_REASON_DOORBELL;
+	case PV_SOFTWARE_READ:
+	case PV_SOFTWARE_WRITE:
+		return PV_REASON_MMIO;
+	default:
+		return PV_REASON_OTHER;
+	}
+}
+
 /* Serves one exit: true to go on, with the entry filled in; false with `out` filled in. */
 static bool serve(struct pv_vcpu *vcpu, const struct pv_software_exit *from, struct pv_software_entry *to,
 		  struct pv_exit *out)
@@ -226,6 +242,7 @@ static bool serve(struct pv_vcpu *vcpu, const struct pv_software_exit *from, str
 	out->rip = from->rip;
 	out->rsp = from->rsp;
 	out->cr2 = from->cr2;
+	vcpu->exits_for[reason(from->kind)]++;
 	switch (from->kind) {
 	case PV_SOFTWARE_TRAP:
 		trap(vcpu, from, to);

@@ -1,0 +1,116 @@
+"""``paravirt top``: what the machines of this user are doing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .common import add_command, print_json, show, table
+
+if TYPE_CHECKING:
+    from ..top import Snapshot
+
+EPILOG = """\
+Counts are per second of the last interval; depth is the chains that a back end has taken and not
+given back, of each queue in use. With --json and --openmetrics they are counts since the start.
+
+examples:
+  paravirt top
+  paravirt top --interval 5 --looks 1
+  paravirt top --openmetrics > /var/lib/node_exporter/paravirt.prom
+"""
+CLEAR = "\x1b[H\x1b[2J"
+UNITS = ("", "k", "M", "G", "T")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = add_command(subparsers, "top", "show what this user's machines are doing", EPILOG)
+    add = parser.add_argument
+    add("--interval", type=float, default=1.0, metavar="S", help="seconds between two looks (1)")
+    add("--looks", type=int, metavar="N", help="leave after so many (when interrupted)")
+    once = parser.add_mutually_exclusive_group()
+    once.add_argument("--json", action="store_true", help="print one JSON array of the machines and leave")
+    once.add_argument("--openmetrics", action="store_true", help="print their statistics as OpenMetrics and leave")
+
+
+def _short(value: float) -> str:
+    """Three digits or so."""
+    for unit in UNITS:
+        if value < 1000 or unit == UNITS[-1]:
+            return f"{value:.0f}{unit}" if value >= 10 or value == int(value) else f"{value:.1f}{unit}"
+        value /= 1000
+    raise AssertionError("the last unit takes all")
+
+
+def _vcpus(machine: Snapshot, rate: Any) -> list[list[str]]:
+    rows = []
+    for number, (vcpu, per_second) in enumerate(zip(machine["statistics"]["vcpus"], rate["vcpus"], strict=True)):
+        exits = " ".join(f"{why} {_short(n)}" for why, n in per_second["exits_for"].items() if n)
+        counts = [_short(per_second[name]) for name in ("calls", "ring_calls", "upcalls", "exits")]
+        rows.append([machine["name"], str(number), vcpu["state"].lower(), *counts, exits])
+    return rows
+
+
+def _devices(machine: Snapshot, rate: Any) -> list[list[str]]:
+    rows = []
+    for device, per_second in zip(machine["statistics"]["devices"], rate["devices"], strict=True):
+        depth = " ".join(f"{q['in_flight']}/{q['size']}" for q in device["queues"] if q["size"])
+        more = " ".join(f"{name} {_short(n)}" for name, n in per_second["more"].items() if n)
+        counts = [_short(per_second[name]) for name in ("doorbells", "interrupts")]
+        rows.append([machine["name"], device["name"], depth or "-", *counts, device["fault"] or more])
+    return rows
+
+
+def _screen(before: dict[str, Any], machines: list[Snapshot], seconds: float) -> str:
+    """The tables, from what was counted at the look before."""
+    from ..top import rates
+
+    overview = [["machine", "pid", "accelerator", "memory", "resident", "run s"]]
+    vcpus = [["machine", "vcpu", "state", "calls", "ring", "upcalls", "exits", "for"]]
+    devices = [["machine", "device", "depth", "doorbells", "interrupts", "more"]]
+    for machine in machines:
+        statistics = machine["statistics"]
+        rate = rates(before.get(machine["uuid"]), statistics, seconds)
+        sizes = [f"{n >> 20}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
+        run_s = f"{statistics['run_ns'] / 1e9:.0f}"
+        overview.append([machine["name"], str(machine["pid"]), machine["accelerator"], *sizes, run_s])
+        vcpus += _vcpus(machine, rate)
+        devices += _devices(machine, rate)
+    tables = [overview, vcpus] + ([devices] if len(devices) > 1 else [])
+    return "\n\n".join(map(table, tables)) if machines else "none of this user's machines runs"
+
+
+def _watch(interval_s: float, looks: int | None) -> None:
+    from ..top import read_all
+
+    live = sys.stdout.isatty()
+    before = {machine["uuid"]: machine["statistics"] for machine in read_all()}
+    while looks is None or looks > 0:
+        began = time.monotonic()
+        time.sleep(interval_s)
+        machines = read_all()
+        screen = _screen(before, machines, time.monotonic() - began)
+        show(CLEAR + screen if live else screen + "\n")
+        before = {machine["uuid"]: machine["statistics"] for machine in machines}
+        looks = looks - 1 if looks is not None else None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out."""
+    from ..top import openmetrics, read_all
+
+    if not 0.1 <= args.interval <= 3600:
+        raise ConfigError(f"an interval of {args.interval:g} s: it must be from 0.1 to 3600")
+    if args.looks is not None and args.looks < 1:
+        raise ConfigError(f"{args.looks} looks: it must be at least 1")
+    if args.json:
+        print_json(read_all())
+    elif args.openmetrics:
+        show(openmetrics(read_all()))
+    else:
+        _watch(args.interval, args.looks)
+    return 0

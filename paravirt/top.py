@@ -1,0 +1,101 @@
+"""What this user's machines do, as they publish it (``publish.py``): read, made into rates, told in OpenMetrics."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .publish import SUFFIX, place
+
+READ_S = 2.0
+MOST_BYTES = 4 << 20
+Snapshot = dict[str, Any]
+"""What a machine says of itself: name, uuid, pid, accelerator, memory_bytes, statistics."""
+
+
+def _ask(path: Path) -> bytes:
+    said = b""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(READ_S)
+        asking.connect(str(path))
+        while (part := asking.recv(1 << 16)) and len(said) < MOST_BYTES:
+            said += part
+    return said
+
+
+def read_all(directory: Path | None = None) -> list[Snapshot]:
+    """Every machine that answers, by name and process.  What a killed process left behind is removed."""
+    found = []
+    for path in sorted((directory or place()).glob(f"*{SUFFIX}")):
+        try:
+            said = _ask(path)
+        except ConnectionRefusedError:
+            with suppress(OSError):
+                path.unlink()
+            continue
+        except OSError:  # gone meanwhile, or too slow
+            continue
+        with suppress(ValueError):  # it ended in the midst of its answer
+            found.append(json.loads(said))
+    return sorted(found, key=lambda s: (s["name"], s["pid"], s["uuid"]))
+
+
+def rates(before: Any, after: Any, seconds: float) -> Any:
+    """`after` with every count replaced by its growth per second since `before`, of the same shape."""
+    if isinstance(after, dict):
+        before = before if isinstance(before, dict) else {}
+        return {name: rates(before.get(name), value, seconds) for name, value in after.items()}
+    if isinstance(after, list):
+        before = before if isinstance(before, list) and len(before) == len(after) else [None] * len(after)
+        return [rates(b, a, seconds) for b, a in zip(before, after, strict=True)]
+    if isinstance(after, int) and not isinstance(after, bool):
+        return (after - before if isinstance(before, int) and before <= after else after) / seconds
+    return after
+
+
+def _label(value: object) -> str:
+    return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+Sample = tuple[str, str, Mapping[str, object], float]
+"""Family, counter or gauge, labels, value."""
+
+
+def _samples(machine: Snapshot) -> Iterator[Sample]:
+    own: dict[str, object] = {"machine": machine["name"], "pid": machine["pid"], "uuid": machine["uuid"]}
+    statistics = machine["statistics"]
+    for name, value in statistics["memory"].items():
+        kind = "counter" if name == "reported_bytes" else "gauge"
+        yield f"memory_{name}", kind, own, value
+    for name in ("console_bytes", "trace_marks", "run_ns"):
+        yield name, "counter", own, statistics[name]
+    for number, vcpu in enumerate(statistics["vcpus"]):
+        labels = own | {"vcpu": number}
+        for name in ("calls", "ring_calls", "upcalls"):
+            yield f"vcpu_{name}", "counter", labels, vcpu[name]
+        for reason, count in vcpu["exits_for"].items():
+            yield "vcpu_exits", "counter", labels | {"reason": reason}, count
+    for device in statistics["devices"]:
+        labels = own | {"device": device["name"], "type": device["type"]}
+        for name in ("interrupts", "doorbells"):
+            yield f"device_{name}", "counter", labels, device[name]
+        for name, count in device["more"].items():
+            yield f"device_{name}", "counter", labels, count
+        for number, queue in enumerate(device["queues"]):
+            for name, value in queue.items():
+                yield f"queue_{name}", "gauge", labels | {"queue": number}, value
+
+
+def openmetrics(machines: Sequence[Snapshot]) -> str:
+    """The statistics in the text format OpenMetrics 1.0."""
+    families: dict[str, list[str]] = {}
+    for family, kind, labels, value in (sample for machine in machines for sample in _samples(machine)):
+        name = f"paravirt_{family}"
+        lines = families.setdefault(name, [f"# TYPE {name} {kind}"])
+        shown = ",".join(f'{label}="{_label(text)}"' for label, text in labels.items())
+        lines.append(f"{name}{'_total' if kind == 'counter' else ''}{{{shown}}} {value}")
+    return "\n".join([*(line for lines in families.values() for line in lines), "# EOF"])
