@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +30,11 @@ SUFFIX = ".sock"
 
 def place() -> Path:
     """Where this user's machines are published; it may not be there."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "paravirt" if runtime else Path(tempfile.gettempdir()) / f"paravirt-{os.getuid()}"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "paravirt"
+    import tempfile  # costs the start of every machine otherwise
+
+    return Path(tempfile.gettempdir()) / f"paravirt-{os.getuid()}"
 
 
 def _make_place() -> Path:

@@ -15,7 +15,7 @@ from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
 from .devices.service import ServiceThread
 from .errors import HostLimit
-from .outcome import DeviceStatistics
+from .outcome import DeviceStatistics, QueueStatistics
 
 if TYPE_CHECKING:
     from .devices.balloon import BalloonDevice
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 MMIO_QUEUE_NOTIFY = int(lib.PV_MMIO_QUEUE_NOTIFY)
 RING_RESET = int(lib.PV_VIRTIO_F_RING_RESET)
+
+
+def _look_at(queue: Any) -> QueueStatistics:
+    """At a ``struct pv_queue``, while its thread may walk it: nothing here is followed."""
+    if not queue.state.enabled:
+        return QueueStatistics(0, 0)
+    size = queue.state.size
+    return QueueStatistics(size, sum(1 for head in range(size) if queue.taken[head].places))
 
 
 class VirtioDevices:
@@ -105,6 +113,7 @@ class VirtioDevices:
         listed = []
         for device, native in self.devices:
             fault = ffi.string(native.last_fault).decode() if native.last_fault != ffi.NULL else None
-            more = device.statistics()
-            listed.append(DeviceStatistics(device.name, native.type, native.interrupts, native.doorbells, fault, more))
+            queues = tuple(_look_at(native.queues[number]) for number in range(native.queue_count))
+            counts = native.interrupts, native.doorbells
+            listed.append(DeviceStatistics(device.name, native.type, *counts, fault, device.statistics(), queues))
         return tuple(listed)

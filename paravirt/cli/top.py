@@ -75,7 +75,7 @@ def _screen(before: dict[str, Any], machines: list[Snapshot], seconds: float) ->
     for machine in machines:
         statistics = machine["statistics"]
         rate = rates(before.get(machine["uuid"]), statistics, seconds)
-        sizes = [f"{n >> 20}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
+        sizes = [f"{n / (1 << 20):.1f}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
         run_s = f"{statistics['run_ns'] / 1e9:.0f}"
         overview.append([machine["name"], str(machine["pid"]), machine["accelerator"], *sizes, run_s])
         vcpus += _vcpus(machine, rate)

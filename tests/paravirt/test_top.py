@@ -1,0 +1,201 @@
+"""Machines that are published, and `paravirt top`, which reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paravirt import Disk, Machine, MachineConfig
+from paravirt.cli import main
+from paravirt.publish import Published, place
+from paravirt.top import openmetrics, rates, read_all
+from tests.support.elf import BLOCK, SPIN, manifest, require
+from tests.support.guests import say, write_guest
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "paravirt"
+
+
+def wait_for(count: int) -> list[dict[str, Any]]:
+    """The machines, once there are so many."""
+    until = time.monotonic() + PATIENCE_S
+    while len(found := read_all()) != count:
+        assert time.monotonic() < until, f"{len(found)} machines, not {count}"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Machine]:
+    """A published machine with a disk that nobody uses; its guest has said a word and spins."""
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    image = write_guest(tmp_path / "spin", say("hello") + SPIN, b"hello", [require(), manifest((BLOCK, 0, "disk"))])
+    config = MachineConfig(image, disks=(Disk("disk", tmp_path / "disk"),), vcpus=2, name="watched")
+    with Machine(config) as machine, Published(machine):
+        machine.start()
+        yield machine
+
+
+@pytest.mark.kvm
+def test_a_running_machine_says_what_it_does(running: Machine) -> None:
+    (found,) = wait_for(1)
+    assert (found["name"], found["pid"], found["uuid"]) == ("watched", os.getpid(), running.config.uuid.hex())
+    until = time.monotonic() + PATIENCE_S
+    while (statistics := wait_for(1)[0]["statistics"])["console_bytes"] != 5:
+        assert time.monotonic() < until
+    first, second = statistics["vcpus"]
+    assert (first["state"], second["state"]) == ("RUNNING", "STOPPED")
+    assert first["exits_for"] == {"trap": 1, "doorbell": 0, "port": 0, "mmio": 0, "other": 0}
+    (disk,) = statistics["devices"]
+    assert (disk["name"], disk["more"]["requests"]) == ("disk", 0)
+    assert disk["queues"][0] == {"size": 0, "in_flight": 0}
+
+
+@pytest.mark.kvm
+def test_a_machine_that_was_stopped_can_still_be_asked(running: Machine, runtime: Path) -> None:
+    wait_for(1)
+    assert len(list(runtime.iterdir())) == 1
+    running.stop()
+    assert wait_for(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
+
+
+@pytest.mark.kvm
+def test_nothing_is_left_of_a_machine_that_ended(tmp_path: Path, runtime: Path) -> None:
+    with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine:
+        with Published(machine):
+            machine.start()
+            wait_for(1)
+        assert list(runtime.iterdir()) == []
+        with Published(machine):
+            pass  # shorter than it takes to be published
+        assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.kvm
+def test_a_machine_runs_where_it_cannot_be_published(tmp_path: Path, runtime: Path) -> None:
+    """The place is not this user's alone: whoever may write there could stand in for the machine."""
+    runtime.mkdir(mode=0o755)
+    runtime.chmod(0o755)
+    published = Published(Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))))
+    with published.machine, published:
+        published.machine.start()
+        published._thread.join(PATIENCE_S)
+        assert not published._thread.is_alive()
+    assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.kvm
+def test_a_reader_that_reads_nothing_does_not_keep_it(running: Machine, runtime: Path) -> None:
+    wait_for(1)
+    (path,) = runtime.iterdir()
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.connect(str(path))
+        assert len(wait_for(1)) == 1
+
+
+def test_what_a_killed_process_left_is_removed(runtime: Path) -> None:
+    runtime.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(runtime / "1-1.sock"))
+        server.listen()
+    assert read_all() == []
+    assert list(runtime.iterdir()) == []
+
+
+def test_without_a_runtime_directory_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert place().name == f"paravirt-{os.getuid()}"
+    assert place().is_absolute()
+
+
+def test_rates() -> None:
+    before = {"a": 10, "b": [{"c": 1}, {"c": 2}], "name": "x"}
+    after = {"a": 30, "b": [{"c": 1}, {"c": 6}], "name": "x", "new": 4}
+    assert rates(before, after, 2.0) == {"a": 10, "b": [{"c": 0}, {"c": 2}], "name": "x", "new": 2}
+    assert rates(30, 10, 2.0) == 5, "a machine that was reset counts from zero"
+
+
+MACHINE: dict[str, Any] = {
+    "name": 'a"b\n',
+    "pid": 7,
+    "uuid": "00",
+    "accelerator": "kvm",
+    "memory_bytes": 4 << 20,
+    "statistics": {
+        "memory": {"resident_bytes": 4096},
+        "console_bytes": 5,
+        "trace_marks": 0,
+        "run_ns": 9,
+        "vcpus": [
+            {
+                "calls": 3, "ring_calls": 1, "upcalls": 2, "exits": 4, "state": "BLOCKED",
+                "exits_for": {"trap": 3, "other": 1},
+            }
+        ],
+        "devices": [
+            {
+                "name": "disk", "type": 2, "interrupts": 1, "doorbells": 0, "fault": None, "more": {"requests": 6},
+                "queues": [{"size": 128, "in_flight": 3}],
+            }
+        ],
+    },
+}  # fmt: skip
+
+
+def test_openmetrics() -> None:
+    """Families are not torn apart, and what a name holds cannot break the format."""
+    lines = openmetrics([MACHINE, {**MACHINE, "name": "other"}]).splitlines()
+    assert lines[-1] == "# EOF"
+    family = ""
+    seen = []
+    for line in lines[:-1]:
+        if line.startswith("# TYPE "):
+            family = line.split()[2]
+            assert family not in seen
+            seen.append(family)
+        else:
+            assert line.startswith((f"{family}{{", f"{family}_total{{"))
+    own = r'machine="a\"b\n",pid="7",uuid="00"'
+    assert f'paravirt_vcpu_exits_total{{{own},vcpu="0",reason="trap"}} 3' in lines
+    assert f'paravirt_queue_in_flight{{{own},device="disk",type="2",queue="0"}} 3' in lines
+    assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines
+
+
+@pytest.mark.kvm
+def test_the_command(running: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_for(1)
+    assert main(["top", "--interval", "0.1", "--looks", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("accelerator") == 2
+    assert "watched  1     stopped" in shown
+    assert "disk" in shown
+    assert main(["top", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "watched"
+    assert main(["top", "--openmetrics"]) == 0
+    assert capsys.readouterr().out.endswith("# EOF\n")
+
+
+def test_the_command_without_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "--interval", "0.1", "--looks", "1"]) == 0
+    assert capsys.readouterr().out == "none of this user's machines runs\n\n"
+
+
+@pytest.mark.parametrize(
+    "wrong, text",
+    [(["--interval", "0"], "an interval of 0 s: it must be from 0.1 to 3600"), (["--looks", "0"], "at least 1")],
+)
+def test_bad_input(wrong: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", *wrong]) == 2
+    assert text in capsys.readouterr().err
