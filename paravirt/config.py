@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .attachments import DEVICE_NAME_BYTES, Attachment, word_of
 from .attachments.block import Disk, parse_disk
+from .attachments.block_served import ServedDisk
 from .errors import ConfigError, HostLimit, HostMemory
 from .values import Value, check_choice, check_name
 
 if TYPE_CHECKING:
     from .abi import Service
 
-__all__ = ["DEVICE_NAME_BYTES", "Disk", "parse_disk"]
+__all__ = ["DEVICE_NAME_BYTES", "Disk", "ServedDisk", "parse_disk"]
 MIB = 1 << 20
 PAGE_BYTES = 4096
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
@@ -197,7 +198,7 @@ class MachineConfig(Value):
     vcpus: int = 1
     pin: tuple[int, ...] = ()
     """The host's CPU that each vCPU stays on, one for each; empty: where the host's scheduler puts them."""
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[Disk | ServedDisk, ...] = ()
     devices: tuple[Attachment, ...] = ()
     """What is attached beside disks."""
     command_line: str = ""

@@ -14,12 +14,15 @@ import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from .config import Disk, MachineConfig
+from .config import Disk, MachineConfig, ServedDisk
 from .errors import ConfigError, DemoFailed
 from .machine import Machine
 from .outcome import Outcome
 from .publish import Published
+from .storage_daemon import Export, StorageDaemon, image_tool
 
 SECTOR_BYTES = 512
 LINE = re.compile(rb"([0-9a-f]{64})  (\d+)  (.+)")
@@ -87,16 +90,63 @@ def compare(what: str, got: Listing, wanted: Listing) -> None:
         raise DemoFailed(f"{what} has {sorted(extra)[0]}, which was not packed")
 
 
+class Files:
+    """The two disks of the demo as files, a context manager while the guest runs."""
+
+    def __init__(self, tar: Path, report: Path) -> None:
+        self.tar, self.report = tar, report
+        self.disks: tuple[Disk | ServedDisk, ...] = (Disk("input", tar, read_only=True), Disk("report", report))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Files need nothing."""
+
+    def reported(self) -> bytes:
+        """What is on the disk report now."""
+        return self.report.read_bytes()
+
+
+class Qcow2Files(Files):
+    """The same as qcow2 images, which qemu-storage-daemon serves.  Raises HostCallFailed."""
+
+    def __init__(self, tar: Path, report: Path, bytes_per_second: int = 0) -> None:
+        super().__init__(tar, report)
+        exports = []
+        for name, image in (("input", tar), ("report", report)):
+            stored = image.with_suffix(".qcow2")
+            image_tool("convert", "-O", "qcow2", image, stored)
+            exports.append(Export(name, stored, name == "input", bytes_per_second=bytes_per_second))
+        self.daemon = StorageDaemon(exports, tar.parent)
+        self.disks = self.daemon.disks
+
+    def __enter__(self) -> Self:
+        self.daemon.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.daemon.kill()
+
+    def reported(self) -> bytes:
+        """The daemon ends first: what it keeps in memory is in the image then."""
+        self.daemon.stop()
+        image_tool("convert", "-O", "raw", self.report.with_suffix(".qcow2"), self.report)
+        return super().reported()
+
+
 def run_demo(
     config: MachineConfig,
     trees: Iterable[Path],
     work: Path,
     said: Callable[[str], None],
     made: Callable[[Machine], object] = lambda _: None,
+    stored: Callable[[Path, Path], Files] = Files,
 ) -> Verified:
     """Runs the demo with `config` (its disks and console are set here), files in `work`.
 
-    `said` is told of each step, `made` is given the machine.  Raises DemoFailed and whatever Machine raises.
+    `said` is told of each step, `made` is given the machine, `stored` makes disks of two files.
+    Raises DemoFailed and whatever Machine raises.
     """
     files = collect(trees)
     tar, report = work / "input.tar", work / "report.img"
@@ -112,13 +162,14 @@ def run_demo(
         if shown:
             shown(data)
 
-    disks = (Disk("input", tar, read_only=True), Disk("report", report))
-    with Machine(config.replace(disks=disks, console=tee)) as machine, Published(machine):
-        made(machine)
-        said(f"the guest starts: {config.vcpus} vCPUs, {machine.config.memory_bytes >> 20} MiB")
-        outcome = machine.run()
+    with stored(tar, report) as storage:
+        with Machine(config.replace(disks=storage.disks, console=tee)) as machine, Published(machine):
+            made(machine)
+            said(f"the guest starts: {config.vcpus} vCPUs, {machine.config.memory_bytes >> 20} MiB")
+            outcome = machine.run()
+        reported = storage.reported()
     if outcome.status or outcome.reason != "POWEROFF":
         raise DemoFailed(f"the guest shut down with {outcome.reason} and status {outcome.status}")
     compare("the console", parse_list(bytes(console)), listing)
-    compare("the disk report", parse_list(report.read_bytes().rstrip(b"\0")), listing)
+    compare("the disk report", parse_list(reported.rstrip(b"\0")), listing)
     return Verified(len(listing), size_bytes, outcome)

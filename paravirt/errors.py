@@ -13,7 +13,7 @@ Exit statuses of `paravirt` (kept stable; scripts rely on them):
 60   `paravirt demo`: what the guest reported is not what is in the files
 61   `paravirt build`: the guest does not compile
 62   an extension is refused
-63   a recording is refused
+63–  a recording (63), or the program that serves a device by vhost-user (64), is refused
 70   a bug of paravirt's own
 124  the time given with --timeout was over
 129  the terminal is gone (SIGHUP)

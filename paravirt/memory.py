@@ -9,11 +9,14 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._native import ffi, lib
 from .errors import HostMemory
 from .outcome import MemoryStatistics
+
+if TYPE_CHECKING:
+    from .vhost_user.messages import Region
 
 LOW_RAM_END = 0xC000_0000
 HIGH_RAM_BASE = 1 << 32
@@ -64,6 +67,16 @@ class GuestMemory:
         if address == ffi.NULL:
             raise ValueError(f"{gpa:#x}+{size_bytes:#x} is not guest memory")
         return address
+
+    def regions(self) -> tuple[Region, ...]:
+        """What a peer maps to share it; the descriptors stay this object's."""
+        from .vhost_user.messages import Region
+
+        found, offset = [], 0
+        for gpa, size in self.ranges:
+            found.append(Region(gpa, size, int(ffi.cast("uintptr_t", self._view + offset)), self.fd, offset))
+            offset += size
+        return tuple(found)
 
     def contains(self, gpa: int, size_bytes: int) -> bool:
         """Whether a range is wholly guest memory."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from ..errors import ConfigError
 from . import FileAttachment
+from .block_served import SERVED, ServedDisk, parse_served
 
 QUEUES_MOST = 8  # the limit DEVICE_QUEUES
 RATE_MOST = 1 << 50
@@ -41,12 +42,15 @@ _FLAGS = {"ro": "read_only", "direct": "direct", "writethrough": "writethrough"}
 _NUMBERS = {"iops": "operations_per_second", "bps": "bytes_per_second", "queues": "queues"}
 
 
-def parse_disk(text: str) -> Disk:
+def parse_disk(text: str) -> Disk | ServedDisk:
     """A disk written ``NAME=PATH[,ro][,direct][,writethrough][,iops=N][,bps=SIZE][,queues=N]``.
 
-    Options are taken from the end, each once; what is none belongs to the path.  Raises ConfigError.
+    Options are taken from the end, each once; what is none belongs to the path.  With ``vhost:`` before it the path
+    is a socket's (`parse_served`).  Raises ConfigError.
     """
     name, equals, path = text.partition("=")
+    if path.startswith(SERVED):
+        return parse_served(text)
     options: dict[str, Any] = {}
     while True:
         rest, comma, last = path.rpartition(",")

@@ -25,6 +25,7 @@ EPILOG = """\
 examples:
   paravirt demo
   paravirt demo --vcpus 4 --poison --trace demo.json
+  paravirt demo --qcow2
   paravirt demo --tree ~/src --memory 512M
   paravirt demo --repeat 100 --quiet
 """
@@ -47,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--vcpus", type=int, default=2, metavar="N", help="virtual CPUs (2)")
     add("--privilege", choices=("user", "supervisor"), default="user", help="CPL 3 or CPL 0 (user)")
     add("--transport", choices=("calls", "mmio"), default="calls", help="how the guest reaches its disks (calls)")
+    add("--qcow2", action="store_true", help="the disks are qcow2 images, served by qemu-storage-daemon (vhost-user)")
     add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
     add_accelerator(parser)
     add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
@@ -83,7 +85,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises DemoFailed and whatever the machine raises."""
-    from ..demo import run_demo
+    from ..demo import Files, Qcow2Files, run_demo
     from ..outcome import plain
 
     if args.repeat < 1:
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     for turn in range(args.repeat):
         with tempfile.TemporaryDirectory(prefix="paravirt-demo-") as work:
-            done = run_demo(config, trees, Path(work), said, made)
+            done = run_demo(config, trees, Path(work), said, made, Qcow2Files if args.qcow2 else Files)
             console.check()
         if args.repeat > 1:
             _progress(turn + 1, args.repeat, stream.isatty())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hypercall_abi import RULES
 
-from ..config import Disk, MachineConfig
+from ..config import Disk, MachineConfig, ServedDisk
 from ..errors import BootRefused, ConfigError, GuestError, GuestTimeout, WatchdogExpired
 from ..recording.reader import read
 from . import injections as known
@@ -182,8 +182,10 @@ def _end(machine: StrictMachine) -> End:
     return End(outcome.kind, outcome.reason, outcome.status)
 
 
-def _copy(disk: Disk, work: Path) -> Disk:
+def _copy(disk: Disk | ServedDisk, work: Path) -> Disk:
     """A disk of its own for each run, so that all begin alike."""
+    if isinstance(disk, ServedDisk):
+        raise ConfigError(f"the disk {disk.name!r} is another program's and cannot be copied; give a file")
     if disk.read_only:
         return disk
     copy = work / f"disk-{disk.name.replace('/', '_')}"

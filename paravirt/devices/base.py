@@ -86,29 +86,19 @@ class Device(ABC):
         return {}
 
 
-class PythonDevice(Device):
-    """A slow device: its queues are served by the machine's service thread while the driver is active.
+class CalledDevice(Device):
+    """A device whose ops are methods here; they are called from a vCPU's thread, with the device locked."""
 
-    A back end overrides `handle`, or `serve` if chains are to wait for something.
-    """
-
-    def __init__(self, name: str, service: ServiceThread) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.service = service
-        self.queues: tuple[Queue, ...] = ()
-        self.track: Any = None
-        """The device's track in a trace (``struct pv_trace *``), or None."""
         self._native: Any = None
         self._handle: Any = None
-        self._watched: list[int] = []
-        self._chains = 0
 
     def attach(self, native: Any) -> None:
         """As `Device.attach`; the C core's calls come to this object from now on."""
         super().attach(native)
         self._native = native
         self._handle = native.opaque = ffi.new_handle(self)
-        self.queues = tuple(Queue(native, index) for index in range(len(self.queue_sizes)))
         native.ops.activate = lib.pv_py_device_activate
         native.ops.reset = lib.pv_py_device_reset
         native.ops.notify = lib.pv_py_device_notify
@@ -120,6 +110,53 @@ class PythonDevice(Device):
         if self._native is not None:
             self._native.ops = ffi.new("struct pv_device_ops *")[0]
             self._native = None
+
+    @abstractmethod
+    def activate(self) -> None:
+        """The driver is ready."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """The driver takes the device back: when this returns its queues are not touched any more."""
+
+    def notify(self, queue: int) -> None:
+        """A doorbell that did not come as a write of the eventfd."""
+        os.eventfd_write(int(self._native.queues[queue].doorbell_fd), 1)
+
+    def config_written(self, offset: int, data: bytes) -> None:
+        """The driver wrote to the configuration space."""
+
+    def guard(self, act: Callable[..., Any], *args: Any) -> Any:
+        """`act(*args)`; an exception stops the device instead of the thread it happened in."""
+        try:
+            return act(*args)
+        except Exception:
+            import logging  # costs the start of every machine otherwise
+
+            logging.getLogger(__name__).exception("device %r failed and is stopped", self.name)
+            lib.pv_device_fault(self._native, HOST_FAILED)
+            return None
+
+
+class PythonDevice(CalledDevice):
+    """A slow device: its queues are served by the machine's service thread while the driver is active.
+
+    A back end overrides `handle`, or `serve` if chains are to wait for something.
+    """
+
+    def __init__(self, name: str, service: ServiceThread) -> None:
+        super().__init__(name)
+        self.service = service
+        self.queues: tuple[Queue, ...] = ()
+        self.track: Any = None
+        """The device's track in a trace (``struct pv_trace *``), or None."""
+        self._watched: list[int] = []
+        self._chains = 0
+
+    def attach(self, native: Any) -> None:
+        """As `Device.attach`."""
+        super().attach(native)
+        self.queues = tuple(Queue(native, index) for index in range(len(self.queue_sizes)))
 
     # ---- called by the C core, from a vCPU's thread, with the device locked ----
 
@@ -135,13 +172,6 @@ class PythonDevice(Device):
         """The driver takes the device back: when this returns its queues are not touched any more."""
         while self._watched:
             self.service.unwatch(self._watched.pop())
-
-    def notify(self, queue: int) -> None:
-        """A doorbell that did not come as a write of the eventfd."""
-        os.eventfd_write(self.queues[queue].doorbell_fd, 1)
-
-    def config_written(self, offset: int, data: bytes) -> None:
-        """The driver wrote to the configuration space."""
 
     # ---- in the service thread ----
 
@@ -182,25 +212,14 @@ class PythonDevice(Device):
         """Chains handled."""
         return {"chains": self._chains}
 
-    def guard(self, act: Callable[..., Any], *args: Any) -> Any:
-        """`act(*args)`; an exception stops the device instead of the thread it happened in."""
-        try:
-            return act(*args)
-        except Exception:
-            import logging  # costs the start of every machine otherwise
-
-            logging.getLogger(__name__).exception("device %r failed and is stopped", self.name)
-            lib.pv_device_fault(self._native, HOST_FAILED)
-            return None
-
     def _rung(self, queue: Queue, fd: int) -> bool:
         with suppress(BlockingIOError):  # called again, not rung again
             os.eventfd_read(fd)
         return bool(self.guard(self.serve, queue))
 
 
-def _back_end(native: Any) -> PythonDevice:
-    device: PythonDevice = ffi.from_handle(native.opaque)
+def _back_end(native: Any) -> CalledDevice:
+    device: CalledDevice = ffi.from_handle(native.opaque)
     return device
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.block import Disk
+from ..attachments.block_served import ServedDisk
 from ..config import IoEngine
 from ..errors import HostCallFailed
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
@@ -169,9 +170,13 @@ class BlockDevice(Device):
         return {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_block_statistics").fields}
 
 
-def make(planned: PlannedDevice, machine: Machine) -> BlockDevice:
+def make(planned: PlannedDevice, machine: Machine) -> Device:
     """The disk that was attached."""
     config, disk = machine.config, planned.attachment
+    if isinstance(disk, ServedDisk):
+        from .block_served import ServedBlockDevice
+
+        return ServedBlockDevice(planned.name, disk, machine.memory.regions, machine.fail)
     assert isinstance(disk, Disk)
     track = machine.track(f"disk {planned.name}")
     queues = min(disk.queues or config.vcpus, int(lib.PV_MAX_QUEUES))

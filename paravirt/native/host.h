@@ -132,6 +132,8 @@ int64_t pv_device_bind(struct pv_device *device, uint64_t queue, uint64_t vcpu, 
 int64_t pv_device_config_read(struct pv_device *device, uint64_t offset, void *to, uint64_t size_bytes);
 int64_t pv_device_config_write(struct pv_device *device, uint64_t offset, const void *from, uint64_t size_bytes);
 int64_t pv_device_notify(struct pv_device *device, uint64_t queue);
+/* As pv_device_set_config, for threads that a reset waits for: false if the device is locked, try again. */
+bool pv_device_try_set_config(struct pv_device *device, const void *config, uint32_t size_bytes);
 
 /* ---- trace.c ---- */
 

@@ -66,14 +66,28 @@ void pv_device_fault(struct pv_device *device, const char *rule)
 	config_interrupt(device);
 }
 
-void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes)
+static void set_config_locked(struct pv_device *device, const void *config, uint32_t size_bytes)
 {
-	pthread_mutex_lock(&device->lock);
 	memcpy(device->config, config, size_bytes < device->config_bytes ? size_bytes : device->config_bytes);
 	__atomic_fetch_add(&device->state.generation, 1, __ATOMIC_SEQ_CST);
 	if (status_of(device) & DRIVER_OK) /* none before (virtio 2.3) */
 		config_interrupt(device);
+}
+
+void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes)
+{
+	pthread_mutex_lock(&device->lock);
+	set_config_locked(device, config, size_bytes);
 	pthread_mutex_unlock(&device->lock);
+}
+
+bool pv_device_try_set_config(struct pv_device *device, const void *config, uint32_t size_bytes)
+{
+	if (pthread_mutex_trylock(&device->lock))
+		return false;
+	set_config_locked(device, config, size_bytes);
+	pthread_mutex_unlock(&device->lock);
+	return true;
 }
 
 /*

@@ -1,0 +1,199 @@
+"""A connection to a program that speaks vhost-user, which is not trusted: every reply is bounded and checked.
+
+Each wait has an end.  What is said when is left to ``front_end.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from errno import ECONNREFUSED, ENOENT
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import PeerError, PeerGone
+from .messages import (
+    HEADER,
+    NEED_REPLY,
+    PAYLOAD_BYTES_MOST,
+    REPLY,
+    U64,
+    VERSION,
+    VERSION_MASK,
+    Message,
+    Request,
+)
+
+REPLY_S = 10.0
+FDS_MOST = 8  # of a message that is read; more are closed by the kernel
+
+
+def name_of(request: int) -> str:
+    """What the protocol calls a request."""
+    try:
+        return Request(request).name
+    except ValueError:
+        return f"request {request}"
+
+
+class Connection:
+    """The front end's side of the socket at `path`; `what` names the device in errors.
+
+    Raises PeerGone if nobody listens there, and everywhere below if the peer is gone or does not answer within
+    `reply_s`; PeerError if it breaks the protocol.  After either the connection is of no use any more.
+    """
+
+    def __init__(self, path: Path, what: str, reply_s: float = REPLY_S) -> None:
+        self._where = f"{what}: the vhost-user back end at {path}"
+        self._what, self._path, self._reply_s = what, path, reply_s
+        self.acknowledged = False
+        """Whether REPLY_ACK holds: every message is answered."""
+        self.ended = False
+        """Whether the peer closed it, as its death does."""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self.socket.settimeout(reply_s)
+            self.socket.connect(os.fspath(path))
+        except OSError as error:
+            self.socket.close()
+            self._not_there(error)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _not_there(self, error: OSError) -> NoReturn:
+        if isinstance(error, TimeoutError):
+            raise PeerGone(f"{self._where} takes no connection; it may serve another machine, or hang") from error
+        if error.errno in (ENOENT, ECONNREFUSED):
+            raise PeerGone(
+                f"{self._what}: nothing listens at {self._path}; start what serves it, for example "
+                f"qemu-storage-daemon with --export vhost-user-blk,…,addr.type=unix,addr.path={self._path}"
+            ) from error
+        why = error.strerror or error  # a name that is too long has no errno
+        raise PeerGone(f"{self._what}: cannot connect to {self._path}: {why}; give the path of a socket") from error
+
+    def close(self) -> None:
+        """Lets the peer go.  More than once is fine."""
+        self.socket.close()
+
+    def wrong(self, how: str) -> PeerError:
+        """The error for a peer that breaks the protocol."""
+        return PeerError(f"{self._where} {how}; it is not one that works here, or has a bug: update or replace it")
+
+    def gone(self, how: str) -> PeerGone:
+        """The error for a peer that died or hangs."""
+        return PeerGone(f"{self._where} {how}; see what became of it and start it again")
+
+    def closed(self, how: str) -> PeerGone:
+        """The same for one that closed the connection."""
+        self.ended = True
+        return self.gone(f"closed the connection{how}")
+
+    def expect_nothing(self) -> None:
+        """Raises what it means that there is something to read although nothing was asked."""
+        try:
+            data = self.socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self.closed(f" ({error.strerror})") from error
+        raise self.wrong("sent a message that nobody asked for") if data else self.closed("")
+
+    # ---- saying ----
+
+    def tell(self, request: Request, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Sends a message that has no answer of its own; with REPLY_ACK it must be answered by zero."""
+        self._send(request, payload, fds, NEED_REPLY if self.acknowledged else 0)
+        if not self.acknowledged:
+            return
+        (refused,) = U64.unpack(self._reply(request, U64.size).payload)
+        if refused:
+            raise self.wrong(f"refused {request.name} ({refused:#x})")
+
+    def ask(self, request: Request, payload: bytes = b"", size_bytes: int | None = None, fds_most: int = 0) -> Message:
+        """Sends a message and waits for its answer, which must have `size_bytes` of payload, if given.
+
+        Descriptors that come with it are the caller's to close; more than `fds_most` are refused.
+        """
+        self._send(request, payload, (), 0)
+        return self._reply(request, size_bytes, fds_most)
+
+    def ask_number(self, request: Request) -> int:
+        """The answer of a message that asks for one number."""
+        (number,) = U64.unpack(self.ask(request, size_bytes=U64.size).payload)
+        return int(number)
+
+    def _send(self, request: Request, payload: bytes, fds: Sequence[int], flags: int) -> None:
+        data = HEADER.pack(request, VERSION | flags, len(payload)) + payload
+        try:
+            sent = socket.send_fds(self.socket, [data], list(fds)) if fds else self.socket.send(data)
+            if sent < len(data):
+                self.socket.sendall(data[sent:])
+        except TimeoutError as error:
+            raise self.gone(f"does not read {request.name}") from error
+        except OSError as error:
+            raise self.closed(f" at {request.name} ({error.strerror})") from error
+
+    def _reply(self, request: Request, size_bytes: int | None, fds_most: int = 0) -> Message:
+        message = receive(self, self.socket, self._reply_s, f"the answer to {request.name}")
+        try:
+            if message.request != request:
+                raise self.wrong(f"answered {request.name} with {name_of(message.request)}")
+            if not message.flags & REPLY:
+                raise self.wrong(f"answered {request.name} with a message that is no reply")
+            if size_bytes is not None and len(message.payload) != size_bytes:
+                raise self.wrong(f"answered {request.name} with {len(message.payload)} bytes instead of {size_bytes}")
+            if len(message.fds) > fds_most:
+                raise self.wrong(f"sent {len(message.fds)} descriptors with {request.name}, {fds_most} at most are due")
+        except BaseException:
+            close_all(message.fds)
+            raise
+        return message
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Closes descriptors that somebody sent."""
+    for fd in fds:
+        with suppress(OSError):
+            os.close(fd)
+
+
+def receive(connection: Connection, source: socket.socket, timeout_s: float, what: str) -> Message:
+    """The next message from `source`, one of the connection's sockets.  Raises as `Connection` does."""
+    until = time.monotonic() + timeout_s
+    fds: list[int] = []
+    try:
+        request, flags, size = HEADER.unpack(_exactly(connection, source, HEADER.size, until, what, fds))
+        if flags & VERSION_MASK != VERSION:
+            raise connection.wrong(f"sent {what} in version {flags & VERSION_MASK} of the protocol")
+        if size > PAYLOAD_BYTES_MOST:
+            raise connection.wrong(f"sent {what} with a payload of {size} bytes")
+        return Message(request, flags, _exactly(connection, source, size, until, what, fds), tuple(fds))
+    except BaseException:
+        close_all(fds)
+        raise
+
+
+def _exactly(
+    connection: Connection, source: socket.socket, size: int, until: float, what: str, fds: list[int]
+) -> bytes:
+    data = b""
+    while len(data) < size:
+        try:
+            ready = select.select([source], [], [], max(0.0, until - time.monotonic()))[0]
+            if not ready:
+                raise connection.gone(f"does not send {what}")
+            piece, more, flags, _ = socket.recv_fds(source, size - len(data), FDS_MOST, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise connection.closed(f" instead of sending {what} ({error.strerror})") from error
+        fds += more
+        if flags & socket.MSG_CTRUNC or len(fds) > FDS_MOST:
+            raise connection.wrong(f"sent too many descriptors with {what}")
+        if not piece:
+            raise connection.closed(f" instead of sending {what}")
+        data += piece
+    return data

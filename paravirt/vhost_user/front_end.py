@@ -1,0 +1,212 @@
+"""What the front end of vhost-user says, and in which order; who says it when is ``devices/vhost_user.py``.
+
+Nothing here looks into a queue: the peer is told where it lies, by addresses that the C core has checked.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from .connection import REPLY_S, Connection, close_all, receive
+from .errors import PeerError
+from .messages import (
+    CONFIG,
+    FEATURE_PROTOCOL,
+    HEADER,
+    INFLIGHT,
+    NEED_REPLY,
+    REGIONS_MOST,
+    REPLY,
+    U64,
+    VERSION,
+    VRING_ADDRESSES,
+    VRING_STATE,
+    BackendRequest,
+    Message,
+    ProtocolFeature,
+    Region,
+    Request,
+    pack_memory,
+)
+
+UNDERSTOOD = ~ProtocolFeature(0)
+FEATURE_VERSION_1 = 1 << 32
+STATUS_FEATURES_OK = 1 | 2 | 8  # ACKNOWLEDGE, DRIVER, FEATURES_OK
+STATUS_DRIVER_OK = STATUS_FEATURES_OK | 4
+
+
+class Vring(NamedTuple):
+    """A queue that is given to the peer: host addresses, and its eventfds."""
+
+    number: int
+    size: int
+    descriptors_hva: int
+    available_hva: int
+    used_hva: int
+    base: int
+    """Position in the available ring to begin at."""
+    kick_fd: int
+    call_fd: int
+
+
+class Inflight(NamedTuple):
+    """The peer's own record of what it has taken; outlives it."""
+
+    fd: int
+    payload: bytes
+
+
+class FrontEnd:
+    """A session with the peer at `path`, up to its features and configuration.
+
+    Raises PeerError and PeerGone, as all that follows does.
+    """
+
+    def __init__(self, path: Path, what: str, config_bytes: int, reply_s: float = REPLY_S) -> None:
+        self.connection = Connection(path, what, reply_s)
+        self.back_channel: socket.socket | None = None
+        """Where the peer asks; its own side of the session."""
+        self._config_bytes = config_bytes
+        try:
+            self._negotiate()
+        except BaseException:
+            self.close()
+            raise
+
+    def _negotiate(self) -> None:
+        c = self.connection
+        self.features = c.ask_number(Request.GET_FEATURES)
+        self.protocol = ProtocolFeature(0)
+        if not self.features & FEATURE_VERSION_1:
+            raise c.wrong("does not offer virtio 1 (VERSION_1)")
+        if self.features & FEATURE_PROTOCOL:
+            self.protocol = ProtocolFeature(c.ask_number(Request.GET_PROTOCOL_FEATURES) & int(UNDERSTOOD))
+            c.tell(Request.SET_PROTOCOL_FEATURES, U64.pack(self.protocol))
+        c.acknowledged = ProtocolFeature.REPLY_ACK in self.protocol
+        c.tell(Request.SET_OWNER)
+        if self._config_bytes and ProtocolFeature.CONFIG not in self.protocol:
+            raise c.wrong("does not offer its configuration (protocol feature CONFIG)")
+        self.queues = c.ask_number(Request.GET_QUEUE_NUM) if ProtocolFeature.MQ in self.protocol else 1
+        if self.queues < 1:
+            raise c.wrong("offers no queue")
+        if ProtocolFeature.BACKEND_REQ in self.protocol:
+            self._open_back_channel()
+        self.config = self.read_config()
+
+    def _open_back_channel(self) -> None:
+        self.back_channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self.connection.tell(Request.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
+
+    def read_config(self) -> bytes:
+        """The configuration space as the peer has it now."""
+        size = self._config_bytes
+        if not size:
+            return b""
+        answer = self.connection.ask(Request.GET_CONFIG, CONFIG.pack(0, size, 0) + bytes(size), CONFIG.size + size)
+        return answer.payload[CONFIG.size :]
+
+    def close(self) -> None:
+        """Ends the session.  More than once is fine."""
+        self.connection.close()
+        if self.back_channel:
+            self.back_channel.close()
+            self.back_channel = None
+
+    # ---- a driver begins ----
+
+    def start(self, features: int, regions: tuple[Region, ...], vrings: tuple[Vring, ...]) -> None:
+        """Gives the peer guest memory and queues; it works from now on."""
+        c = self.connection
+        if len(regions) > REGIONS_MOST:
+            raise PeerError(
+                f"guest memory has {len(regions)} regions, a vhost-user back end is given {REGIONS_MOST} at most; "
+                "attach the disk as a file, or give the guest memory in fewer parts"
+            )
+        c.tell(Request.SET_FEATURES, U64.pack(features | (self.features & FEATURE_PROTOCOL)))
+        if ProtocolFeature.STATUS in self.protocol:
+            c.tell(Request.SET_STATUS, U64.pack(STATUS_FEATURES_OK))
+            if c.ask_number(Request.GET_STATUS) & STATUS_FEATURES_OK != STATUS_FEATURES_OK:
+                raise c.wrong("refuses the features that it offered")
+        c.tell(Request.SET_MEM_TABLE, pack_memory(regions), [region.fd for region in regions])
+        for vring in vrings:
+            self._give(vring)
+        if self.features & FEATURE_PROTOCOL:
+            for vring in vrings:
+                c.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(vring.number, 1))
+        if ProtocolFeature.STATUS in self.protocol:
+            c.tell(Request.SET_STATUS, U64.pack(STATUS_DRIVER_OK))
+
+    def _give(self, v: Vring) -> None:
+        c = self.connection
+        c.tell(Request.SET_VRING_NUM, VRING_STATE.pack(v.number, v.size))
+        c.tell(Request.SET_VRING_BASE, VRING_STATE.pack(v.number, v.base))
+        addresses = VRING_ADDRESSES.pack(v.number, 0, v.descriptors_hva, v.used_hva, v.available_hva, 0)
+        c.tell(Request.SET_VRING_ADDR, addresses)
+        c.tell(Request.SET_VRING_CALL, U64.pack(v.number), [v.call_fd])
+        c.tell(Request.SET_VRING_KICK, U64.pack(v.number), [v.kick_fd])
+
+    def inflight(self, queues: int, size: int, before: Inflight | None) -> Inflight | None:
+        """The peer's record of requests in flight: a new one, or that of the peer before, given to this one.
+
+        None: this peer keeps none.  Before `start`.
+        """
+        if ProtocolFeature.INFLIGHT_SHMFD not in self.protocol:
+            return None
+        c = self.connection
+        record = before
+        if record is None:
+            wanted = INFLIGHT.pack(0, 0, queues, size)
+            answer = c.ask(Request.GET_INFLIGHT_FD, wanted, INFLIGHT.size, fds_most=1)
+            if len(answer.fds) != 1:
+                raise c.wrong("sent no descriptor with GET_INFLIGHT_FD")
+            record = Inflight(answer.fds[0], answer.payload)
+        try:
+            c.tell(Request.SET_INFLIGHT_FD, record.payload, [record.fd])
+        except BaseException:
+            if before is None:
+                close_all([record.fd])
+            raise
+        return record
+
+    # ---- it ends ----
+
+    def stop(self, vrings: tuple[Vring, ...]) -> dict[int, int]:
+        """Takes the queues back: the peer touches guest memory no more.  Index of a queue → position it came to."""
+        c, bases = self.connection, {}
+        for vring in vrings:
+            if self.features & FEATURE_PROTOCOL:
+                c.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(vring.number, 0))
+            answer = c.ask(Request.GET_VRING_BASE, VRING_STATE.pack(vring.number, 0), VRING_STATE.size)
+            index, base = VRING_STATE.unpack(answer.payload)
+            if index != vring.number or base >= 1 << 16:
+                raise c.wrong(f"gave queue {index} back at {base} when asked for queue {vring.number}")
+            bases[vring.number] = base
+        if ProtocolFeature.STATUS in self.protocol:
+            c.tell(Request.SET_STATUS, U64.pack(0))
+        elif ProtocolFeature.RESET_DEVICE in self.protocol:
+            c.tell(Request.RESET_DEVICE)
+        return bases
+
+    # ---- the peer speaks ----
+
+    def hear(self) -> Message:
+        """A message that came over the back channel.  Raises PeerError if it is none that this session has."""
+        assert self.back_channel
+        message = receive(self.connection, self.back_channel, REPLY_S, "a request of its own")
+        close_all(message.fds)
+        known = message.request == BackendRequest.CONFIG_CHANGE and ProtocolFeature.CONFIG in self.protocol
+        if not known or message.payload or message.fds:
+            raise self.connection.wrong(f"sent its request {message.request}, which was not agreed upon")
+        return message
+
+    def answer(self, message: Message, failed: int = 0) -> None:
+        """Answers a message that was heard, if that is wanted."""
+        if self.back_channel and self.connection.acknowledged and message.flags & NEED_REPLY:
+            reply = HEADER.pack(message.request, VERSION | REPLY, U64.size) + U64.pack(failed)
+            try:
+                self.back_channel.sendall(reply)
+            except OSError as error:
+                raise self.connection.closed(f" for its own requests ({error.strerror})") from error
