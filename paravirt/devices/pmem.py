@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..abi import build
 from ..errors import HostCallFailed
-from .base import VIRTIO_FEATURE, Device
+from .base import IN_ORDER, VIRTIO_FEATURE, Device
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
@@ -38,7 +38,7 @@ class PmemDevice(Device):
 
     def features(self) -> int:
         """Those of its ring."""
-        return VIRTIO_FEATURE.RING_RESET
+        return VIRTIO_FEATURE.RING_RESET | IN_ORDER
 
     def config(self) -> bytes:
         """Where the region is."""

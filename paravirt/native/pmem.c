@@ -17,12 +17,16 @@
 
 #define BATCH 16u /* flushes that one sync answers */
 
+struct request {
+	struct pv_pmem_request asked; /* a copy */
+	struct pv_chain chain;
+};
+
 struct pv_pmem {
 	struct pv_backend backend; /* first: the device's opaque */
 	struct pv_pmem_options options;
 	bool lost; /* a sync failed: nobody knows any more what is durable */
-	uint32_t waiting; /* flushes taken and not answered */
-	struct pv_chain chains[BATCH];
+	struct request requests[BATCH]; /* taken, and not answered yet */
 	struct pv_pmem_statistics statistics;
 };
 
@@ -98,13 +102,12 @@ static uint32_t make_durable(struct pv_pmem *pmem)
 	return pmem->lost ? PV_PMEM_RESULT_FAILED : PV_PMEM_RESULT_OK;
 }
 
-static void answer(struct pv_pmem *pmem, const struct pv_chain *chain, uint32_t type, uint32_t result,
-		   uint64_t begin_ns)
+static void answer(struct pv_pmem *pmem, const struct request *request, uint32_t result, uint64_t begin_ns)
 {
 	struct pv_pmem_response response = { .result = result };
 
-	pv_chain_write(chain, 0, &response, sizeof(response));
-	pv_queue_push(&pmem->backend.device->queues[0], chain->head, sizeof(response));
+	pv_chain_write(&request->chain, 0, &response, sizeof(response));
+	pv_queue_push(&pmem->backend.device->queues[0], request->chain.head, sizeof(response));
 	pv_backend_count(&pmem->statistics.requests, 1);
 	if (result != PV_PMEM_RESULT_OK)
 		pv_backend_count(&pmem->statistics.errors, 1);
@@ -114,50 +117,50 @@ static void answer(struct pv_pmem *pmem, const struct pv_chain *chain, uint32_t 
 		.begin_ns = begin_ns,
 		.end_ns = pv_clock_ns(),
 		.kind = PV_TRACE_CHAIN,
-		.id = type,
+		.id = request->asked.type,
 		.value = sizeof(response),
 	};
 	pv_trace_put(pmem->options.trace, &event);
 }
 
-/* Takes requests that wait, and answers those that are no flush; how many. */
-static uint32_t take(struct pv_pmem *pmem)
+/* Takes requests that wait, up to a batch; how many. */
+static uint32_t take(struct pv_pmem *pmem, bool *flush)
 {
 	struct pv_device *device = pmem->backend.device;
-	struct pv_pmem_request request;
 	uint32_t taken = 0;
 
 	for (; taken < BATCH; taken++) {
-		struct pv_chain *chain = &pmem->chains[pmem->waiting];
+		struct request *request = &pmem->requests[taken];
 
-		if (pv_device_pop(device, 0, chain) != 1)
+		if (pv_device_pop(device, 0, &request->chain) != 1)
 			break;
-		if (pv_chain_read(chain, 0, &request, sizeof(request)) != sizeof(request) ||
-		    chain->writable_bytes < sizeof(struct pv_pmem_response)) {
+		if (pv_chain_read(&request->chain, 0, &request->asked, sizeof(request->asked)) !=
+			    sizeof(request->asked) ||
+		    request->chain.writable_bytes < sizeof(struct pv_pmem_response)) {
 			pv_device_fault(device, "PMEM-5");
 			break;
 		}
-		if (request.type == PV_PMEM_TYPE_FLUSH)
-			pmem->waiting++;
-		else
-			answer(pmem, chain, request.type, PV_PMEM_RESULT_FAILED, pv_clock_ns());
+		*flush |= request->asked.type == PV_PMEM_TYPE_FLUSH;
 	}
 	return taken;
 }
 
+/* Requests are answered in the order in which they were taken, so that IN_ORDER holds. */
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct pv_pmem *pmem = thread->opaque;
 	uint64_t begin_ns = pmem->options.trace ? pv_clock_ns() : 0;
-	uint32_t taken = take(pmem);
+	bool flush = false;
+	uint32_t taken = take(pmem, &flush);
 
 	if (!taken)
 		return false;
-	if (pmem->waiting) {
-		uint32_t result = make_durable(pmem);
+	uint32_t result = flush ? make_durable(pmem) : PV_PMEM_RESULT_OK;
+	for (uint32_t i = 0; i < taken; i++) {
+		const struct request *request = &pmem->requests[i];
+		bool known = request->asked.type == PV_PMEM_TYPE_FLUSH;
 
-		while (pmem->waiting)
-			answer(pmem, &pmem->chains[--pmem->waiting], PV_PMEM_TYPE_FLUSH, result, begin_ns);
+		answer(pmem, request, known ? result : PV_PMEM_RESULT_FAILED, begin_ns);
 	}
 	if (pv_queue_wants_interrupt(&pmem->backend.device->queues[0])) {
 		pv_backend_count(&pmem->statistics.interrupts, 1);

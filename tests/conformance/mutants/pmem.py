@@ -47,8 +47,13 @@ MUTANTS = (
     _pmem(
         id="no_room_for_an_answer_is_fine",
         rule="PMEM-5",
-        old="chain->writable_bytes < sizeof(struct pv_pmem_response)",
+        old="request->chain.writable_bytes < sizeof(struct pv_pmem_response)",
         new="0",
     ),
-    _pmem(id="every_request_is_a_flush", rule="PMEM-5", old="request.type == PV_PMEM_TYPE_FLUSH", new="1"),
+    _pmem(
+        id="every_request_is_a_flush",
+        rule="PMEM-5",
+        old="known ? result : PV_PMEM_RESULT_FAILED",
+        new="result",
+    ),
 )
