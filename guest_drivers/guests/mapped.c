@@ -23,6 +23,7 @@ static struct pv_pmem data, fixed;
 static struct pv_virtio data_device, fixed_device;
 static uint8_t buffer[BYTES], copy[BYTES];
 
+/* Where names are not known the first disk will do. */
 static bool open_disk(struct pv_pmem *pmem, struct pv_virtio *device, const char *name)
 {
 	return pv_device(device, PV_DEVICE_TYPE_PMEM, name) >= 0 && pv_pmem_init(pmem, device) >= 0;
@@ -31,6 +32,12 @@ static bool open_disk(struct pv_pmem *pmem, struct pv_virtio *device, const char
 static struct pv_pmem *any(void)
 {
 	return data.data ? &data : &fixed;
+}
+
+/* Over virtio-mmio nobody says which that is. */
+static struct pv_pmem *any_read_only(void)
+{
+	return fixed.data ? &fixed : &data;
 }
 
 static volatile uint8_t *page_of(const struct pv_pmem *pmem, uint64_t page)
@@ -100,9 +107,9 @@ static int test(void)
 
 static int store(void)
 {
-	*page_of(&fixed, 1) = 1;
-	pv_print("mapped: stored\n");
-	return 1;
+	*page_of(any_read_only(), 1) = 1;
+	pv_print("mapped: stored, now %u, flush %ld\n", *page_of(any_read_only(), 1), pv_pmem_flush(any_read_only()));
+	return 0;
 }
 
 /* Reads the last page until somebody cuts the file. */
@@ -141,17 +148,20 @@ static const struct {
 
 int pv_main(void)
 {
+	const char *way = pv_guest.command_line, *end = strstr(way, " ");
+	size_t length = end ? (size_t)(end - way) : strlen(way); /* the places of windows may follow */
+
 	if (!open_disk(&data, &data_device, "data"))
 		data.data = NULL;
 	if (!open_disk(&fixed, &fixed_device, "fixed"))
 		fixed.data = NULL;
-	if (!any()->data) {
+	if (!any()->data && !open_disk(&data, &data_device, NULL)) {
 		pv_print("mapped: there is no mapped disk that works; attach data or fixed\n");
 		return 2;
 	}
 	for (uint32_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-		if (!strcmp(pv_guest.command_line, ways[i].name))
+		if (strlen(ways[i].name) == length && !strncmp(way, ways[i].name, length))
 			return ways[i].go();
-	pv_print("mapped: no way %s\n", pv_guest.command_line);
+	pv_print("mapped: there is no way %s\n", way);
 	return 2;
 }

@@ -112,17 +112,23 @@ idt_pointer:
 	.quad pv_idt
 
 	/*
-	 * 4 GiB one to one, user and writable, in 2 MiB pages but for the first: page zero is not mapped, as
-	 * on Paravirt hosts (BOOT-2).  Built here, where it costs no instructions.
+	 * 5 GiB one to one, user and writable, in 2 MiB pages but for the first: page zero is not mapped, as
+	 * on Paravirt hosts (BOOT-2).  In the fifth are mapped disks; what does not fit there goes on in pages of 1 GiB
+	 * up to 64 GiB: on a CPU that has none, an access is a page fault.  Built here, where it costs no instructions.
 	 */
 	.balign 4096
 pml4:	.quad pdpt + 7
 	.fill 511, 8, 0
-pdpt:	.quad pd + 7, pd + 0x1007, pd + 0x2007, pd + 0x3007
-	.fill 508, 8, 0
+pdpt:	.quad pd + 7, pd + 0x1007, pd + 0x2007, pd + 0x3007, pd + 0x4007
+	.set page, 0x140000087
+	.rept 59
+	.quad page
+	.set page, page + 0x40000000
+	.endr
+	.fill 448, 8, 0
 pd:	.quad pt + 7
 	.set page, 0x200087
-	.rept 2047
+	.rept 2559
 	.quad page
 	.set page, page + 0x200000
 	.endr
