@@ -125,6 +125,23 @@ static void refused(void)
 	block.capacity_sectors = end;
 }
 
+/* A queue for each of two vCPUs, used by turns from this one: what one writes the other reads. */
+static void several(struct pv_virtio *device)
+{
+	static uint8_t memory[2 * PV_BLOCK_QUEUE_STRIDE(QUEUE_SIZE)] __attribute__((aligned(64)));
+	static struct pv_block blocks[2];
+
+	if (!tap_is(pv_block_init_queues(blocks, 2, polled(device), QUEUE_SIZE, memory), 2, "several queues: init"))
+		return;
+	for (uint32_t i = 0; i < 4; i++) {
+		fill(data, 7 + i);
+		tap_is(pv_block_write(&blocks[i & 1], 0, data, BYTES), PV_STATUS_OK, "several queues: write");
+		tap_is(pv_block_read(&blocks[~i & 1], 0, copy, BYTES), PV_STATUS_OK, "several queues: read");
+		tap_ok(!memcmp(data, copy, BYTES), "several queues: read what another wrote", i);
+	}
+	pv_block_deinit(&blocks[0]);
+}
+
 static void read_only(void)
 {
 	struct pv_virtio device;
@@ -178,6 +195,8 @@ int pv_main(void)
 	deep();
 	refused();
 	pv_block_deinit(&block);
+	if (pv_guest.paravirt && pv_guest.cpus > 1)
+		several(&device);
 	read_only();
 	console_and_entropy();
 	return tap_done();

@@ -10,38 +10,77 @@
 #define BUFFERS 3 /* of a request: header, data, status */
 #define NO_STATUS 0xff
 
-int64_t pv_block_init(struct pv_block *block, struct pv_virtio *device, uint16_t size, void *memory)
+/* Fields behind those that every device has are read only where a feature says that they are there. */
+static uint32_t config_bytes(uint64_t features)
+{
+	if (features & (PV_BLOCK_F_DISCARD | PV_BLOCK_F_WRITE_ZEROES))
+		return offsetof(struct pv_block_config, write_zeroes_may_unmap);
+	if (features & PV_BLOCK_F_MQ)
+		return offsetof(struct pv_block_config, max_discard_sectors);
+	return sizeof(uint64_t);
+}
+
+static int64_t init_queue(struct pv_block *block, uint16_t size, void *memory)
+{
+	size = pv_virtio_queue_size(block->device, block->index, size);
+	if (size < BUFFERS)
+		return PV_STATUS_NOT_SUPPORTED;
+	int64_t status = pv_virtio_queue(block->device, &block->queue, block->index, size, memory);
+	if (status >= 0)
+		block->depth = block->queue.memory.indirect ? size : size / BUFFERS;
+	return status;
+}
+
+static void describe(struct pv_block *block, struct pv_virtio *device, const struct pv_block_config *config)
+{
+	uint64_t features = device->features;
+
+	*block = (struct pv_block){
+		.device = device,
+		.capacity_sectors = config->capacity_sectors,
+		.max_discard_sectors = features & PV_BLOCK_F_DISCARD ? config->max_discard_sectors : 0,
+		.max_write_zeroes_sectors = features & PV_BLOCK_F_WRITE_ZEROES ? config->max_write_zeroes_sectors : 0,
+		.read_only = features & PV_BLOCK_F_RO,
+		.has_flush = features & PV_BLOCK_F_FLUSH,
+	};
+}
+
+int64_t pv_block_init_queues(struct pv_block *blocks, uint16_t count, struct pv_virtio *device, uint16_t size,
+			     void *memory)
 {
 	struct pv_block_config config;
-	int64_t status = pv_virtio_agree(device, 0, WANTED);
+	int64_t status = pv_virtio_agree(device, 0, WANTED | (count > 1 ? PV_BLOCK_F_MQ : 0));
 
 	if (status < 0)
 		return status;
-	/* Fields behind those that every device has are read only where a feature says that they are there. */
-	bool long_config = device->features & (PV_BLOCK_F_DISCARD | PV_BLOCK_F_WRITE_ZEROES);
 	memset(&config, 0, sizeof(config));
-	status = pv_virtio_config(device, &config,
-				  long_config ? offsetof(struct pv_block_config, write_zeroes_may_unmap)
-					      : (uint32_t)sizeof(config.capacity_sectors));
+	status = pv_virtio_config(device, &config, config_bytes(device->features));
 	if (status < 0)
 		return status;
-	*block = (struct pv_block){
-		.device = device,
-		.capacity_sectors = config.capacity_sectors,
-		.max_discard_sectors = device->features & PV_BLOCK_F_DISCARD ? config.max_discard_sectors : 0,
-		.max_write_zeroes_sectors =
-			device->features & PV_BLOCK_F_WRITE_ZEROES ? config.max_write_zeroes_sectors : 0,
-		.read_only = device->features & PV_BLOCK_F_RO,
-		.has_flush = device->features & PV_BLOCK_F_FLUSH,
-	};
-	size = pv_virtio_queue_size(device, 0, size);
-	if (size < BUFFERS)
-		return PV_STATUS_NOT_SUPPORTED;
-	status = pv_virtio_queue(device, &block->queue, 0, size, memory);
-	if (status < 0)
-		return status;
-	block->depth = block->queue.memory.indirect ? size : size / BUFFERS;
-	return pv_virtio_start(device);
+	uint16_t most = device->features & PV_BLOCK_F_MQ ? config.queues : 1;
+	count = count < most ? count : most;
+	/* The first one last: a device that gives up tells whoever set up the last one, and that is its vCPU then. */
+	for (uint16_t i = count; i-- > 0;) {
+		describe(&blocks[i], device, &config);
+		blocks[i].index = i;
+		if (i) {
+			blocks[i].own = *device;
+			blocks[i].own.vcpu += i;
+			blocks[i].device = &blocks[i].own;
+		}
+		status = init_queue(&blocks[i], size, (uint8_t *)memory + i * PV_BLOCK_QUEUE_STRIDE(size));
+		if (status < 0)
+			return status;
+	}
+	status = count ? pv_virtio_start(device) : PV_STATUS_NOT_SUPPORTED;
+	return status < 0 ? status : count;
+}
+
+int64_t pv_block_init(struct pv_block *block, struct pv_virtio *device, uint16_t size, void *memory)
+{
+	int64_t queues = pv_block_init_queues(block, 1, device, size, memory);
+
+	return queues < 0 ? queues : PV_STATUS_OK;
 }
 
 void pv_block_deinit(struct pv_block *block)
@@ -116,7 +155,7 @@ int64_t pv_block_add(struct pv_block *block, struct pv_block_request *request)
 
 void pv_block_submit(struct pv_block *block)
 {
-	pv_virtio_publish(block->device, &block->queue, 0);
+	pv_virtio_publish(block->device, &block->queue, block->index);
 }
 
 static int64_t result_of(const struct pv_block_request *request, uint32_t written_bytes)

@@ -17,6 +17,7 @@
 
 struct pv_block {
 	struct pv_virtio *device;
+	uint16_t index; /* of the queue */
 	struct pv_virtq queue;
 	uint64_t capacity_sectors;
 	uint32_t max_discard_sectors; /* 0: no discard */
@@ -25,6 +26,7 @@ struct pv_block {
 	uint16_t in_flight;
 	bool read_only;
 	bool has_flush;
+	struct pv_virtio own; /* of further queues: the device, with a vCPU of its own */
 };
 
 struct pv_block_request {
@@ -45,7 +47,18 @@ struct pv_block_request {
  * bytes of memory, 64-byte aligned.  The device's waiter and channel are chosen before.
  */
 int64_t pv_block_init(struct pv_block *block, struct pv_virtio *device, uint16_t size, void *memory);
-/* Takes the disk out of use; requests in flight are lost, their memory is the caller's again. */
+/*
+ * The same with up to `count` queues for as many vCPUs: blocks[n] is queue n, whose used buffers raise the device's
+ * channel of the vCPU device->vcpu + n, and is used by one vCPU at a time, as if it were a disk of its own.  The memory
+ * has count times PV_BLOCK_QUEUE_STRIDE(size) bytes.  How many queues there are, at least one; or a status.
+ */
+#define PV_BLOCK_QUEUE_STRIDE(size) ((PV_VIRTIO_QUEUE_BYTES(size) + 63) & ~(size_t)63)
+int64_t pv_block_init_queues(struct pv_block *blocks, uint16_t count, struct pv_virtio *device, uint16_t size,
+			     void *memory);
+/*
+ * Takes the disk out of use; requests in flight are lost, their memory is the caller's again.  Of several queues: the
+ * first, once for all, while no vCPU uses any.
+ */
 void pv_block_deinit(struct pv_block *block);
 
 /*
