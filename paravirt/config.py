@@ -193,6 +193,12 @@ class MachineConfig(Value):
 
     image: Path
     memory_bytes: int = 128 * MIB
+    huge_pages: bool = False
+    """Guest memory in pages of 2 MiB; an error where the host has none."""
+    populate: bool = False
+    """Have the host back all of it before the guest starts."""
+    progress: Callable[[int, int], object] | None = None
+    """Called with the bytes populated and those to be."""
     balloon_bytes: int = 0
     """How much of it the guest is asked to give back from the start; `Machine.balloon` asks for another amount."""
     vcpus: int = 1

@@ -148,8 +148,11 @@ class Machine:
         lib.pv_machine_init(self.native)
         self._handle = ffi.new_handle(self)
         self.native.opaque = self._handle
-        self.memory = GuestMemory(config.memory_bytes, ffi.addressof(self.native, "memory"))
+        memory = ffi.addressof(self.native, "memory")
+        self.memory = GuestMemory(config.memory_bytes, memory, huge_pages=config.huge_pages)
         give_back(self.memory.close)
+        if config.populate:
+            self.memory.populate(config.progress)
         self.mapped = MappedDisks(self.plan, self.memory.ranges)
         give_back(self.mapped.close)
         self.accelerator = make_accelerator(config, self.native, self.memory)

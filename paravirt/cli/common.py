@@ -18,6 +18,8 @@ from . import HelpFormatter
 if TYPE_CHECKING:
     from ..machine import Machine
 
+WORTH_TELLING_BYTES = 1 << 30
+
 
 def add_command(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, epilog: str
@@ -54,6 +56,15 @@ def tell_accelerator(machine: Machine) -> None:
                 "which is slow (--accel kvm refuses that)",
                 file=sys.stderr,
             )
+
+
+def populated(done_bytes: int, of_bytes: int) -> None:
+    """Says how far the backing of guest memory is, to a terminal and where it takes a while."""
+    if of_bytes < WORTH_TELLING_BYTES or not sys.stderr.isatty():
+        return
+    end = "\n" if done_bytes == of_bytes else "\r"
+    with suppress(OSError):  # nobody may be left to tell
+        print(f"paravirt: {done_bytes >> 20}M of {of_bytes >> 20}M backed", end=end, file=sys.stderr, flush=True)
 
 
 def check_output(path: Path | None, option: str) -> None:

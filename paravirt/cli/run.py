@@ -27,7 +27,7 @@ from ..config import (
     parse_size,
 )
 from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
-from .common import add_accelerator, add_command, print_json, tell_accelerator
+from .common import add_accelerator, add_command, populated, print_json, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="map a raw file into the guest as the mapped disk NAME; may be repeated")  # fmt: skip
     add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
+    add("--hugepages", action="store_true", help="guest memory in huge pages, or an error")
+    add("--populate", action="store_true", help="back all guest memory before the guest starts")
     add("--balloon", default="0", metavar="[NAME=]SIZE",
         help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
@@ -123,6 +125,9 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
     return MachineConfig(
         image=image,
         memory_bytes=parse_size(args.memory),
+        huge_pages=args.hugepages,
+        populate=args.populate,
+        progress=populated,
         balloon_bytes=balloon_bytes,
         vcpus=args.vcpus,
         pin=parse_pin(args.pin) if args.pin else (),

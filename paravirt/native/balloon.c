@@ -65,7 +65,7 @@ void pv_balloon_report(struct pv_machine *machine, const struct pv_chain *chain)
 		uintptr_t from = ((uintptr_t)s->iov_base + PV_PAGE_BYTES - 1) & ~(uintptr_t)(PV_PAGE_BYTES - 1);
 		uintptr_t to = ((uintptr_t)s->iov_base + s->iov_len) & ~(uintptr_t)(PV_PAGE_BYTES - 1);
 
-		if (from < to && pv_memory_discard_at((void *)from, to - from) == 0)
+		if (from < to && pv_memory_discard_at(&machine->memory, (void *)from, to - from) == 0)
 			bytes += to - from;
 	}
 	__atomic_fetch_add(&machine->reported_bytes, bytes, __ATOMIC_RELAXED);

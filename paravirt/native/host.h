@@ -27,6 +27,7 @@ struct pv_region {
 struct pv_memory {
 	struct pv_region regions[PV_MAX_REGIONS];
 	uint32_t count;
+	uint32_t kept; /* pages that are given away are zeroed and stay: they might not be to be had again */
 	uint32_t unfenced; /* the guest's own barriers order nothing between its process and ours: a software vCPU's */
 };
 
@@ -44,7 +45,7 @@ uint64_t pv_memory_bytes(const struct pv_memory *memory);
 int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes);
 /* The same of memory that is known to be the guest's, by its host address. */
-int pv_memory_discard_at(void *hva, uint64_t size_bytes);
+int pv_memory_discard_at(const struct pv_memory *memory, void *hva, uint64_t size_bytes);
 
 /* ---- ring.c: the device side of a virtqueue, split or packed ---- */
 

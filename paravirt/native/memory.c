@@ -4,6 +4,7 @@
  * the host is guest_memory.c's.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "handlers.h"
@@ -21,8 +22,12 @@ int pv_memory_populate(const struct pv_memory *memory, uint64_t gpa, uint64_t si
 	return madvise(hva, size_bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
 }
 
-int pv_memory_discard_at(void *hva, uint64_t size_bytes)
+int pv_memory_discard_at(const struct pv_memory *memory, void *hva, uint64_t size_bytes)
 {
+	if (memory->kept) {
+		memset(hva, 0, size_bytes);
+		return 0;
+	}
 	if (madvise(hva, size_bytes, MADV_REMOVE) == 0)
 		return 0;
 	/* Memory that is not shared has no file to punch a hole into; there this gives zeros. */
@@ -33,7 +38,7 @@ int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t siz
 {
 	void *hva = pv_memory_at(memory, gpa, size_bytes);
 
-	return hva ? pv_memory_discard_at(hva, size_bytes) : -EFAULT;
+	return hva ? pv_memory_discard_at(memory, hva, size_bytes) : -EFAULT;
 }
 
 #define PAGE_BYTES 4096

@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hypercall_abi import LIMITS, STATUS
 from hypercall_abi.services.memory import MEMORY_RANGE
 from paravirt._native import ffi, lib
-from paravirt.memory import GuestMemory
+from paravirt.errors import HostMemory
+from paravirt.memory import SHMEM_ENABLED, GuestMemory
 from tests.support.fake_machine import RAM_GPA, FakeMachine
 
 PAGE = 4096
@@ -127,3 +130,58 @@ def test_what_was_done_before_the_host_failed_counts(machine: Ranges, call: str,
     assert machine.ask(call, *ranges[2:]) == (refused, 0)
     if call == "memory.discard":
         assert machine.data[: 4 * PAGE] == bytes(2 * PAGE) + b"\x55" * 2 * PAGE
+
+
+def huge_pages_are_here() -> bool:
+    """Whether this host has any for 16 MiB, by its reserve or of free memory."""
+    reserve = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())["HugePages_Free"]
+    return int(reserve) >= 8 or not re.search(r"\[(never|deny)\]", SHMEM_ENABLED.read_text())
+
+
+def test_huge_pages_or_one_line_that_says_how() -> None:
+    """What is given back reads as zero, whoever has the pages afterwards (MEM-3)."""
+    native = ffi.new("struct pv_memory *")
+    if not huge_pages_are_here():
+        with pytest.raises(HostMemory, match="no huge pages for 16M .*nr_hugepages=8, or allow them by echo advise"):
+            GuestMemory(16 << 20, native, huge_pages=True)
+        return
+    memory = GuestMemory(16 << 20, native, huge_pages=True)
+    assert int(ffi.cast("uintptr_t", memory.hva(0, 16 << 20))) % (2 << 20) == 0
+    memory.write(PAGE, b"\x55" * 3 * PAGE)
+    assert lib.pv_memory_discard(native, 2 * PAGE, PAGE) == 0
+    assert memory.read(PAGE, 3 * PAGE) == b"\x55" * PAGE + bytes(PAGE) + b"\x55" * PAGE
+    memory.close()
+
+
+def test_kept_pages_are_zeroed() -> None:
+    """As those of a reserve are: who lost one might not get it again, and the host would end by SIGBUS."""
+    native = ffi.new("struct pv_memory *")
+    memory = GuestMemory(16 << 20, native)
+    native.kept = 1
+    memory.write(0, b"\x55" * 2 * PAGE)
+    before = memory.statistics(ffi.new("struct pv_machine *")).resident_bytes
+    assert lib.pv_memory_discard(native, PAGE, PAGE) == 0
+    assert memory.read(0, 2 * PAGE) == b"\x55" * PAGE + bytes(PAGE)
+    assert memory.statistics(ffi.new("struct pv_machine *")).resident_bytes == before
+    memory.close()
+
+
+def test_populate_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paravirt.memory.PIECE_BYTES", 6 << 20)
+    memory = GuestMemory(16 << 20, ffi.new("struct pv_memory *"))
+    told: list[tuple[int, int]] = []
+    memory.populate(lambda done, of: told.append((done >> 20, of >> 20)))
+    assert told == [(6, 16), (12, 16), (16, 16)]
+    assert memory.statistics(ffi.new("struct pv_machine *")).resident_bytes == 16 << 20
+    memory.close()
+
+
+def test_guest_memory_is_in_no_core_file_and_no_child() -> None:
+    """And at an address where huge pages can stand."""
+    memory = GuestMemory(16 << 20, ffi.new("struct pv_memory *"))
+    at = int(ffi.cast("uintptr_t", memory.hva(0, 1)))
+    assert at % (2 << 20) == 0
+    maps = Path("/proc/self/smaps").read_text()
+    flags = re.search(rf"^{at:x}-.*?^VmFlags:(.*?)$", maps, re.MULTILINE | re.DOTALL)
+    assert flags and {"dd", "dc"} <= set(flags[1].split())
+    memory.close()

@@ -203,8 +203,8 @@ SYSTEM = (
         id="memory_outlives_a_reset",
         rule="SYS-3",
         file="paravirt/memory.py",
-        old="fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)",
-        new='os.dup2(globals().setdefault("kept", os.dup(self.fd)), self.fd)',
+        old="fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)",
+        new='os.dup2(globals().setdefault("kept", os.dup(fd)), fd)',
     ),
     _system(id="watchdog_never_bites", rule="SYS-4", old="due_ns > now_ns", new="true"),
     Mutant(
