@@ -11,6 +11,7 @@
 #include "paravirt/notes.h"
 #include "paravirt/time.h"
 #include "paravirt/vcpu.h"
+#include "sort.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_TIME, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
 PV_PRIVILEGE(PV_PRIVILEGE_ANY);
@@ -22,24 +23,6 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
 static struct pv_submission submissions[PV_LIMIT_BATCH_ENTRIES] __attribute__((aligned(64)));
 static struct pv_completion completions[PV_LIMIT_BATCH_ENTRIES] __attribute__((aligned(32)));
-
-static void sort(uint64_t *values, uint32_t count)
-{
-	/* Shell's, with gaps of 3 to 1: short, and quick enough for 1e5 values. */
-	uint32_t gap = 1;
-
-	while (gap < count / 3)
-		gap = gap * 3 + 1;
-	for (; gap; gap /= 3)
-		for (uint32_t i = gap; i < count; i++) {
-			uint64_t value = values[i];
-			uint32_t j = i;
-
-			for (; j >= gap && values[j - gap] > value; j -= gap)
-				values[j] = values[j - gap];
-			values[j] = value;
-		}
-}
 
 static uint64_t counter_hz(void)
 {

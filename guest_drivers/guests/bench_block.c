@@ -10,9 +10,10 @@
 #include "paravirt/block.h"
 #include "paravirt/guest.h"
 #include "paravirt/notes.h"
-#include "paravirt/string.h"
 #include "paravirt/time.h"
 #include "paravirt/vcpu.h"
+#include "sort.h"
+#include "words.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_EVENT, 0), PV_NEED(PV_SERVICE_TIME, 0),
 	   PV_NEED(PV_SERVICE_VCPU, 0), PV_NEED(PV_SERVICE_DEVICE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
@@ -57,50 +58,15 @@ _Noreturn static void fail(int status, const char *what, int64_t detail)
 	pv_exit(status);
 }
 
-/* The value behind `name=` among the words, or NULL. */
-static const char *word(const char *name)
-{
-	const char *at = pv_guest.command_line;
-	size_t length = strlen(name);
-
-	for (; (at = strstr(at, name)); at += length)
-		if ((at == pv_guest.command_line || at[-1] == ' ') && at[length] == '=')
-			return at + length + 1;
-	return NULL;
-}
-
-static bool is(const char *name, const char *value, bool otherwise)
-{
-	const char *at = word(name);
-
-	return at ? !strncmp(at, value, strlen(value)) : otherwise;
-}
-
-static uint64_t number(const char *name, uint64_t otherwise, uint64_t most)
-{
-	const char *at = word(name);
-	uint64_t value = 0;
-
-	if (!at)
-		return otherwise;
-	for (; *at >= '0' && *at <= '9' && value <= most; at++)
-		value = value * 10 + (uint64_t)(*at - '0');
-	if (!value || value > most || (*at && *at != ' ')) {
-		pv_print("bench: %s must be a number from 1 to %lu\n", name, most);
-		pv_exit(WRONG_WORD);
-	}
-	return value;
-}
-
 static void read_words(void)
 {
-	wanted.write = is("op", "write", false);
-	wanted.random = is("order", "random", true);
-	wanted.poll = is("wait", "poll", true);
-	wanted.bytes = number("bytes", wanted.bytes, 4u << 20);
-	wanted.depth = number("depth", wanted.depth, QUEUE_SIZE);
-	wanted.requests = number("requests", wanted.requests, 4000000);
-	wanted.queues = number("queues", wanted.queues, PV_LIMIT_DEVICE_QUEUES);
+	wanted.write = word_is("op", "write", false);
+	wanted.random = word_is("order", "random", true);
+	wanted.poll = word_is("wait", "poll", true);
+	wanted.bytes = word_number("bytes", wanted.bytes, 4u << 20, WRONG_WORD);
+	wanted.depth = word_number("depth", wanted.depth, QUEUE_SIZE, WRONG_WORD);
+	wanted.requests = word_number("requests", wanted.requests, 4000000, WRONG_WORD);
+	wanted.queues = word_number("queues", wanted.queues, PV_LIMIT_DEVICE_QUEUES, WRONG_WORD);
 	if (wanted.bytes % PV_SECTOR_BYTES) {
 		pv_print("bench: bytes must be whole sectors of %u\n", PV_SECTOR_BYTES);
 		pv_exit(WRONG_WORD);
@@ -213,22 +179,6 @@ static void work(void *argument)
 	run(lane, requests_of(lane), lane->ticks);
 	lane->exits = exits() - before;
 	say(lane, FINISHED);
-}
-
-static void sort(uint64_t *values, uint64_t count)
-{
-	uint64_t gap = 1;
-
-	while (gap < count / 3)
-		gap = gap * 3 + 1;
-	for (; gap; gap /= 3)
-		for (uint64_t i = gap; i < count; i++) {
-			uint64_t value = values[i], j = i;
-
-			for (; j >= gap && values[j - gap] > value; j -= gap)
-				values[j] = values[j - gap];
-			values[j] = value;
-		}
 }
 
 static void init(void)

@@ -10,6 +10,7 @@
 #include "paravirt/notes.h"
 #include "paravirt/time.h"
 #include "paravirt/vcpu.h"
+#include "sort.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_EVENT, 0), PV_NEED(PV_SERVICE_TIME, 0),
 	   PV_NEED(PV_SERVICE_VCPU, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
@@ -91,19 +92,6 @@ static void block_while(void)
 	while (mode() == MODE_BLOCK)
 		pv_event_wait(page, PV_DEADLINE_NEVER);
 	pv_event_release(page);
-}
-
-static void sort(uint64_t *values, uint32_t count)
-{
-	for (uint32_t gap = count / 2; gap; gap /= 2)
-		for (uint32_t i = gap; i < count; i++) {
-			uint64_t value = values[i];
-			uint32_t j = i;
-
-			for (; j >= gap && values[j - gap] > value; j -= gap)
-				values[j] = values[j - gap];
-			values[j] = value;
-		}
 }
 
 static uint64_t counter_hz(void)

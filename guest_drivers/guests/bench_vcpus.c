@@ -7,8 +7,8 @@
 #include "paravirt/base.h"
 #include "paravirt/guest.h"
 #include "paravirt/notes.h"
-#include "paravirt/string.h"
 #include "paravirt/vcpu.h"
+#include "words.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_TIME, 0), PV_NEED(PV_SERVICE_VCPU, 0),
 	   PV_NEED(PV_SERVICE_SYSTEM, 0));
@@ -16,7 +16,7 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
 #define CALLS 20000u
 
-static uint32_t calls = CALLS, here, go, finished;
+static uint32_t calls, here, go, finished;
 
 static void work(void *argument)
 {
@@ -29,22 +29,11 @@ static void work(void *argument)
 	__atomic_fetch_add(&finished, 1, __ATOMIC_SEQ_CST);
 }
 
-static void read_words(void)
-{
-	const char *at = strstr(pv_guest.command_line, "calls=");
-
-	if (!at)
-		return;
-	calls = 0;
-	for (at += strlen("calls="); *at >= '0' && *at <= '9' && calls < 100000000; at++)
-		calls = calls * 10 + (uint32_t)(*at - '0');
-}
-
 int pv_main(void)
 {
 	if (!pv_guest.paravirt)
 		return 1;
-	read_words();
+	calls = (uint32_t)word_number("calls", CALLS, 100000000, 1);
 	for (uint32_t i = 1; i < pv_guest.cpus; i++)
 		if (pv_cpu_start(i, work, NULL) < 0)
 			pv_panic("vCPU %u does not start", i);

@@ -4,14 +4,17 @@
     latency cached, latency direct            4 KiB, depth 1, median and p99
     sequential                                1 MiB, depth 8, page cache, MiB per second
     sequential write                          the same, written
+    mapped                                    4 KiB reads of an image that is mapped into the guest (virtio-pmem)
 
 The guest is bench_block, polling, at CPL 3 in both hypervisors, with queues of the same
 size.  fio is io_uring with registered files and buffers at the same depth.  QEMU has a thread of its own for the
-disk, io_uring, and as long to poll as our threads have.
+disk, io_uring, and as long to poll as our threads have.  The guest of `mapped` is bench_pmem, its floor a process that
+has the file mapped (mapped.c), its peer QEMU's cached random read.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -23,11 +26,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paravirt import Machine, MachineConfig
-from paravirt.attachments.block import parse_disk
+from paravirt.attachments.block import Disk
+from paravirt.attachments.pmem import Pmem
 from paravirt.config import Budgets
 from paravirt.errors import ParavirtError
 
-from .common import bench_line, guest, qemu_command
+from .common import bench_line, compile_c, guest, qemu_command
 from .report import Row, make_row, missing_row
 
 DISK_BYTES = 256 << 20
@@ -70,6 +74,9 @@ CASES = (
 )
 
 
+MAPPED = {"requests": 1_000_000, "bytes": 4096}
+
+
 def _per_second(f: Figures) -> Figures:
     return {"value": f["requests"] * 1e9 / f["ns"]}
 
@@ -97,7 +104,7 @@ def _command_line(case: Case) -> str:
 
 def ours(case: Case, path: Path) -> Figures:
     """Our host, by calls.  Raises ParavirtError."""
-    disk = parse_disk(f"disk={path}" + (",direct" if case.direct else "") + ("" if case.writes else ",ro"))
+    disk = Disk("disk", path, read_only=not case.writes, direct=case.direct)
     console = bytearray()
     config = MachineConfig(
         guest("bench_block"),
@@ -175,6 +182,27 @@ def _row(case: Case, path: Path, rounds: int) -> Row:
     )
 
 
+def _mapped_row(path: Path, rounds: int, work: Path) -> Row:
+    requests, size = MAPPED["requests"], MAPPED["bytes"]
+    library = compile_c("mapped.c", work)
+    library.mapped_floor.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64]
+    library.mapped_floor.restype = ctypes.c_uint64
+    taken = []
+    for _ in range(rounds):
+        console = bytearray()
+        disk = Pmem("disk", path, read_only=True)
+        words = f"requests={requests} bytes={size}"
+        config = MachineConfig(guest("bench_pmem"), devices=(disk,), command_line=words, console=console.extend)
+        with Machine(config) as machine:
+            machine.run()
+        one = _per_second(bench_line(console.decode()))
+        one["floor"] = requests * 1e9 / library.mapped_floor(str(path).encode(), requests, size)
+        if figures := qemu(CASES[0], path):
+            one["peer"] = _per_second(figures)["value"]
+        taken.append(one)
+    return make_row("block", "mapped", "IOPS", taken, better="higher", goal=">= 5 x QEMU's cached random read")
+
+
 def run(rounds: int) -> list[Row]:
     """Ours, fio and QEMU in turn, on one file."""
     # Beside the tree rather than in /tmp, which may be memory and then knows no O_DIRECT.
@@ -183,4 +211,4 @@ def run(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=work, prefix="bench-") as place:
         path = Path(place).absolute() / "disk"
         make_disk(path)
-        return [_row(case, path, rounds) for case in CASES]
+        return [*(_row(case, path, rounds) for case in CASES), _mapped_row(path, rounds, Path(place))]
