@@ -1,4 +1,4 @@
-"""growth / …: what a unit of work costs at 1, 2 and 4 vCPUs, machines and sizes of memory.
+"""growth / …: what a unit of work costs at 1, 2 and 4 vCPUs, queues, machines and sizes of memory.
 
 The value is the cost at 4, the floor the cost at 1, in the same run: a ratio above 1 says that the figure grows faster
 than its work.  The plot has all points.
@@ -9,6 +9,7 @@ than its work.  The plot has all points.
     start, machines    so many machines of one process that live at once, per machine
     memory, machines   resident set beyond guest RAM, per machine after the first
     block, machines    4 KiB reads from the page cache by so many machines at once: time of all per request
+    block, queues      the same by one machine with so many vCPUs, each with a queue of its own
 """
 
 from __future__ import annotations
@@ -105,6 +106,14 @@ def block_machines(n: int, path: Path) -> float:
     return max(f["ns"] for f in told) / sum(f["requests"] for f in told)
 
 
+def block_queues(n: int, path: Path) -> float:
+    """ns per request, of all queues."""
+    disk = Disk("disk", path, read_only=True)
+    words = f"requests={REQUESTS} queues={n} wait=event"
+    _, f = run_guest("bench_block", vcpus=n, disks=(disk,), command_line=words)
+    return f["ns"] / f["requests"]
+
+
 def run(rounds: int) -> list[Row]:
     """Each size in turn, so many times."""
     work = Path("build")
@@ -119,6 +128,7 @@ def run(rounds: int) -> list[Row]:
             "start, machines": ("ms", start_machines),
             "memory, machines": ("MiB", memory_machines),
             "block, machines": ("ns", lambda n: block_machines(n, path)),
+            "block, queues": ("ns", lambda n: block_queues(n, path)),
         }
         return [_row(name, unit, measure, rounds) for name, (unit, measure) in figures.items()]
 
