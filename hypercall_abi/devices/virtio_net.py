@@ -1,6 +1,6 @@
 """Network: feature bits, configuration space, the header of a frame and control (virtio 1.4, section 5.1)."""
 
-from ..schema import U8, U16, Constants, Record, opaque
+from ..schema import U8, U16, Constants, Record, Rule, opaque
 
 NET_FEATURE = Constants(
     "net_f",
@@ -82,4 +82,11 @@ NET_CONTROL_STATUS = Constants(
     "Last byte of a control request.",
     ("OK", 0, "Done."),
     ("ERROR", 1, "Refused."),
+)
+
+RULES = (
+    Rule("NET-1", "A chain to send with less than a header to read is a fault of the driver.", "both"),
+    Rule("NET-2", "A chain to receive with less room than a header is a fault of the driver.", "both"),
+    Rule("NET-3", "A header to send that asks for what was not agreed on is a fault of the driver.", "both"),
+    Rule("NET-4", "A received frame that does not fit is dropped whole: the driver never gets a part of one."),
 )

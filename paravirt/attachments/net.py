@@ -14,7 +14,7 @@ PAIRS_MOST = 3  # a device has 8 queues: two for each, and one for control
 MTU_LEAST, MTU_MOST = 68, 65535  # virtio 5.1.4.1
 PORT = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE | re.ASCII)
-FORMS = "NAME=user, NAME=tap:INTERFACE or NAME=fd:NUMBER"
+FORMS = "NAME=user, NAME=tap:INTERFACE, NAME=fd:NUMBER or NAME=loop"
 
 
 def new_mac() -> bytes:
@@ -28,7 +28,8 @@ class Net(Attachment):
     kind: ClassVar[str] = "NET"
 
     link: str = "user"
-    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, or ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs).
+    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs), or ``loop``,
+    which gives back each frame.
 
     A descriptor, which stays the caller's, is a TAP queue, a socket that keeps frames apart, or a stream socket with
     passt's framing."""
@@ -65,7 +66,7 @@ class Net(Attachment):
 
     def _check_link(self) -> None:
         kind, colon, rest = self.link.partition(":")
-        if kind == "user" and not colon:
+        if kind in ("user", "loop") and not colon:
             fitting = 1
         elif kind == "tap" and 0 < len(rest.encode()) < 16 and "/" not in rest and rest.isprintable():
             fitting = self.pairs

@@ -50,7 +50,9 @@ KINDS: dict[str, Callable[[], Injection]] = {
     )
 }
 
-BY_HOST = frozenset(f"VQ-{n}" for n in (*range(1, 9), 13)) | {"BLK-3", "BAL-1", "PMEM-5", "RING-7"}
+BY_HOST = frozenset(
+    [*(f"VQ-{n}" for n in (*range(1, 9), 13)), *(f"NET-{n}" for n in (1, 2, 3)), "BLK-3", "BAL-1", "PMEM-5", "RING-7"]
+)
 """Rules that the host itself names when a queue or a ring is stopped for them."""
 
 UNSEEN = {

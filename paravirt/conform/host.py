@@ -34,6 +34,7 @@ DISKS = {
     "mapped": ("--pmem", (2 << 20) + 4096),
     "frozen": ("--pmem", 1 << 16),
 }
+LOOPS = ("wire",)  # networks that give back each frame
 MASKED = "masked"  # the mode in which our own host has switched off what stands here
 DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
@@ -199,7 +200,7 @@ def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> 
     command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
     for name in _wanted(image):
-        command += [DISKS[name][0], f"{name}={disks[name]}"]
+        command += [DISKS[name][0], f"{name}={disks[name]}"] if name in DISKS else ["--net", f"{name}=loop"]
     if image.stem.startswith(f"{PREFIX}{MMIO}"):
         command += ["--transport", "mmio"]
     if plan.poison:
@@ -210,11 +211,11 @@ def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> 
 
 
 def _wanted(image: Path) -> list[str]:
-    """The disks that `image` takes."""
+    """The disks and networks that `image` takes."""
     from ..boot.image import load_image  # loads the C core, which a launcher needs not
     from ..errors import ImageError
 
     try:
-        return [entry.name for entry in load_image(image).notes.manifest if entry.name in DISKS]
+        return [entry.name for entry in load_image(image).notes.manifest if entry.name in (*DISKS, *LOOPS)]
     except ImageError:  # of those that are to be refused
         return []

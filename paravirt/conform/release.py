@@ -14,7 +14,7 @@ from pathlib import Path
 from hypercall_abi import RULES, VERSION
 
 from ..errors import ConfigError, OutputError
-from .host import ALL, DISKS, MMIO, chapters
+from .host import ALL, DISKS, LOOPS, MMIO, chapters
 
 README = """\
 Conformance images of the paravirt hypercall ABI {version}
@@ -70,6 +70,7 @@ def contents() -> dict[str, bytes]:
         raise ConfigError("there are no conformance images; build them with make -C guest_drivers")
     words = {"--disk": "disk", "--pmem": "mapped disk"}
     disks = ", ".join(f"a {words[option]} {name} of {size >> 10} KiB" for name, (option, size) in DISKS.items())
+    disks += "".join(f", a network {name} that gives back each frame that is sent" for name in LOOPS)
     readme = README.format(version=".".join(map(str, VERSION)), disks=disks, mmio=MMIO)
     files = {"README": readme.encode(), "rules.tsv": "".join(table()).encode()}
     return files | {f"images/{name}": path.read_bytes() for name, path in sorted(images.items())}

@@ -16,7 +16,7 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.net import Net
 from ..errors import HostCallFailed, LinkRefused, OutputError
-from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
+from .base import IN_ORDER, QUEUE_SIZE, VIRTIO_FEATURE, Device
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
@@ -65,7 +65,7 @@ class NetDevice(Device):
     def features(self) -> int:
         """What the link can do: a TAP device takes checksums and large segments off the guest's hands."""
         f = NET_FEATURE
-        common = f.MAC | f.MTU | f.STATUS | f.MRG_RXBUF | VIRTIO_FEATURE.RING_RESET
+        common = f.MAC | f.MTU | f.STATUS | f.MRG_RXBUF | VIRTIO_FEATURE.RING_RESET | IN_ORDER
         if self.net.pairs > 1:
             common |= f.MQ | f.CTRL_VQ
         if self._link == lib.PV_NET_LINK_TAP:
@@ -130,6 +130,8 @@ class NetDevice(Device):
             fds, mtu = self._open_tap(self.net.interface)
         elif self.net.fds:
             fds, mtu = [self._adopt(fd) for fd in self.net.fds], FRAMES_MTU
+        elif self.net.link == "loop":
+            self._link, fds, mtu = lib.PV_NET_LINK_FRAMES, [self._open_loop()], FRAMES_MTU
         else:
             from .passt import MTU, Passt  # starts a process, which few networks need
 
@@ -137,6 +139,14 @@ class NetDevice(Device):
             self._link, fds, mtu = lib.PV_NET_LINK_STREAM, [self._passt.fd], MTU
         self._mtu = self.net.mtu or mtu
         return fds
+
+    def _open_loop(self) -> int:
+        """A socket whose other end it is itself."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as loop:
+            loop.bind("")  # a name that nobody has
+            loop.connect(loop.getsockname())
+            self._fds.append(loop.detach())
+        return self._fds[-1]
 
     def _open_tap(self, interface: str) -> tuple[list[int], int]:
         what, pairs = f"network {self.name!r}: the interface {interface!r}", self.net.pairs

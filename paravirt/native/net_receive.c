@@ -65,11 +65,12 @@ static void give_back(struct pv_net_pair *pair, uint32_t count, uint64_t bytes)
 		struct pv_net_room_chain *chain = &room->chains[i];
 		uint64_t written = chain->bytes < bytes ? chain->bytes : bytes;
 
-		pv_queue_push(queue, chain->head, (uint32_t)written);
+		pv_queue_stage(queue, chain->head, (uint32_t)written);
 		bytes -= written;
 		segments += chain->segments;
 		room->bytes -= chain->bytes;
 	}
+	pv_queue_publish(queue); /* all of a frame at once: drivers take no part of one */
 	room->chain_count -= count;
 	room->segment_count -= segments;
 	memmove(room->chains, &room->chains[count], room->chain_count * sizeof(room->chains[0]));

@@ -7,6 +7,9 @@
 
 #include "net_pair.h"
 
+/* Frames that the driver gets back at once, while others are sent. */
+#define PUBLISHED 16u
+
 /* What each kind of large segment takes to be agreed on; 0: there is no such. */
 static uint64_t feature_of(uint8_t segmentation)
 {
@@ -106,8 +109,9 @@ bool pv_net_send(struct pv_net_pair *pair)
 		pair->held = pair->blocked = put(pair) == PV_NET_BLOCKED;
 		if (pair->blocked)
 			break;
-		pv_queue_push(queue, pair->head, 0);
-		done++;
+		pv_queue_stage(queue, pair->head, 0);
+		if (++done % PUBLISHED == 0)
+			pv_queue_publish(queue);
 	}
 	if (!pv_net_link_flush(&pair->link) && !pair->link.lost)
 		pair->blocked = true;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, callrings, calls, devices, pmem, queues, services
+from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -12,6 +12,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *services.MUTANTS,
     *devices.MUTANTS,
     *pmem.MUTANTS,
+    *net.MUTANTS,
     *queues.MUTANTS,
 )
 

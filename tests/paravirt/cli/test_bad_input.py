@@ -46,6 +46,7 @@ from tests.support.guests import (
     shutdown,
 )
 
+UNKNOWN_TYPE = 16  # virtio's, and no device of ours
 NEVER_WRITABLE = "/proc/sys/kernel/version"  # opening it for writing is refused, even to root
 
 GOOD = guest(shutdown())
@@ -70,7 +71,8 @@ IMAGES: list[Case] = [
     (errors.ServiceNotOffered, Elf(notes=[require({4: 0})]), ["--deny", "time"], "requires the service time"),
     (errors.ServiceNotOffered, Elf(notes=[require({4: 1 << 63})]), [], "features 0x8000000000000000 of the service"),
     (errors.BadEntry, Elf(notes=[]), [], "neither Paravirt notes nor a PVH entry"),
-    (errors.DeviceNotOffered, Elf(notes=[manifest((NET, 0, "lan"))]), [], "device 'lan' of type net"),
+    (errors.DeviceMissing, Elf(notes=[manifest((NET, 0, "lan"))]), [], "attach it with --net lan"),
+    (errors.DeviceNotOffered, Elf(notes=[manifest((UNKNOWN_TYPE, 0, "gpu"))]), [], "device 'gpu' of type 16"),
 ]
 
 DISKS: list[Case] = [

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: 0BSD
+ *
+ * Chapter net: a network `wire` that gives back each frame that is sent.  Its queues are the library's, chains are
+ * laid out by hand.
+ */
+#include "paravirt/string.h"
+#include "support/device.h"
+
+#define QUEUE_SIZE 8
+#define FRAME_BYTES 60u
+#define ROOM_BYTES 256u
+#define UNTOUCHED 0xee
+
+static struct pv_virtio wire;
+static struct pv_virtq receives, sends;
+static uint8_t memory[2][PV_VIRTIO_QUEUE_BYTES(QUEUE_SIZE)] __attribute__((aligned(64)));
+static struct {
+	struct pv_net_header header;
+	uint8_t data[ROOM_BYTES];
+} frame, rooms[2];
+
+static bool up(void)
+{
+	bool made = pv_virtio_agree(&wire, 0, 0) >= 0 &&
+		    pv_virtio_queue(&wire, &receives, 0, QUEUE_SIZE, memory[0]) >= 0 &&
+		    pv_virtio_queue(&wire, &sends, 1, QUEUE_SIZE, memory[1]) >= 0 && pv_virtio_start(&wire) >= 0;
+
+	memset(rooms, UNTOUCHED, sizeof(rooms));
+	memset(&frame, 0, sizeof(frame));
+	return cf_want(made, "the network starts");
+}
+
+static void add(struct pv_virtq *queue, const void *at, uint32_t size_bytes)
+{
+	struct pv_virtq_buffer buffer = { pv_gpa(at), size_bytes, queue == &receives };
+
+	pv_virtq_add(queue, &buffer, 1, pv_gpa(at));
+	pv_virtio_publish(&wire, queue, queue == &sends);
+}
+
+static bool back(struct pv_virtq *queue, struct pv_virtq_completion *done)
+{
+	uint64_t end_ns = cf_now_ns() + 2 * CF_SECOND;
+
+	while (!pv_virtq_get(queue, done)) {
+		if (cf_now_ns() > end_ns)
+			return false;
+		cf_relax();
+	}
+	return !queue->broken;
+}
+
+/* Sends a frame of one byte's value; whether it came back from the device. */
+static bool send(uint8_t value, uint32_t size_bytes)
+{
+	struct pv_virtq_completion done;
+
+	memset(frame.data, value, size_bytes);
+	add(&sends, &frame, (uint32_t)sizeof(frame.header) + size_bytes);
+	return back(&sends, &done);
+}
+
+static void short_chains(void)
+{
+	cf_case("NET-1 a chain to send that is shorter than a header");
+	if (up()) {
+		add(&sends, &frame, sizeof(frame.header) - 1);
+		cf_want(cf_gives_up(&wire), "the device gives up");
+	}
+	cf_case("NET-2 a chain to receive that is shorter than a header");
+	if (up()) {
+		add(&receives, &rooms[0], sizeof(frame.header) - 1);
+		send(1, FRAME_BYTES); /* at the latest when there is something to receive */
+		cf_want(cf_gives_up(&wire), "the device gives up");
+	}
+}
+
+static void headers(void)
+{
+	cf_case("NET-3 a header that asks for a checksum, which was not agreed on");
+	if (up()) {
+		frame.header.flags = (uint8_t)PV_NET_HEADER_F_NEEDS_CHECKSUM;
+		add(&sends, &frame, sizeof(frame.header) + FRAME_BYTES);
+		cf_want(cf_gives_up(&wire), "the device gives up");
+	}
+	cf_case("NET-3 a header that asks for segments, which were not agreed on");
+	if (up()) {
+		frame.header.segmentation = PV_NET_SEGMENTATION_TCP4;
+		add(&sends, &frame, sizeof(frame.header) + FRAME_BYTES);
+		cf_want(cf_gives_up(&wire), "the device gives up");
+	}
+}
+
+static void too_long(void)
+{
+	struct pv_virtq_completion done;
+
+	cf_case("NET-4 a frame that does not fit is dropped whole");
+	if (!up())
+		return;
+	add(&receives, &rooms[0], sizeof(frame.header) + FRAME_BYTES);
+	cf_want(send(1, FRAME_BYTES + 1) && send(2, FRAME_BYTES), "two frames are sent");
+	if (!cf_want(back(&receives, &done), "one comes back"))
+		return;
+	cf_expect(done.written_bytes, sizeof(frame.header) + FRAME_BYTES, "bytes received");
+	cf_want(rooms[0].data[0] == 2 && rooms[0].data[FRAME_BYTES - 1] == 2, "the one that fits");
+	cf_expect(rooms[0].data[FRAME_BYTES], UNTOUCHED, "the byte behind");
+}
+
+static void run(void)
+{
+	if (!cf_device(&wire, PV_DEVICE_TYPE_NET, "wire")) {
+		cf_case("NET-1 NET-2 NET-3 NET-4 a network");
+		cf_skip("there is no network `wire`");
+		return;
+	}
+	short_chains();
+	headers();
+	too_long();
+	cf_down(&wire);
+}
+CF_CHAPTER(net, run);
