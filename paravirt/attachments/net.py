@@ -28,8 +28,8 @@ class Net(Attachment):
     kind: ClassVar[str] = "NET"
 
     link: str = "user"
-    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs), or ``loop``,
-    which gives back each frame.
+    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs), or
+    ``loop``, which gives back each frame.
 
     A descriptor, which stays the caller's, is a TAP queue, a socket that keeps frames apart, or a stream socket with
     passt's framing."""

@@ -55,8 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="attach a raw file as the disk NAME, read-only with ,ro; further options: ,direct (past the page cache) "
         ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; may be repeated")  # fmt: skip
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
-        help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, or loop, which gives each "
-        "frame back (user); options: "
+        help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, or loop, which "
+        "gives each frame back (user); options: "
         ",mac=… ,mtu=… ,pairs=… ,pps=… ,bps=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
     add("--capture", action="append", default=[], metavar="NAME=FILE",
         help="write the frames of the network NAME to FILE (pcapng); may be repeated")  # fmt: skip
