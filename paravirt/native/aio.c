@@ -52,6 +52,12 @@ void pv_aio_files(struct pv_aio *aio, const int *fds, uint32_t count)
 		aio->engine->files(aio, fds, count);
 }
 
+void pv_aio_memory(struct pv_aio *aio, const struct iovec *areas, uint32_t count)
+{
+	if (aio->engine->memory)
+		aio->engine->memory(aio, areas, count);
+}
+
 void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request)
 {
 	request->error = 0;

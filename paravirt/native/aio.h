@@ -48,6 +48,10 @@ uint32_t pv_aio_engine(const struct pv_aio *aio);
 
 /* Says which files most requests will be of: some engines are faster with them. Once, by the thread that uses it. */
 void pv_aio_files(struct pv_aio *aio, const int *fds, uint32_t count);
+/*
+ * The same of memory that keeps its pages as long as the aio lives: they are held, and given away by nobody meanwhile.
+ */
+void pv_aio_memory(struct pv_aio *aio, const struct iovec *areas, uint32_t count);
 /* Accepts a request; it begins with the next pv_aio_submit or pv_aio_wait. */
 void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request);
 void pv_aio_submit(struct pv_aio *aio);

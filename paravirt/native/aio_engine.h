@@ -12,6 +12,7 @@ struct pv_aio_engine {
 	uint32_t kind; /* PV_AIO_URING or PV_AIO_THREADS */
 	void (*destroy)(struct pv_aio *aio);
 	void (*files)(struct pv_aio *aio, const int *fds, uint32_t count); /* or NULL */
+	void (*memory)(struct pv_aio *aio, const struct iovec *areas, uint32_t count); /* or NULL */
 	void (*start)(struct pv_aio *aio, struct pv_aio_request *request);
 	void (*submit)(struct pv_aio *aio);
 	uint32_t (*collect)(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);

@@ -15,6 +15,10 @@
 /* Threads that the kernel may take for operations that cannot be started without blocking. */
 #define WORKERS 4u
 
+/* Registered pieces of memory, and the most that the kernel takes for one. */
+#define BUFFERS 64u
+#define BUFFER_BYTES (1u << 30)
+
 struct uring {
 	struct pv_aio aio;
 	struct io_uring ring;
@@ -22,6 +26,8 @@ struct uring {
 	int wake_fd;
 	int files[PV_AIO_FILES]; /* registered: the kernel need not look them up for every request */
 	uint32_t file_count;
+	struct iovec buffers[BUFFERS]; /* registered: the kernel need not look for their pages for every request */
+	uint32_t buffer_count;
 };
 
 static struct uring *uring_of(struct pv_aio *aio)
@@ -31,10 +37,14 @@ static struct uring *uring_of(struct pv_aio *aio)
 
 static void uring_destroy(struct pv_aio *aio)
 {
-	/* The kernel ends a ring later, by and by, and would hold the files and their locks until then. */
-	if (uring_of(aio)->file_count)
-		io_uring_unregister_files(&uring_of(aio)->ring);
-	io_uring_queue_exit(&uring_of(aio)->ring);
+	struct uring *uring = uring_of(aio);
+
+	/* The kernel ends a ring later, by and by, and would hold the files with their locks, and memory, until then. */
+	if (uring->file_count)
+		io_uring_unregister_files(&uring->ring);
+	if (uring->buffer_count)
+		io_uring_unregister_buffers(&uring->ring);
+	io_uring_queue_exit(&uring->ring);
 	free(aio);
 }
 
@@ -44,15 +54,33 @@ static struct io_uring_sqe *take_entry(struct uring *uring)
 	return io_uring_get_sqe(&uring->ring);
 }
 
-static void transfer(struct io_uring_sqe *sqe, const struct pv_aio_request *request, const struct pv_aio_step *step)
+/* The registered piece that a segment lies in, or -1. */
+static int buffer_of(const struct uring *uring, const struct iovec *segment)
+{
+	for (uint32_t i = 0; i < uring->buffer_count; i++) {
+		uint64_t at = (uint64_t)((uintptr_t)segment->iov_base - (uintptr_t)uring->buffers[i].iov_base);
+
+		if (at < uring->buffers[i].iov_len && segment->iov_len <= uring->buffers[i].iov_len - at)
+			return (int)i;
+	}
+	return -1;
+}
+
+static void transfer(const struct uring *uring, struct io_uring_sqe *sqe, const struct pv_aio_request *request,
+		     const struct pv_aio_step *step)
 {
 	bool one = step->segment_count == 1;
 	bool out = step->call == PV_STEP_WRITE;
+	int buffer = one ? buffer_of(uring, step->segments) : -1;
 	int operation = one ? (out ? IORING_OP_WRITE : IORING_OP_READ) : (out ? IORING_OP_WRITEV : IORING_OP_READV);
 	const void *address = one ? step->segments->iov_base : (const void *)step->segments;
 	unsigned int length = one ? (unsigned int)step->size_bytes : step->segment_count;
 
 	io_uring_prep_rw(operation, sqe, request->fd, address, length, request->offset_bytes);
+	if (buffer >= 0) {
+		sqe->opcode = out ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+		sqe->buf_index = (uint16_t)buffer;
+	}
 	if (out && request->durable)
 		sqe->rw_flags = RWF_DSYNC;
 }
@@ -66,6 +94,28 @@ static void uring_files(struct pv_aio *aio, const int *fds, uint32_t count)
 		return;
 	memcpy(uring->files, fds, count * sizeof(*fds));
 	uring->file_count = count;
+}
+
+/* All or none: what is not taken is named by its address, as before. */
+static void uring_memory(struct pv_aio *aio, const struct iovec *areas, uint32_t count)
+{
+	struct uring *uring = uring_of(aio);
+	uint32_t pieces = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		for (size_t at = 0; at < areas[i].iov_len; at += BUFFER_BYTES) {
+			size_t left = areas[i].iov_len - at;
+
+			if (pieces == BUFFERS)
+				return;
+			uring->buffers[pieces++] = (struct iovec){
+				.iov_base = (uint8_t *)areas[i].iov_base + at,
+				.iov_len = left < BUFFER_BYTES ? left : BUFFER_BYTES,
+			};
+		}
+	}
+	if (pieces && io_uring_register_buffers(&uring->ring, uring->buffers, pieces) == 0)
+		uring->buffer_count = pieces;
 }
 
 static void use_registered(const struct uring *uring, struct io_uring_sqe *sqe)
@@ -96,7 +146,7 @@ static void uring_start(struct pv_aio *aio, struct pv_aio_request *request)
 		sqe->addr = step.size_bytes;
 		break;
 	default:
-		transfer(sqe, request, &step);
+		transfer(uring, sqe, request, &step);
 	}
 	use_registered(uring, sqe);
 	io_uring_sqe_set_data(sqe, request);
@@ -160,6 +210,7 @@ static const struct pv_aio_engine uring_engine = {
 	.kind = PV_AIO_URING,
 	.destroy = uring_destroy,
 	.files = uring_files,
+	.memory = uring_memory,
 	.start = uring_start,
 	.submit = uring_submit,
 	.collect = uring_collect,

@@ -253,6 +253,17 @@ static bool turn(struct pv_backend_thread *thread)
 	return done > 0;
 }
 
+/* Memory whose pages may be given back is not held: the guest would get others in their place than the file does. */
+static void hold_memory(struct pv_aio *aio, const struct pv_memory *memory)
+{
+	struct iovec areas[PV_MAX_REGIONS];
+
+	for (uint32_t i = 0; i < memory->count; i++)
+		areas[i] = (struct iovec){ memory->regions[i].hva, memory->regions[i].size_bytes };
+	if (memory->kept)
+		pv_aio_memory(aio, areas, memory->count);
+}
+
 static int open_engine(struct pv_backend_thread *thread)
 {
 	struct pv_block_queue *queue = thread->opaque;
@@ -263,6 +274,7 @@ static int open_engine(struct pv_backend_thread *thread)
 	queue->aio = pv_aio_create(options->engine, PV_MAX_QUEUE_SIZE);
 	if (!queue->aio)
 		return errno;
+	hold_memory(queue->aio, &thread->device->machine->memory);
 	pv_aio_files(queue->aio, fds, options->unaligned_fd < 0 ? 1 : 2);
 	return 0;
 }

@@ -4,6 +4,8 @@
  * with a copy of the file in memory.  Built by test_aio.py with the sanitizers, threads' included.
  *
  *   aio_harness ENGINE FILE SEED
+ *
+ * An odd seed has the file registered, one with the second bit half of the memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -168,8 +170,10 @@ int main(int argc, char **argv)
 	check(fd >= 0 && ftruncate(fd, sizeof(model)) == 0 && aio, "set-up");
 	state = strtoull(argv[3], NULL, 10);
 	check(pv_aio_engine(aio) == engine, "the engine asked for");
-	if (chance(2))
+	if (state & 1)
 		pv_aio_files(aio, &fd, 1);
+	if (state & 2)
+		pv_aio_memory(aio, &(struct iovec){ lanes, sizeof(lanes) / 2 }, 1);
 	for (uint32_t turn = 0; turn < TURNS; turn++) {
 		for (uint32_t i = chance(DEPTH); i < DEPTH && chance(8); i++) {
 			if (!lanes[i].busy) {

@@ -25,7 +25,7 @@ def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("engine", ["uring", "threads"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_random_operations(harness: Path, tmp_path: Path, engine: str, seed: int) -> None:
     command = [str(harness), engine, str(tmp_path / "file"), str(seed)]
     clean = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}  # no two sanitizers in one

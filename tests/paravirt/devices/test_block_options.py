@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,33 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk"
     path.write_bytes(random.Random(4).randbytes(SIZE))
     return path
+
+
+def held_buffers() -> int:
+    """Pieces of memory that rings of this process hold."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if "io_uring" in os.readlink(f"/proc/self/fd/{fd}"):
+                found += int(re.findall(r"UserBufs:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text())[0])
+    return found
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_memory_is_held_if_it_keeps_its_pages(path: Path, kept: int) -> None:
+    """And read and written all the same, in one piece or in several, aligned or not."""
+    data = path.read_bytes()
+    with FakeGuest() as guest:
+        guest.native.memory.kept = kept
+        plugged = guest.plug(BlockDevice("disk", Disk("disk", path), "uring"))
+        if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] >= 16 << 20 or os.geteuid() == 0:
+            assert held_buffers() == kept
+        disk = BlockDriver(plugged, plugged.start()[0])
+        for pieces in ((), (100, 5)):
+            assert disk.read(3, 9 * SECTOR, pieces).data == data[3 * SECTOR : 12 * SECTOR]
+            assert disk.write(50, data[: 4 * SECTOR], pieces).status == BLOCK_STATUS.OK
+            assert disk.read(50, 4 * SECTOR, pieces).data == data[: 4 * SECTOR]
+    assert path.read_bytes()[50 * SECTOR : 54 * SECTOR] == data[: 4 * SECTOR]
 
 
 def test_each_queue_serves_the_same_disk(path: Path, engine: Any) -> None:
