@@ -13,7 +13,7 @@ Answer(OK, 0)
 True
 
 Start with `machine.py`, then `dispatch.py`; `services/` has a file per service, `virtio_device.py` and
-`virtqueue.py` what lies behind the service device.  Rule ids stand at the lines that carry them.
+`virtqueue.py` and `packed.py` what lies behind the service device.  Rule ids stand at the lines that carry them.
 """
 
 from .answers import Answer, Disagreement, first

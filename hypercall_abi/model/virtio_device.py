@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..conventions import STATUS
 from ..services.event import CHANNELS
 from ..virtqueue import VIRTIO_FEATURE, VIRTIO_STATUS
+from .packed import PackedVirtqueue
 from .virtqueue import Areas, Broken, Buffers, Virtqueue
 
 if TYPE_CHECKING:
@@ -129,14 +130,17 @@ class VirtioDevice:
             return STATUS.NOT_FOUND
         if any(reserved):  # CALL-14
             return STATUS.INVALID
-        status = areas.status(self.machine.memory, size, self.maximum(queue))
+        packed = self.agreed(VIRTIO_FEATURE.RING_PACKED)
+        status = areas.status(self.machine.memory, size, self.maximum(queue), packed=packed)
         if status != STATUS.OK:
             return status
         ready = self.bits & FEATURES_OK and not self.bits & (FAILED | NEEDS_RESET)
         late = self.bits & DRIVER_OK and not self.agreed(VIRTIO_FEATURE.RING_RESET)
         if not ready or late or queue in self.queues:  # DEV-5
             return STATUS.BAD_STATE
-        self.queues[queue] = Virtqueue(self.machine.memory, areas, size, self.accepted[0])
+        self.queues[queue] = (PackedVirtqueue if packed else Virtqueue)(
+            self.machine.memory, areas, size, self.accepted[0]
+        )
         self.bindings[queue] = (vcpu, channel)
         if self.bits & DRIVER_OK:
             self.events.append(("queue", queue, True))

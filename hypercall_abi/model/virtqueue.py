@@ -1,4 +1,4 @@
-"""A split virtqueue as its device sees it: the rules VQ-1 to VQ-10 over guest memory.
+"""A split virtqueue as its device sees it: the rules VQ-1 to VQ-10 over guest memory.  `packed.py` has the other.
 
 The chain is first listed, then judged.  Whose queue it is, and what a fault leads to, is said in
 `virtio_device.py`.
@@ -17,6 +17,7 @@ from ..virtqueue import (
     VIRTIO_FEATURE,
     VIRTQ_AVAIL,
     VIRTQ_DESC,
+    VIRTQ_PACKED_EVENT,
     VIRTQ_USED,
     VIRTQ_USED_ELEM,
 )
@@ -67,11 +68,11 @@ class Areas:
     driver_gpa: int
     device_gpa: int
 
-    def status(self, memory: GuestMemory, size: int, maximum: int) -> int:
+    def status(self, memory: GuestMemory, size: int, maximum: int, *, packed: bool = False) -> int:
         """What setting up a queue of `size` descriptors here answers: DEV-10, VQ-8."""
         if not 0 < size <= maximum or size & (size - 1):
             return STATUS.INVALID
-        if self.descriptors_gpa % 16 or self.driver_gpa % 2 or self.device_gpa % 4:
+        if self.descriptors_gpa % 16 or self.driver_gpa % (4 if packed else 2) or self.device_gpa % 4:
             return STATUS.UNALIGNED
         # used_event and avail_event have their place whether or not EVENT_IDX was agreed (virtio 2.7)
         sizes = (
@@ -79,6 +80,8 @@ class Areas:
             VIRTQ_AVAIL.size + size * HEAD_BYTES + HEAD_BYTES,
             VIRTQ_USED.size + size * VIRTQ_USED_ELEM.size + HEAD_BYTES,
         )
+        if packed:
+            sizes = (size * DESC_BYTES, VIRTQ_PACKED_EVENT.size, VIRTQ_PACKED_EVENT.size)
         areas = zip((self.descriptors_gpa, self.driver_gpa, self.device_gpa), sizes, strict=True)
         return STATUS.OK if all(memory.contains(*area) for area in areas) else STATUS.BAD_ADDRESS
 
@@ -121,9 +124,13 @@ class Virtqueue:
         self.next_avail = self.next_avail + 1 & 0xFFFF
         return head, readable, writable
 
+    @staticmethod
+    def _unpack(data: bytes) -> Desc:
+        return Desc.unpack(data)
+
     def _table(self, gpa: int, count: int) -> list[Desc]:
         data = self.memory.read(gpa, count * DESC_BYTES)
-        return [Desc.unpack(data[i : i + DESC_BYTES]) for i in range(0, len(data), DESC_BYTES)]
+        return [self._unpack(data[i : i + DESC_BYTES]) for i in range(0, len(data), DESC_BYTES)]
 
     def _indirect_table(self, d: Desc) -> list[Desc]:
         if not self.features & VIRTIO_FEATURE.INDIRECT_DESC or d.has(DESC_FLAG.NEXT):
@@ -154,9 +161,12 @@ class Virtqueue:
 
     def chain(self, head: int) -> tuple[Buffers, Buffers]:
         """Readable and writable buffers, each (GPA, bytes); raises `Broken`."""
+        return self._buffers(self._descriptors(head))
+
+    def _buffers(self, descriptors: Iterator[Desc]) -> tuple[Buffers, Buffers]:
         readable: Buffers = []
         writable: Buffers = []
-        for d in self._descriptors(head):
+        for d in descriptors:
             if len(readable) + len(writable) == self.size:
                 raise Broken("VQ-2")
             if not d.size_bytes or not self.memory.contains(d.gpa, d.size_bytes):

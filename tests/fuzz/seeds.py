@@ -50,7 +50,7 @@ def boot_info() -> Iterator[bytes]:
 
 
 def virtqueue() -> Iterator[bytes]:
-    """Rings of eight descriptors: a chain, an indirect table, a loop."""
+    """Rings of eight descriptors: a chain, an indirect table, a loop; packed rings of the same."""
     base = 0x1_0000
     chain = [Desc(base + 0x600, 16, DESC_FLAG.NEXT, 1), Desc(base + 0x610, 32, DESC_FLAG.WRITE, 0)]
     indirect = [Desc(base + 0x500, 32, DESC_FLAG.INDIRECT, 0)]
@@ -62,6 +62,14 @@ def virtqueue() -> Iterator[bytes]:
         memory[0x302:0x304] = b"\1\0"  # the available index
         memory[0x500:0x520] = b"".join(d.pack() for d in chain)
         yield bytes([3, 3, 0, 0]) + bytes(memory) + struct.pack("<HH", 0x302, 2)
+        memory[: len(packed)] = b"".join(_packed(d, 0, DESC_FLAG.PACKED_AVAIL) for d in table)
+        memory[0x500:0x520] = b"".join(_packed(d, 0xFFFF, 0) for d in chain)
+        for features in (4, 7, 15):  # the second chain is made available by the first word that is written
+            yield bytes([3, features, 0, 0]) + bytes(memory) + struct.pack("<HH", 0x2E, DESC_FLAG.PACKED_AVAIL)
+
+
+def _packed(d: Desc, name: int, mark: int) -> bytes:
+    return struct.pack("<QIHH", d.gpa, d.size_bytes, name, d.flags | mark)
 
 
 def _write(at: int, data: bytes) -> bytes:

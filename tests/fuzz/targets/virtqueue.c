@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The host's walk of a split virtqueue over memory that a driver writes to between any two steps.
+ * The host's walk of a virtqueue, split or packed, over memory that a driver writes to between any two steps.
  *
  * Input: size (a power of two), features, first index (2 bytes); memory; then pairs of place and value
  * (2 bytes each) that are written between steps.
@@ -52,12 +52,13 @@ static void step(struct walk *w, struct input *input)
 	if (popped < 0) {
 		REQUIRE(w->queue.fault && !strncmp(w->queue.fault, "VQ-", 3));
 		REQUIRE(pv_queue_pop(&w->queue, &w->chain) == 0); /* VQ-10 */
-		w->state.next_avail = value;
+		w->state.next_avail = w->state.next_used = w->state.signalled = value;
 		REQUIRE(pv_queue_enable(&w->queue) == PV_STATUS_OK);
 	} else if (popped) {
 		check_chain(w);
-		pv_queue_push(&w->queue, w->chain.head, value);
-		pv_queue_wants_interrupt(&w->queue);
+		(place & 1 ? pv_queue_stage : pv_queue_push)(&w->queue, w->chain.head, value);
+		if (place & 2)
+			pv_queue_wants_interrupt(&w->queue);
 	} else if (!pv_queue_arm(&w->queue)) {
 		pv_queue_disarm(&w->queue);
 	}
@@ -77,7 +78,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 		.device_gpa = BASE + USED,
 	};
 	w.queue = (struct pv_queue){ .state = &w.state, .memory = &w.memory, .maximum = 32 };
-	w.queue.features = PV_VIRTIO_F_VERSION_1 | (take8(&input) & 3ull) << PV_VIRTIO_F_INDIRECT_DESC_BIT;
+	uint8_t features = take8(&input);
+	w.queue.features = PV_VIRTIO_F_VERSION_1 | (features & 3ull) << PV_VIRTIO_F_INDIRECT_DESC_BIT |
+			   (features & 12ull) >> 2 << PV_VIRTIO_F_RING_PACKED_BIT;
 	w.state.next_avail = w.state.next_used = w.state.signalled = take16(&input);
 	take(&input, w.bytes, BYTES);
 	REQUIRE(pv_queue_enable(&w.queue) == PV_STATUS_OK);
