@@ -113,6 +113,7 @@ def block_guest(
     poll_ns: int = 20_000,
     track: Any = None,
     direct: bool = False,
+    packed: bool = False,
     failures: Mapping[str, int] = MappingProxyType({}),
     **options: Any,
 ) -> Iterator[BlockDriver]:
@@ -121,4 +122,4 @@ def block_guest(
         attached = Disk("disk", path, read_only, direct, **options)
         disk = BlockDevice("disk", attached, engine, poll_ns, track, queues=attached.queues or 1, failures=failures)
         plugged = guest.plug(disk)
-        yield BlockDriver(plugged, plugged.start(without=without, size=size)[0], indirect=indirect)
+        yield BlockDriver(plugged, plugged.start(without=without, size=size, packed=packed)[0], indirect=indirect)

@@ -179,6 +179,7 @@ class Driver:
         self._chains: dict[int, list[int]] = {}
         self._rooms: dict[int, int] = {}
         """Of chains that the device has, oldest first: bytes to write."""
+        self.doorbells = 0
         self._published = 0
         self._added = 0
         self._seen = 0
@@ -231,6 +232,7 @@ class Driver:
         with self._fence:  # a full barrier: the index is written before the wish is read
             pass
         if self._wants_doorbell(before):
+            self.doorbells += 1
             os.eventfd_write(int(self.device.native.queues[self.index].doorbell_fd), 1)
 
     def _wants_doorbell(self, before: int) -> bool:

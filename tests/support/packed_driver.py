@@ -74,6 +74,7 @@ class PackedDriver(Driver):
         with self._fence:  # a full barrier: the flags are written before the wish is read
             pass
         if before != self._added and self._wants_doorbell(before):
+            self.doorbells += 1
             os.eventfd_write(int(self.device.native.queues[self.index].doorbell_fd), 1)
 
     def _wants_doorbell(self, before: int) -> bool:
