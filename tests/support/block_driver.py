@@ -113,7 +113,7 @@ def block_guest(
     poll_ns: int = 20_000,
     track: Any = None,
     direct: bool = False,
-    packed: bool = False,
+    packed: bool | None = None,
     failures: Mapping[str, int] = MappingProxyType({}),
     **options: Any,
 ) -> Iterator[BlockDriver]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from hypercall_abi import STATUS
 from hypercall_abi.virtqueue import DESC_FLAG, RING_FLAG, USED_FLAG, VIRTIO_FEATURE, VIRTIO_STATUS
@@ -148,10 +148,14 @@ class PluggedDevice:
     def config(self) -> bytes:
         return bytes(ffi.buffer(self.native.config, self.native.config_bytes))
 
-    def start(self, *, without: int = 0, size: int = 64, packed: bool = False) -> list[Driver]:
+    packed: ClassVar[bool] = False
+    """Whether drivers that are not told otherwise want packed queues."""
+
+    def start(self, *, without: int = 0, size: int = 64, packed: bool | None = None) -> list[Driver]:
         """The whole way to DRIVER_OK with every feature but `without`; a driver per queue."""
         from .packed_driver import PackedDriver
 
+        packed = self.packed if packed is None else packed
         features = self.native.offered[0] & ~(without if packed else without | VIRTIO_FEATURE.RING_PACKED)
         self.set_status(0)
         assert lib.pv_device_accept(self.native, 0, features) == STATUS.OK
@@ -225,10 +229,15 @@ class Driver:
         self._put16(self.available + 4 + 2 * (self._added % self.size), head)
         self._added += 1
 
+    def show(self) -> None:
+        """Makes what was added visible, and does not ring."""
+        self._published = self._added
+        self._put16(self.available + 2, self._added & 0xFFFF)
+
     def publish(self) -> None:
         """Makes what was added visible and rings if the device asked for it."""
-        before, self._published = self._published, self._added
-        self._put16(self.available + 2, self._added & 0xFFFF)
+        before = self._published
+        self.show()
         with self._fence:  # a full barrier: the index is written before the wish is read
             pass
         if self._wants_doorbell(before):

@@ -65,12 +65,17 @@ class PackedDriver(Driver):
         self._added += len(parts)
         return name
 
-    def publish(self) -> None:
-        """Makes what was added available and rings if the device asked for it."""
-        before, self._shown = self._shown, self._added
+    def show(self) -> None:
+        """Makes what was added available, and does not ring."""
+        self._shown = self._added
         for gpa, flags in self._held:
             self._put16(gpa, flags)
         self._held.clear()
+
+    def publish(self) -> None:
+        """Makes what was added available and rings if the device asked for it."""
+        before = self._shown
+        self.show()
         with self._fence:  # a full barrier: the flags are written before the wish is read
             pass
         if before != self._added and self._wants_doorbell(before):

@@ -21,6 +21,8 @@ from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from tests.support.block_driver import SECTOR, UNTOUCHED, BlockDriver, block_guest, pack_ranges
 from tests.support.fake_guest import Segment
 
+pytestmark = pytest.mark.usefixtures("ring_format")
+
 SECTORS = 256
 OK, IO_ERROR, UNSUPPORTED = BLOCK_STATUS.OK, BLOCK_STATUS.IO_ERROR, BLOCK_STATUS.UNSUPPORTED
 DISCARD, WRITE_ZEROES = BLOCK_REQUEST.DISCARD, BLOCK_REQUEST.WRITE_ZEROES

@@ -16,6 +16,8 @@ from paravirt.devices.console import INPUT, OUTPUT, ConsoleDevice
 from paravirt.services.console import Console
 from tests.support.fake_guest import Driver, FakeGuest, PluggedDevice, Segment
 
+pytestmark = pytest.mark.usefixtures("ring_format")
+
 
 class Screen:
     """Takes output up to a budget, as a machine does."""

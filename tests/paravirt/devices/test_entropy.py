@@ -15,6 +15,8 @@ from paravirt.devices.entropy import CHAIN_BYTES, EntropyDevice
 from paravirt.devices.queue import Chain
 from tests.support.fake_guest import FakeGuest, PluggedDevice, Segment
 
+pytestmark = pytest.mark.usefixtures("ring_format")
+
 MIB = 1 << 20
 
 
@@ -79,7 +81,7 @@ def test_chains_that_waited_for_the_driver(guest: FakeGuest, entropy: PluggedDev
     entropy.set_status(0)
     driver = entropy.start()[0]
     driver.add([Segment(guest.take(8), 8, True)])
-    driver._put16(driver.available + 2, 1)  # published, and not rung
+    driver.show()
     assert lib.pv_device_notify(entropy.native, 0) == 0
     assert list(driver.wait().values()) == [8]
 

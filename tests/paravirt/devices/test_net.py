@@ -25,6 +25,8 @@ from paravirt.errors import OutputError
 from tests.support.fake_guest import PATIENCE_S, FakeGuest, Segment
 from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header, net_guest
 
+pytestmark = pytest.mark.usefixtures("ring_format")
+
 KINDS = [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
 
 

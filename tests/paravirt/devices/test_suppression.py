@@ -23,9 +23,10 @@ def test_busy_queue(tmp_path: Path, packed: bool, without: int) -> None:
         disk.read(0, 512)  # it is awake now
         disk.driver.mute()
         rung, told = disk.driver.doorbells, disk.device.native.interrupts
+        told += 1  # that of the first request may come after its completion was seen
         for number in range(ROUNDS):
             disk.send(*(disk.lay_out(0, number, room_bytes=512) for _ in range(DEPTH)))
             answers = disk.finish(DEPTH, interrupts=False)
             assert {answer.status for _, answer in answers} == {0}
         assert disk.driver.doorbells == rung
-        assert disk.device.native.interrupts == told
+        assert disk.device.native.interrupts <= told

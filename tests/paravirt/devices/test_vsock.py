@@ -15,6 +15,8 @@ from hypercall_abi.devices.virtio_vsock import VSOCK_CONFIG, VSOCK_SHUTDOWN
 from tests.support.fake_guest import Segment
 from tests.support.vsock_driver import BUFFER, CID, OP, Packet, VsockDriver, line, vsock_guest
 
+pytestmark = pytest.mark.usefixtures("ring_format")
+
 BOTH = VSOCK_SHUTDOWN.RECEIVE | VSOCK_SHUTDOWN.SEND
 
 
