@@ -14,7 +14,7 @@ from ._native import ffi, lib
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice
 from .devices.service import ServiceThread
-from .errors import HostLimit
+from .errors import ConfigError, HostLimit
 from .outcome import DeviceStatistics, QueueStatistics
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class VirtioDevices:
         for device, native in self.devices:
             if native.type == lib.PV_DEVICE_TYPE_BALLOON:
                 cast("BalloonDevice", device).want(target_bytes)
+
+    def grow(self, name: str, size_bytes: int) -> None:
+        """The disk `name` becomes so large while the guest runs.  Raises ConfigError, DiskNotWritable."""
+        from .devices.block import BlockDevice
+
+        for device, _ in self.devices:
+            if isinstance(device, BlockDevice) and device.name == name:
+                return device.grow(size_bytes)
+        raise ConfigError(f"the machine has no disk {name!r} whose file this host serves; see its manifest")
 
     def stop(self) -> None:
         """No device works on guest memory afterwards.  The vCPUs have stopped."""

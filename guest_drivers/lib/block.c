@@ -83,6 +83,16 @@ int64_t pv_block_init(struct pv_block *block, struct pv_virtio *device, uint16_t
 	return queues < 0 ? queues : PV_STATUS_OK;
 }
 
+int64_t pv_block_refresh(struct pv_block *block)
+{
+	struct pv_block_config config = { 0 };
+	int64_t status = pv_virtio_config(block->device, &config, sizeof(config.capacity_sectors));
+
+	if (status >= 0)
+		block->capacity_sectors = config.capacity_sectors;
+	return status;
+}
+
 void pv_block_deinit(struct pv_block *block)
 {
 	pv_virtio_reset(block->device);

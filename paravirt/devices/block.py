@@ -16,7 +16,7 @@ from ..abi import Constants, build
 from ..attachments.block import Disk
 from ..attachments.block_served import ServedDisk
 from ..config import IoEngine
-from ..errors import HostCallFailed
+from ..errors import ConfigError, DiskNotWritable, HostCallFailed
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
 from .disk_file import SECTOR_BYTES, open_disk
 
@@ -145,6 +145,28 @@ class BlockDevice(Device):
             ) from error
         options.fd, options.unaligned_fd = self._fds[-1], fd
         options.alignment_bytes = PAGE_BYTES  # no file system asks for more
+
+    def grow(self, size_bytes: int) -> None:
+        """The file becomes so large, if it is not, and the driver is told.  Any thread but the machine's own.
+
+        Raises ConfigError, DiskNotWritable.
+        """
+        now_bytes = self._capacity_sectors * SECTOR_BYTES
+        if size_bytes < now_bytes or size_bytes % SECTOR_BYTES:
+            raise ConfigError(
+                f"disk {self.name!r} cannot become {size_bytes} bytes: under a guest it only grows, by sectors of "
+                f"{SECTOR_BYTES}, and it has {now_bytes}"
+            )
+        try:
+            if os.lseek(self._fds[0], 0, os.SEEK_END) < size_bytes:
+                os.ftruncate(self._fds[0], size_bytes)
+        except OSError as error:
+            raise DiskNotWritable(
+                f"disk {self.name!r}: {self.disk.path} cannot grow to {size_bytes} bytes: {error.strerror}; "
+                "make room, or let who owns it grow it first"
+            ) from error
+        self._capacity_sectors = size_bytes // SECTOR_BYTES
+        lib.pv_block_grow(self._native, self._capacity_sectors)
 
     def detach(self) -> None:
         """Ends the thread and closes the disk."""

@@ -90,6 +90,13 @@ void pv_block_destroy(struct pv_block *block)
 	free(block);
 }
 
+void pv_block_grow(struct pv_block *block, uint64_t capacity_sectors)
+{
+	/* Before the driver knows: its requests find it. */
+	__atomic_store_n(&block->options.capacity_sectors, capacity_sectors, __ATOMIC_RELAXED);
+	pv_device_set_config(block->backend.device, &capacity_sectors, sizeof(capacity_sectors));
+}
+
 uint32_t pv_block_engine(const struct pv_block *block)
 {
 	return pv_aio_engine(block->queues[0].aio);

@@ -63,6 +63,8 @@ struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block
 				 size_t error_bytes);
 /* Ends the threads after I/O in flight. No op of the device may run or follow. */
 void pv_block_destroy(struct pv_block *block);
+/* The file has grown, and the driver is told (virtio 5.2.4). Any thread but a vCPU's or the disk's. */
+void pv_block_grow(struct pv_block *block, uint64_t capacity_sectors);
 /* PV_AIO_URING or PV_AIO_THREADS: what was chosen. */
 uint32_t pv_block_engine(const struct pv_block *block);
 /* Whether writes may be answered before they are durable. */

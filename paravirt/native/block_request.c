@@ -22,7 +22,9 @@ static int done(struct pv_block_outcome *outcome, uint8_t status, uint64_t data_
 /* BLK-1, by subtraction: the sum may wrap. */
 static bool within(const struct pv_block_options *options, uint64_t sector, uint64_t sectors)
 {
-	return sectors <= options->capacity_sectors && sector <= options->capacity_sectors - sectors;
+	uint64_t capacity = __atomic_load_n(&options->capacity_sectors, __ATOMIC_RELAXED); /* it may grow */
+
+	return sectors <= capacity && sector <= capacity - sectors;
 }
 
 /* The data of a read: what is writable but for the status byte. */

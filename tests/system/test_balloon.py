@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from paravirt.attachments.balloon import Balloon
 from paravirt.errors import ConfigError
 from paravirt.outcome import MemoryStatistics
 from tests.support.built import GUESTS
+from tests.support.told import PATIENCE_S, Told, check_tap
 
 pytestmark = [pytest.mark.kvm]
 
@@ -21,25 +21,7 @@ MIB = 1 << 20
 MEMORY_BYTES = 32 * MIB
 WISH_BYTES = 20 * MIB
 SLACK_BYTES = 2 * MIB
-PATIENCE_S = 60.0
 DEVICE = (Balloon("balloon"),)
-
-
-class Told:
-    """A console that can be waited on for a line."""
-
-    def __init__(self) -> None:
-        self.text = bytearray()
-        self._came = threading.Condition()
-
-    def __call__(self, data: bytes) -> None:
-        with self._came:
-            self.text.extend(data)
-            self._came.notify_all()
-
-    def wait(self, word: bytes) -> None:
-        with self._came:
-            assert self._came.wait_for(lambda: word in self.text, PATIENCE_S), self.text.decode()
 
 
 def memory(machine: Machine) -> MemoryStatistics:
@@ -51,13 +33,6 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def check_tap(told: Told, least: int) -> None:
-    lines = told.text.decode().splitlines()
-    assert [line for line in lines if line.startswith("not ok")] == []
-    assert sum(line.startswith("ok") for line in lines) >= least
-    assert any(line.startswith("1..") for line in lines)
 
 
 ROADS: dict[str, dict[str, Any]] = {

@@ -59,6 +59,8 @@ int64_t pv_block_init_queues(struct pv_block *blocks, uint16_t count, struct pv_
  * Takes the disk out of use; requests in flight are lost, their memory is the caller's again.  Of several queues: the
  * first, once for all, while no vCPU uses any.
  */
+/* Reads the capacity anew: a disk may grow while it is in use, and then raises its channel. OK or FAILED. */
+int64_t pv_block_refresh(struct pv_block *block);
 void pv_block_deinit(struct pv_block *block);
 
 /*

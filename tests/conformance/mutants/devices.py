@@ -150,8 +150,8 @@ BLOCK = (
     _block(
         id="capacity_not_looked_at",
         rule="BLK-1",
-        old="sectors <= options->capacity_sectors && sector <= options->capacity_sectors - sectors",
-        new="sectors <= options->capacity_sectors",
+        old="sectors <= capacity && sector <= capacity - sectors",
+        new="sectors <= capacity",
     ),
     _block(
         id="read_only_says_ok",
