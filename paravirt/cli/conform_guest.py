@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..attachments.pmem import parse_pmem
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_disk, parse_size
 from ..conform.guest import PLAIN, Run, choose, judge
@@ -44,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--status", type=int, default=0, metavar="N", help="status of the guest's proper end (0)")
     add("--inject", action="append", default=[], metavar="NAME", help="only this injection; may be repeated (all)")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]", help="attach a raw file as the disk NAME")
+    add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]", help="map a raw file as the mapped disk NAME")
     add("--memory", default="128M", metavar="SIZE", help="guest memory (128M)")
     add("--vcpus", type=int, default=2, metavar="N", help="virtual CPUs (2)")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
@@ -68,6 +70,7 @@ def _configuration(args: argparse.Namespace) -> MachineConfig:
         memory_bytes=parse_size(args.memory),
         vcpus=args.vcpus,
         disks=tuple(parse_disk(text) for text in args.disk),
+        devices=tuple(parse_pmem(text) for text in args.pmem),
         command_line=args.cmdline,
         console_input=text,
         privilege=args.privilege,

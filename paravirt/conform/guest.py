@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypercall_abi import RULES
 
+from ..attachments import FileAttachment
 from ..config import Disk, MachineConfig, ServedDisk
 from ..errors import BootRefused, ConfigError, GuestError, GuestTimeout, WatchdogExpired
 from ..recording.reader import read
@@ -24,6 +25,7 @@ from .findings import Finding, judge_calls, judge_image, judge_machine
 from .late_disk import LateDisk
 from .strict import Injection, StrictMachine
 
+File = TypeVar("File", bound=FileAttachment)
 PLAIN, ALL, MANDATORY = "plain", "all", "boot-mandatory"
 TWINS = {"later-status": "failed"}
 """An injection → the one with which the guest's end must be the same."""
@@ -164,7 +166,8 @@ def _run(config: MachineConfig, name: str, doc: str, made: Sequence[Injection], 
         work = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="paravirt-conform-")))
         recording = work / "calls.pcapng"
         disks = tuple(_copy(disk, work) for disk in config.disks)
-        ready = config.replace(disks=disks, record=recording, timeout_s=patience_s)
+        devices = tuple(_own(d, work) if isinstance(d, FileAttachment) else d for d in config.devices)
+        ready = config.replace(disks=disks, devices=devices, record=recording, timeout_s=patience_s)
         began = time.monotonic()
         found: list[Finding] = []
         with StrictMachine(ready, made) as machine:
@@ -188,9 +191,13 @@ def _copy(disk: Disk | ServedDisk, work: Path) -> Disk:
     """A disk of its own for each run, so that all begin alike."""
     if isinstance(disk, ServedDisk):
         raise ConfigError(f"the disk {disk.name!r} is another program's and cannot be copied; give a file")
+    return _own(disk, work)
+
+
+def _own(disk: File, work: Path) -> File:
     if disk.read_only:
         return disk
-    copy = work / f"disk-{disk.name.replace('/', '_')}"
+    copy = work / f"{disk.kind}-{disk.name.replace('/', '_')}"
     try:
         shutil.copyfile(disk.path, copy)
     except OSError as error:

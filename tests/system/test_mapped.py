@@ -227,3 +227,10 @@ def test_bad_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert error.startswith(f"paravirt: mapped disk 'data': {odd} has 1 bytes, not a multiple of 4096; fill it up by: ")
     assert main(["run", "mapped", "--pmem", f"other={odd}"]) == 31
     assert "has no mapped disk 'other', it has data, fixed" in capsys.readouterr().err
+
+
+def test_conformance_of_a_guest_with_a_mapped_disk(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each run has a copy of its own."""
+    assert main(["conform", "guest", "mapped", "--cmdline", "flush", "--pmem", f"data={data}", "--inject", "all"]) == 0
+    assert "passed: the guest broke no rule" in capsys.readouterr().out
+    assert data.read_bytes() == bytes(SIZE)
