@@ -53,7 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("image", metavar="IMAGE", help="an ELF file, or the name of a bundled guest")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="attach a raw file as the disk NAME, read-only with ,ro; further options: ,direct (past the page cache) "
-        ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; may be repeated")  # fmt: skip
+        ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; NAME=vhost:SOCKET[,ro][,patience=S]: one that "
+        "another program serves, such as qemu-storage-daemon; may be repeated")  # fmt: skip
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
         help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, or loop, which "
         "gives each frame back (user); options: "

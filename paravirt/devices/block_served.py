@@ -15,7 +15,7 @@ from ..vhost_user.device import ServedDevice
 from ..vhost_user.errors import PeerError
 from ..vhost_user.front_end import FrontEnd
 from ..vhost_user.messages import Region
-from .base import RING_FEATURES
+from .base import VIRTIO_FEATURE
 
 F = Constants("BLOCK_F")
 
@@ -26,8 +26,11 @@ class ServedBlockDevice(ServedDevice):
     type = lib.PV_DEVICE_TYPE_BLOCK
     word = "disk"
     # Not CONFIG_WCE: without it a driver flushes what it wants kept, whatever the peer does (virtio 5.2.5.2).
+    # Not RING_PACKED: what is in flight is known of split queues alone (native/lent.c).
     understood = (
-        RING_FEATURES
+        VIRTIO_FEATURE.VERSION_1
+        | VIRTIO_FEATURE.INDIRECT_DESC
+        | VIRTIO_FEATURE.EVENT_IDX
         | F.SIZE_MAX
         | F.SEG_MAX
         | F.RO

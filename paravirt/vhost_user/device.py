@@ -327,9 +327,9 @@ class ServedDevice(CalledDevice):
         if self._wanted != "serve":
             return
         self._serve()
-        self._reconnects += 1
         away_s = time.monotonic() - self._away_since
         log.warning("paravirt: %s: its back end is there again after %.1f s", self.title, away_s)
+        self._reconnects += 1
         self._renew_config()
 
     def _give_up(self, error: PeerError | None) -> None:

@@ -22,6 +22,7 @@ from hypercall_abi.virtqueue import DESC_FLAG, RING_FLAG, USED_FLAG, VIRTIO_FEAT
 from paravirt._native import ffi, lib
 from paravirt.devices.base import Device
 from paravirt.devices.service import ServiceThread
+from paravirt.vhost_user.messages import Region
 
 DESC = struct.Struct("<QIHH")
 STARTED = VIRTIO_STATUS.ACKNOWLEDGE | VIRTIO_STATUS.DRIVER | VIRTIO_STATUS.FEATURES_OK
@@ -44,7 +45,9 @@ class FakeGuest:
         self.base_gpa = base_gpa
         self.native: Any = ffi.new("struct pv_machine *")
         lib.pv_machine_init(self.native)
-        self.memory = mmap.mmap(-1, memory_bytes)
+        self.fd = os.memfd_create("fake-guest", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, memory_bytes)
+        self.memory = mmap.mmap(self.fd, memory_bytes)
         self._view = ffi.from_buffer(self.memory)
         assert lib.pv_memory_add(ffi.addressof(self.native, "memory"), base_gpa, memory_bytes, self._view) == 0
         self.service = ServiceThread()
@@ -60,6 +63,11 @@ class FakeGuest:
         self.service.close()
         ffi.release(self._view)
         self.memory.close()
+        os.close(self.fd)
+
+    def regions(self) -> tuple[Region, ...]:
+        """What a vhost-user peer maps."""
+        return (Region(self.base_gpa, len(self.memory), int(ffi.cast("uintptr_t", self._view + 0)), self.fd, 0),)
 
     def take(self, size_bytes: int, align: int = 16) -> int:
         """GPA of memory that no one else uses."""

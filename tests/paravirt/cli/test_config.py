@@ -16,6 +16,7 @@ from paravirt.config import (
     Budgets,
     Disk,
     MachineConfig,
+    ServedDisk,
     check_host,
     parse_deny,
     parse_disk,
@@ -51,6 +52,16 @@ def test_bad_sizes(text: str) -> None:
 @given(st.integers(0, 1 << 60))
 def test_a_size_that_is_shown_reads_back(size: int) -> None:
     assert parse_size(show_size(size)) == size
+
+
+def test_parse_served_disk() -> None:
+    assert parse_disk("a=vhost:b.sock") == ServedDisk("a", Path("b.sock"))
+    assert parse_disk("a=vhost:/b=c,ro,patience=30") == ServedDisk("a", Path("/b=c"), True, 30.0)
+    for rest in ("", "b,rw", "b,patience=", "b,patience=-1", "b,direct"):
+        with pytest.raises(errors.ConfigError):
+            parse_disk(f"a=vhost:{rest}")
+    with pytest.raises(errors.ConfigError, match="patience"):
+        ServedDisk("a", Path("b"), patience_s=-1)
 
 
 def test_disks() -> None:

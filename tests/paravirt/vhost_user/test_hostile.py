@@ -1,0 +1,215 @@
+"""Peers that break the protocol, hang, or die at any message: one clear line, a defined state, and no wait for ever."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from paravirt.vhost_user.errors import PeerError, PeerGone
+from paravirt.vhost_user.front_end import FrontEnd
+from paravirt.vhost_user.messages import (
+    CONFIG,
+    REGIONS_MOST,
+    REPLY,
+    U64,
+    VERSION,
+    VRING_STATE,
+    ProtocolFeature,
+    Region,
+    Request,
+)
+from tests.support.served_disk import Served, wait_for
+from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer, reply
+
+GOOD = U64.pack(FEATURES)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with ExitStack() as kept:
+        yield Served(tmp_path, kept)
+
+
+def says(answer: bytes) -> Prank:
+    return lambda peer, payload: answer
+
+
+def dies(peer: VhostPeer, payload: bytes) -> bytes:
+    raise Died
+
+
+def with_descriptors(count: int) -> Prank:
+    def prank(peer: VhostPeer, payload: bytes) -> None:
+        assert peer.connection
+        fds = [os.dup(0) for _ in range(count)]
+        socket.send_fds(peer.connection, [reply(Request.GET_FEATURES, GOOD)], fds)
+        for fd in fds:
+            os.close(fd)
+
+    return prank
+
+
+WRONG = {
+    "short": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, b"1234")), "4 bytes instead of 8"),
+    "long": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, GOOD * 2)), "16 bytes instead of 8"),
+    "huge": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, GOOD, size=1 << 30)), "a payload of 1073741824"),
+    "other": (Request.GET_FEATURES, says(reply(Request.GET_CONFIG, GOOD)), "GET_FEATURES with GET_CONFIG"),
+    "unknown": (Request.GET_FEATURES, says(reply(99, GOOD)), "GET_FEATURES with request 99"),
+    "no reply": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, GOOD, flags=VERSION)), "that is no reply"),
+    "version": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, GOOD, flags=REPLY | 2)), "version 2"),
+    "descriptor": (Request.GET_FEATURES, with_descriptors(1), "1 descriptors with GET_FEATURES"),
+    "descriptors": (Request.GET_FEATURES, with_descriptors(20), "too many descriptors"),
+    "half": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, GOOD)[:-3]), "does not send"),
+    "nothing": (Request.GET_FEATURES, lambda peer, payload: None, "does not send"),
+    "old": (Request.GET_FEATURES, says(reply(Request.GET_FEATURES, U64.pack(1 << 30))), "virtio 1"),
+    "no queue": (Request.GET_QUEUE_NUM, says(reply(Request.GET_QUEUE_NUM, U64.pack(0))), "no queue"),
+    "no config": (
+        Request.GET_PROTOCOL_FEATURES,
+        says(reply(Request.GET_PROTOCOL_FEATURES, U64.pack(0))),
+        "does not offer its configuration",
+    ),
+    "config": (Request.GET_CONFIG, says(reply(Request.GET_CONFIG)), "0 bytes instead of"),
+    "refusal": (Request.SET_OWNER, says(reply(Request.SET_OWNER, U64.pack(1))), "refused SET_OWNER"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_it_is_refused_at_once(served: Served, how: str) -> None:
+    request, prank, text = WRONG[how]
+    served.peer(pranks={request: prank})
+    with pytest.raises(PeerError) as caught:
+        served.plug(reply_s=0.3)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(served.socket) in str(caught.value)
+
+
+BEFORE = (Request.GET_FEATURES, Request.SET_PROTOCOL_FEATURES, Request.SET_OWNER, Request.GET_CONFIG)
+STARTING = (
+    Request.SET_FEATURES,
+    Request.SET_MEM_TABLE,
+    Request.SET_VRING_NUM,
+    Request.SET_VRING_BASE,
+    Request.SET_VRING_ADDR,
+    Request.SET_VRING_CALL,
+    Request.SET_VRING_KICK,
+    Request.SET_VRING_ENABLE,
+)
+
+
+@pytest.mark.parametrize("request_", BEFORE, ids=lambda r: r.name)
+def test_death_before_it_is_attached(served: Served, request_: Request) -> None:
+    served.peer(pranks={request_: dies})
+    with pytest.raises(PeerGone, match="closed the connection"):
+        served.plug()
+
+
+@pytest.mark.parametrize("request_", STARTING, ids=lambda r: r.name)
+def test_death_while_it_is_started(served: Served, request_: Request) -> None:
+    """Requests wait until one is there that lives longer."""
+    first = served.peer(pranks={request_: dies})
+    served.plug()
+    disk = served.start()
+    wait_for(lambda: request_ in first.heard, "it was not told")
+    first.die()
+    served.peer()
+    assert disk.read(1, 512).data == served.sector(1)
+
+
+@pytest.mark.parametrize("request_", STARTING, ids=lambda r: r.name)
+def test_refusal_while_it_is_started(served: Served, request_: Request) -> None:
+    served.peer(pranks={request_: says(reply(request_, U64.pack(22)))})
+    served.plug()
+    served.start()
+    assert served.plugged.wait_fault() == "HOST"
+
+
+@pytest.mark.parametrize("hangs", [Request.SET_MEM_TABLE, Request.SET_VRING_ENABLE], ids=lambda r: r.name)
+def test_it_hangs_while_it_is_started(served: Served, hangs: Request) -> None:
+    """A reset does not wait for it longer than for one answer."""
+    served.peer(pranks={hangs: lambda peer, payload: None})
+    served.plug(reply_s=0.2)
+    served.start()
+    began = time.monotonic()
+    served.plugged.set_status(0)
+    assert time.monotonic() - began < 10
+
+
+GIVEN_BACK = {
+    "hangs": (lambda peer, payload: None, "does not send the answer to GET_VRING_BASE"),
+    "another queue": (says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(7, 0))), "gave queue 7 back"),
+    "no position": (says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(0, 1 << 20))), "at 1048576"),
+    "short": (says(reply(Request.GET_VRING_BASE, b"")), "0 bytes instead of 8"),
+}
+
+
+@pytest.mark.parametrize("how", GIVEN_BACK)
+def test_it_does_not_give_the_queue_back(served: Served, how: str) -> None:
+    """It may write to guest memory at any time: the machine ends, the reset returns."""
+    prank, text = GIVEN_BACK[how]
+    served.peer(pranks={Request.GET_VRING_BASE: prank})
+    served.plug(reply_s=0.2)
+    assert served.start().read(0, 512).data == served.sector(0)
+    served.plugged.set_status(0)
+    assert [text in str(error) for error in served.failures] == [True]
+
+
+def test_death_while_it_gives_the_queue_back(served: Served) -> None:
+    """Who is dead writes nothing."""
+    served.peer(pranks={Request.GET_VRING_BASE: dies})
+    served.plug()
+    served.start()
+    served.plugged.set_status(0)
+    assert not served.failures
+
+
+def test_a_message_that_nobody_asked_for(served: Served) -> None:
+    peer = served.peer()
+    served.plug()
+    assert served.start().read(0, 512).data == served.sector(0)
+    assert peer.connection
+    peer.connection.sendall(reply(Request.GET_FEATURES, GOOD))
+    assert served.plugged.wait_fault() == "HOST"
+
+
+@pytest.mark.parametrize("request_", [1, 3, 77])
+def test_a_request_that_was_not_agreed_upon(served: Served, request_: int) -> None:
+    peer = served.peer()
+    served.plug()
+    assert served.start().read(0, 512).data == served.sector(0)
+    peer.change_config(request=request_)
+    assert served.plugged.wait_fault() == "HOST"
+
+
+def test_a_changed_configuration_of_another_length(served: Served) -> None:
+    peer = served.peer()
+    served.plug()
+    assert served.start().read(0, 512).data == served.sector(0)
+    peer.pranks[Request.GET_CONFIG] = says(reply(Request.GET_CONFIG, CONFIG.pack(0, 8, 0) + bytes(8)))
+    peer.change_config()
+    assert served.plugged.wait_fault() == "HOST"
+
+
+def test_memory_in_too_many_parts(served: Served) -> None:
+    served.peer()
+    front_end = FrontEnd(served.socket, "disk 'disk'", 60)
+    regions = tuple(Region(n << 20, 4096, n << 20, 0, 0) for n in range(REGIONS_MOST + 1))
+    with pytest.raises(PeerError, match="9 regions, .* 8 at most"):
+        front_end.start(0, regions, ())
+    front_end.close()
+
+
+def test_it_refuses_its_own_features(served: Served) -> None:
+    served.peer(
+        protocol=PROTOCOL | ProtocolFeature.STATUS,
+        pranks={Request.GET_STATUS: says(reply(Request.GET_STATUS, U64.pack(3)))},
+    )
+    served.plug()
+    served.start()
+    assert served.plugged.wait_fault() == "HOST"

@@ -1,0 +1,215 @@
+"""A disk that another program serves: its life, and the death of that program."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercall_abi.devices.virtio_block import BLOCK_FEATURE, BLOCK_REQUEST, BLOCK_STATUS
+from paravirt.vhost_user.errors import PeerError, PeerGone
+from paravirt.vhost_user.messages import NEED_REPLY, VERSION, ProtocolFeature
+from tests.support.block_driver import SECTOR, BlockDriver
+from tests.support.served_disk import SECTORS, Served, wait_for, wait_taken
+from tests.support.vhost_peer import FEATURES, PROTOCOL
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with ExitStack() as kept:
+        yield Served(tmp_path, kept)
+
+
+def test_reads_and_writes(served: Served) -> None:
+    served.peer()
+    assert int.from_bytes(served.plug().config()[:8], "little") == SECTORS
+    disk = served.start()
+    assert disk.read(3, SECTOR).data == served.sector(3)
+    assert disk.write(5, b"x" * SECTOR).status == BLOCK_STATUS.OK
+    assert served.sector(5) == b"x" * SECTOR
+    assert disk.flush().status == BLOCK_STATUS.OK
+
+
+def test_many_rounds_of_the_ring(served: Served) -> None:
+    """More chains than positions of 16 bits would take too long; more than the ring has, many times, do."""
+    served.peer()
+    served.plug()
+    disk = served.start(size=8)
+    for turn in range(100):
+        assert disk.read(turn, SECTOR).data == served.sector(turn)
+    wait_for(lambda: served.statistics()["in_flight"] == 0, "the notes say that something is in flight")
+
+
+@pytest.mark.parametrize("more", [ProtocolFeature.STATUS, ProtocolFeature.RESET_DEVICE, ProtocolFeature(0)])
+def test_reset_and_again(served: Served, more: ProtocolFeature) -> None:
+    peer = served.peer(protocol=PROTOCOL | more)
+    served.plug()
+    for turn in range(3):
+        disk = served.start()
+        assert disk.read(turn, SECTOR).data == served.sector(turn)
+    served.plugged.set_status(0)
+    assert peer.status == 0
+    assert not served.failures
+
+
+def test_without_acknowledgements(served: Served) -> None:
+    served.peer(protocol=ProtocolFeature.CONFIG)
+    served.plug()
+    assert served.start().read(1, SECTOR).data == served.sector(1)
+
+
+def test_what_is_not_understood_is_not_offered(served: Served) -> None:
+    served.peer(features=FEATURES | 1 << 34 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE)
+    offered = served.plug().native.offered[0]
+    assert not offered & (1 << 34 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE | 1 << 30)
+    assert offered & BLOCK_FEATURE.FLUSH
+
+
+def test_read_only_must_be_the_servers(served: Served) -> None:
+    served.peer()
+    with pytest.raises(PeerError, match="export it read-only"):
+        served.plug(read_only=True)
+
+
+def test_read_only(served: Served) -> None:
+    served.peer(features=FEATURES | BLOCK_FEATURE.RO)
+    assert served.plug(read_only=True).native.offered[0] & BLOCK_FEATURE.RO
+
+
+def test_nobody_there(served: Served) -> None:
+    with pytest.raises(PeerGone, match="nothing listens at .*disk.sock; start"):
+        served.plug()
+
+
+# ---- death ----
+
+
+def lay_out(disk: BlockDriver, count: int) -> list[Any]:
+    return [disk.lay_out(BLOCK_REQUEST.READ, n, room_bytes=SECTOR) for n in range(count)]
+
+
+def check_answers(served: Served, requests: list[Any], answers: list[Any]) -> None:
+    got = {id(request): answer for request, answer in answers}
+    for number, request in enumerate(requests):
+        assert got[id(request)].status == BLOCK_STATUS.OK
+        assert got[id(request)].data == served.sector(number), f"request {number}"
+
+
+@pytest.mark.parametrize("done", [(), (0, 1), (1, 2), (5, 3), (2, 0, 4), (7, 6, 5, 4, 3, 2, 1, 0)], ids=str)
+def test_requests_in_flight_survive(served: Served, caplog: pytest.LogCaptureFixture, done: tuple[int, ...]) -> None:
+    """Those that came back are not done again, in whichever order: their buffers may be others' by now."""
+    first = served.peer(holding=True)
+    served.plug()
+    disk = served.start(size=64)
+    requests = lay_out(disk, 8)
+    disk.send(*requests)
+    wait_for(lambda: len(first.heads) == 8, "the peer has not taken them")
+    heads = list(first.heads)
+    first.complete(*done)
+    answers = disk.finish(len(done))
+    with caplog.at_level(logging.WARNING):
+        first.die()
+        second = served.peer(holding=True)
+        wait_for(lambda: served.statistics()["reconnects"] == 1, "the device did not find the new peer")
+    left = [head for number, head in enumerate(heads) if number not in done]
+    wait_for(lambda: len(second.heads) == len(left), "the new peer was not given what was in flight")
+    assert sorted(second.heads) == sorted(left)
+    second.complete(*range(len(left)))
+    answers += disk.finish(8 - len(done))
+    check_answers(served, requests, answers)
+    assert [record.message.count("closed the connection") for record in caplog.records] == [1, 0], "said once each"
+    second.holding = False
+    assert disk.read(9, SECTOR).data == served.sector(9), "it goes on"
+
+
+def test_requests_while_it_is_away(served: Served) -> None:
+    """They wait, without a doorbell that anybody hears."""
+    first = served.peer()
+    served.plug()
+    disk = served.start()
+    assert disk.read(0, SECTOR).data == served.sector(0)
+    first.die()
+    requests = lay_out(disk, 4)
+    disk.send(*requests)
+    served.peer()
+    check_answers(served, requests, disk.finish(4))
+
+
+def test_it_dies_again_and_again(served: Served) -> None:
+    peer = served.peer(holding=True)
+    served.plug()
+    disk = served.start(size=16)
+    for turn in range(4):
+        requests = lay_out(disk, 3)
+        disk.send(*requests)
+        wait_taken(peer, 3)
+        peer.complete(2)
+        answers = disk.finish(1)
+        peer.die()
+        peer = served.peer(holding=True)
+        wait_taken(peer, 2)
+        peer.complete(1, 0)
+        check_answers(served, requests, answers + disk.finish(2))
+        assert served.statistics()["reconnects"] == turn + 1
+
+
+def test_reset_while_it_is_away(served: Served) -> None:
+    """A reset waits for nobody who is gone; the next driver has the next peer."""
+    first = served.peer(holding=True)
+    served.plug()
+    disk = served.start()
+    disk.send(*lay_out(disk, 2))
+    wait_taken(first, 2)
+    first.die()
+    served.plugged.set_status(0)
+    served.peer()
+    assert served.start().read(4, SECTOR).data == served.sector(4)
+
+
+def test_patience_ends(served: Served) -> None:
+    """The driver is told (NEEDS_RESET); after its reset there is another attempt."""
+    first = served.peer()
+    served.plug(patience_s=0.3)
+    served.start()
+    first.die()
+    assert served.plugged.wait_fault() == "HOST"
+    served.plugged.set_status(0)
+    served.peer()
+    assert served.start().read(2, SECTOR).data == served.sector(2)
+
+
+def test_another_one_that_offers_less(served: Served) -> None:
+    first = served.peer()
+    served.plug()
+    served.start()
+    first.die()
+    served.peer(features=FEATURES & ~BLOCK_FEATURE.FLUSH)
+    assert served.plugged.wait_fault() == "HOST"
+
+
+# ---- the configuration ----
+
+
+@pytest.mark.parametrize("flags", [VERSION, VERSION | NEED_REPLY])
+def test_the_disk_grows(served: Served, flags: int) -> None:
+    peer = served.peer()
+    served.plug()
+    served.start()
+    served.data.extend(bytes(SECTOR))
+    peer.change_config(flags)
+    wait_for(lambda: int.from_bytes(served.plugged.config()[:8], "little") == SECTORS + 1, "the driver is not told")
+    assert served.plugged.native.state.generation == 1
+
+
+def test_the_disk_has_grown_while_it_was_away(served: Served) -> None:
+    first = served.peer()
+    served.plug()
+    served.start()
+    first.die()
+    served.data.extend(bytes(SECTOR))
+    served.peer()
+    wait_for(lambda: int.from_bytes(served.plugged.config()[:8], "little") == SECTORS + 1, "the driver is not told")
