@@ -40,17 +40,19 @@ pytestmark = [
     pytest.mark.skipif(not _possible(), reason="needs /dev/fuse and a mount namespace"),
 ]
 
-# The host that is killed: it is given the guest, the file and the engine.
+# The host that is killed: it is given the guest, the file, the engine, and whether the disk has no cache.
 HOST = """
 import os, sys
 from paravirt import Disk, Machine, MachineConfig
-image, path, engine = sys.argv[1:]
+image, path, engine, through = sys.argv[1:]
 console = lambda data: os.write(1, data)
-with Machine(MachineConfig(image, disks=(Disk("disk", path),), io_engine=engine, console=console)) as machine:
+disk = Disk("disk", path, writethrough=bool(through))
+config = MachineConfig(image, disks=(disk,), command_line=through, io_engine=engine, console=console)
+with Machine(config) as machine:
     machine.run()
 """
 
-# Hosts whose flush does nothing, with either engine.
+# Hosts whose flush, or whose disk without a cache, keeps nothing, with either engine.
 FORGETFUL = (
     Mutant(
         "uring_forgets",
@@ -60,6 +62,8 @@ FORGETFUL = (
         "io_uring_prep_nop(sqe);",
     ),
     Mutant("threads_forget", "", "paravirt/native/aio_threads.c", "result = fdatasync(request->fd);", "result = 0;"),
+    Mutant("uring_caches", "", "paravirt/native/aio_uring.c", "sqe->rw_flags = RWF_DSYNC;", "sqe->rw_flags = 0;"),
+    Mutant("threads_cache", "", "paravirt/native/aio_threads.c", "request->durable ? RWF_DSYNC : 0", "0"),
 )
 
 
@@ -72,13 +76,13 @@ def block(number: int) -> bytes:
 
 
 def killed(
-    place: Path, operations: int, tree: Path = ROOT, mutant: str = "", engine: str = "auto"
+    place: Path, operations: int, tree: Path = ROOT, mutant: str = "", engine: str = "auto", through: bool = False
 ) -> tuple[int, bytes]:
     """Number of the last write that the guest knew flushed when its host was killed, and what the disk kept."""
     file, kept = place / "disk", place / "kept"
     file.touch()
     kept.write_bytes(bytes(DISK_BYTES))
-    host = [sys.executable, "-P", "-c", HOST, str(GUEST), str(file), engine]
+    host = [sys.executable, "-P", "-c", HOST, str(GUEST), str(file), engine, "through" if through else ""]
     command = [*NAMESPACE, sys.executable, "-m", "tests.support.lossy_store", str(file), str(kept), str(operations)]
     environment = {**os.environ, "PYTHONPATH": str(tree), VARIABLE: mutant}
     done = subprocess.run(
@@ -112,10 +116,27 @@ def test_what_was_flushed_is_there(tmp_path: Path, kill: int) -> None:
     assert flushed >= operations // 2 - 20, "the guest got no further"
 
 
+@pytest.mark.parametrize("kill", range(KILLS // 5))
+def test_what_a_disk_without_a_cache_answered_is_there(tmp_path: Path, kill: int) -> None:
+    operations = random.Random(~kill).randint(FIRST, LAST)
+    flushed, disk = killed(tmp_path, operations, engine=("uring", "threads")[kill % 2], through=True)
+    assert lost(flushed, disk) == [], f"killed after {operations} operations"
+    assert flushed >= operations // 4 - 20, "the guest got no further"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant, engine", [("uring_forgets", "uring"), ("threads_forget", "threads")])
 def test_a_flush_that_does_nothing_is_found(tmp_path: Path, mutant: str, engine: str) -> None:
     tree = build(FORGETFUL, ROOT / "build" / "forgetful")
     flushed, disk = killed(tmp_path, LAST, tree=tree, mutant=mutant, engine=engine)
+    assert flushed > 0
+    assert lost(flushed, disk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant, engine", [("uring_caches", "uring"), ("threads_cache", "threads")])
+def test_a_cache_that_there_should_not_be_is_found(tmp_path: Path, mutant: str, engine: str) -> None:
+    tree = build(FORGETFUL, ROOT / "build" / "forgetful")
+    flushed, disk = killed(tmp_path, LAST, tree=tree, mutant=mutant, engine=engine, through=True)
     assert flushed > 0
     assert lost(flushed, disk)
