@@ -6,9 +6,9 @@
 #include "paravirt/string.h"
 #include "paravirt/vcpu.h"
 
-#define WANTED                                                                                               \
-	(PV_VIRTIO_F_EVENT_IDX | PV_VIRTIO_F_INDIRECT_DESC | PV_NET_F_MAC | PV_NET_F_MTU | PV_NET_F_STATUS | \
-	 PV_NET_F_MRG_RXBUF | PV_NET_F_CTRL_VQ | PV_NET_F_MQ)
+#define WANTED                                                                                          \
+	(PV_VIRTIO_RING_FEATURES | PV_NET_F_MAC | PV_NET_F_MTU | PV_NET_F_STATUS | PV_NET_F_MRG_RXBUF | \
+	 PV_NET_F_CTRL_VQ | PV_NET_F_MQ)
 #define MTU 1500
 
 _Static_assert(sizeof(struct pv_net_buffer) == PV_NET_BUFFER_BYTES, "buffers are of a power of two");

@@ -75,13 +75,14 @@ def net_guest(
     size: int = 64,
     poll_ns: int = 20_000,
     net: dict[str, Any] | None = None,
+    packed: bool = False,
 ) -> Iterator[tuple[NetDriver, socket.socket]]:
     """A guest with a network whose link is one end of a socket pair; the other end is the test's."""
     ours, its = socket.socketpair(socket.AF_UNIX, kind)
     with ours, its, FakeGuest() as guest:
         ours.settimeout(20)
         plugged = guest.plug(NetDevice("net", Net("net", f"fd:{its.fileno()}", MAC, **net or {}), poll_ns))
-        receive, send = plugged.start(without=without, size=size)
+        receive, send = plugged.start(without=without, size=size, packed=packed)
         yield NetDriver(plugged, receive, send), ours
 
 

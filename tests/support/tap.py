@@ -6,22 +6,33 @@ import ctypes
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 HOST = "10.0.2.2"
+PATIENCE_S = 60.0
 
 
 class NoTap(Exception):
     """Why there can be none here."""
 
 
-def _ip(*words: str) -> None:
+def _ip(*words: str) -> str:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode:
         raise NoTap(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def await_up(name: str) -> None:
+    """Waits until the device `name`, which somebody has open now, passes frames on: the kernel takes its time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while "state UP" not in _ip("link", "show", name):
+        assert time.monotonic() < deadline, f"{name} does not come up"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from paravirt import Machine, MachineConfig
 from paravirt.attachments.net import Net
 from paravirt.boot.bundled import find_image
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
-from tests.support.tap import NoTap, tap_device
+from tests.support.tap import NoTap, await_up, tap_device
 
 pytestmark = pytest.mark.kvm
 PATIENCE_S = 60.0
@@ -118,6 +118,7 @@ def test_over_tap(pairs: int) -> None:
 @pytest.mark.rights
 def test_ping_over_tap() -> None:
     with tap() as net, station(net):
+        await_up("pv0")
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
             link.settimeout(PATIENCE_S)
             for size in (1, 56, 1472):

@@ -19,6 +19,7 @@ from hypercall_abi.devices.virtio_net import (
     NET_HEADER_FLAG,
     NET_SEGMENTATION,
 )
+from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.attachments.net import Net
 from paravirt.devices.net import NetDevice
 from paravirt.errors import OutputError
@@ -65,9 +66,10 @@ def test_framing_is_free(pieces: tuple[int, ...]) -> None:
         assert got[HEADER:] == frame(400)
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_frames_are_received_in_order(kind: socket.SocketKind) -> None:
-    with net_guest(kind) as (driver, link):
+def test_frames_are_received_in_order(kind: socket.SocketKind, packed: bool) -> None:
+    with net_guest(kind, packed=packed) as (driver, link):
         driver.offer(*[[1600]] * 40)
         for n in range(40):
             link.send(frame(60 + n, n))
@@ -76,8 +78,10 @@ def test_frames_are_received_in_order(kind: socket.SocketKind) -> None:
         assert all(data[:HEADER] == header(chains=1) for data in got)
 
 
-def test_a_frame_lies_in_several_chains() -> None:
-    with net_guest() as (driver, link):
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("without", [0, VIRTIO_FEATURE.IN_ORDER])
+def test_a_frame_lies_in_several_chains(packed: bool, without: int) -> None:
+    with net_guest(packed=packed, without=without) as (driver, link):
         driver.offer(*[[100]] * 12)
         link.send(frame(1000))
         got = driver.take(11)
@@ -116,8 +120,9 @@ def test_without_room_frames_wait_in_the_link() -> None:
         assert not any(n for name, n in driver.device.device.statistics().items() if "dropped" in name)
 
 
-def test_a_full_link_makes_the_driver_wait() -> None:
-    with net_guest(poll_ns=0) as (driver, link):
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_full_link_makes_the_driver_wait(packed: bool) -> None:
+    with net_guest(poll_ns=0, packed=packed) as (driver, link):
         for n in range(60):
             driver.transmit(frame(20_000, n))
         assert [link.recv(1 << 16) for _ in range(60)] == [frame(20_000, n) for n in range(60)]
