@@ -1,6 +1,6 @@
 """Sockets: configuration space, packets and events (virtio 1.4, section 5.10)."""
 
-from ..schema import U16, U32, U64, Constants, Record
+from ..schema import U16, U32, U64, Constants, Record, Rule
 
 VSOCK_FEATURE = Constants(
     "vsock_f",
@@ -87,4 +87,31 @@ VSOCK_EVENT_RECORD = Record(
     "vsock_event",
     "What the event queue carries (virtio 5.10.6.7).",
     "id" / U32 * "Constants `vsock_event_id`.",
+)
+
+_PEER = "a connection needs a program of the host's at its other end, of which the standard says nothing"
+
+RULES = (
+    Rule(
+        "VSK-1",
+        "A chain of the transmit queue holds a header and as many bytes behind it as size_bytes says, or it is a "
+        "fault of the driver.",
+        "both",
+    ),
+    Rule(
+        "VSK-2",
+        "A chain of the receive queue has room for a header and a byte of data, and one of the event queue for an "
+        "event, or it is a fault of the driver.",
+        "both",
+    ),
+    Rule(
+        "VSK-3",
+        "A packet that is not of a stream, is from or to another CID than the guest's and the host's, or belongs to "
+        "no connection, is answered by RESET with its addresses swapped, unless it is a RESET or a REQUEST that is "
+        "granted.",
+    ),
+    Rule(
+        "VSK-4", "Data beyond the credit that was given resets its connection; none of it is delivered.", no_case=_PEER
+    ),
+    Rule("VSK-5", "Neither side sends data beyond the credit that the other gave.", "both", no_case=_PEER),
 )

@@ -35,7 +35,8 @@ HOST_EPILOG = """\
 Without --launcher this package's own host is judged. A launcher is any command that boots the ELF file
 {image} and puts its console on standard output; it may also use {disk} (a raw disk of 1 MiB, to be
 attached under the name scratch), {fixed} (one of 64 KiB, to be attached read-only as fixed), {mapped} and
-{frozen} (the same for mapped disks, of 2052 KiB and 64 KiB), {memory}, {vcpus} and {privilege}. The exit
+{frozen} (the same for mapped disks, of 2052 KiB and 64 KiB), {socks} (a path for a vsock's socket),
+{memory}, {vcpus} and {privilege}. The exit
 status is 0 if every case passed, 1 if not.
 
 examples:

@@ -53,7 +53,11 @@ KINDS: dict[str, Callable[[], Injection]] = {
 }
 
 BY_HOST = frozenset(
-    [*(f"VQ-{n}" for n in (*range(1, 9), 13)), *(f"NET-{n}" for n in (1, 2, 3)), "BLK-3", "BAL-1", "PMEM-5", "RING-7"]
+    [
+        *(f"VQ-{n}" for n in (*range(1, 9), 13)),
+        *(f"NET-{n}" for n in (1, 2, 3)),
+        *("BLK-3", "BAL-1", "PMEM-5", "RING-7", "VSK-1", "VSK-2"),
+    ]
 )
 """Rules that the host itself names when a queue or a ring is stopped for them."""
 
@@ -73,6 +77,7 @@ UNSEEN = {
     "RING-4": "an order of stores within a guest cannot be seen from outside; the reference driver's is held by TSan",
     "RING-11": "there is nothing that a guest could do wrong",
     "CPUID-2": "a guest with notes is not started by CPUID, and others do not come under this host",
+    "VSK-5": "data beyond the credit resets its connection (VSK-4), which the guest sees itself",
     "VQ-9": "there is nothing that a driver could do wrong",
 }
 """Rules that bind a guest, and why this host cannot see them broken."""

@@ -35,6 +35,7 @@ DISKS = {
     "frozen": ("--pmem", 1 << 16),
 }
 LOOPS = ("wire",)  # networks that give back each frame
+SOCKETS = ("socks",)  # vsocks at a path where nothing is
 MASKED = "masked"  # the mode in which our own host has switched off what stands here
 DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
@@ -178,29 +179,29 @@ def _end_problems(end: End, cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
-    disks = {name: place / name for name in DISKS}
-    for name, disk in disks.items():
-        with disk.open("wb") as file:
-            file.truncate(DISKS[name][1])
+    paths = {name: place / name for name in (*DISKS, *LOOPS, *SOCKETS)}
+    for name, (_, size_bytes) in DISKS.items():
+        with paths[name].open("wb") as file:
+            file.truncate(size_bytes)
     if plan.launcher is None:
-        return _own_command(plan, image, mode, disks)
+        return _own_command(plan, image, mode, paths)
     return fill_in(
         plan.launcher,
         image=image,
-        disk=disks["scratch"],
-        **{name: path for name, path in disks.items() if name != "scratch"},
+        disk=paths["scratch"],
+        **{name: path for name, path in paths.items() if name != "scratch"},
         memory=plan.memory,
         vcpus=plan.vcpus,
         privilege=mode,
     )
 
 
-def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> list[str]:
+def _own_command(plan: Plan, image: Path, mode: str, paths: dict[str, Path]) -> list[str]:
     command = [*OUR_HOST, str(image)]
     command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
     for name in _wanted(image):
-        command += [DISKS[name][0], f"{name}={disks[name]}"] if name in DISKS else ["--net", f"{name}=loop"]
+        command += _option(name, paths[name])
     if image.stem.startswith(f"{PREFIX}{MMIO}"):
         command += ["--transport", "mmio"]
     if plan.poison:
@@ -210,12 +211,18 @@ def _own_command(plan: Plan, image: Path, mode: str, disks: dict[str, Path]) -> 
     return command
 
 
+def _option(name: str, path: Path) -> list[str]:
+    if name in LOOPS:
+        return ["--net", f"{name}=loop"]
+    return ["--vsock" if name in SOCKETS else DISKS[name][0], f"{name}={path}"]
+
+
 def _wanted(image: Path) -> list[str]:
-    """The disks and networks that `image` takes."""
+    """What is to be attached that `image` takes."""
     from ..boot.image import load_image  # loads the C core, which a launcher needs not
     from ..errors import ImageError
 
     try:
-        return [entry.name for entry in load_image(image).notes.manifest if entry.name in (*DISKS, *LOOPS)]
+        return [entry.name for entry in load_image(image).notes.manifest if entry.name in (*DISKS, *LOOPS, *SOCKETS)]
     except ImageError:  # of those that are to be refused
         return []

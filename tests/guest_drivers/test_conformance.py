@@ -40,10 +40,11 @@ def run(image: Path, *options: str) -> list[tuple[str, str | None]]:
 
 
 def disks(tmp_path: Path) -> list[str]:
-    """A disk to write to, and one that may only be read."""
+    """A disk to write to, one that may only be read, and a vsock."""
     (tmp_path / "scratch").write_bytes(bytes(DISK_BYTES))
     (tmp_path / "fixed").write_bytes(b"fixed".ljust(65536, b"."))
-    return [f"--disk=scratch={tmp_path / 'scratch'}", f"--disk=fixed={tmp_path / 'fixed'}"]
+    options = [f"--disk=scratch={tmp_path / 'scratch'}", f"--disk=fixed={tmp_path / 'fixed'}"]
+    return [*options, f"--vsock=socks={tmp_path / 'socks'}"]
 
 
 @pytest.mark.kvm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services
+from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services, vsock
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -14,6 +14,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *pmem.MUTANTS,
     *net.MUTANTS,
     *queues.MUTANTS,
+    *vsock.MUTANTS,
 )
 
 IMMUNE: dict[str, str] = {
