@@ -189,7 +189,7 @@ def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
         plan.launcher,
         image=image,
         disk=paths["scratch"],
-        **{name: path for name, path in paths.items() if name != "scratch"},
+        **{name: path for name, path in paths.items() if name not in ("scratch", *LOOPS)},
         memory=plan.memory,
         vcpus=plan.vcpus,
         privilege=mode,
