@@ -2,18 +2,21 @@
  *
  * Writes numbered blocks to the disk `disk` until it is stopped, and says what must survive from then on:
  *	flushed N		the writes 1 to N are durable
- * With `through` on the command line it sends no flush: then the disk is one that answers what is durable.
+ * With `through` on the command line it sends no flush: then the disk is one that answers what is durable.  Where there
+ * is a mapped disk `mapped` it stores there.
  * Write number N fills the block (N * 101) % blocks, 4 KiB, with words that tell N and their own place.  A flush is sent
  * beside writes that it does not cover.  Whoever kills the host compares (tests/system/test_durability.py).
  */
 #include "paravirt/block.h"
 #include "paravirt/guest.h"
 #include "paravirt/notes.h"
+#include "paravirt/pmem.h"
 #include "paravirt/string.h"
 
 PV_REQUIRE(PV_NEED(PV_SERVICE_CONSOLE, 0), PV_NEED(PV_SERVICE_EVENT, 0), PV_NEED(PV_SERVICE_VCPU, 0),
 	   PV_NEED(PV_SERVICE_DEVICE, 0), PV_NEED(PV_SERVICE_SYSTEM, 0));
-PV_MANIFEST(PV_WANT("disk", PV_DEVICE_TYPE_BLOCK, 0));
+PV_MANIFEST(PV_WANT("disk", PV_DEVICE_TYPE_BLOCK, PV_DEVICE_FLAG_OPTIONAL),
+	    PV_WANT("mapped", PV_DEVICE_TYPE_PMEM, PV_DEVICE_FLAG_OPTIONAL));
 PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
 #define BLOCK_BYTES 4096u
@@ -26,6 +29,7 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 
 static struct pv_virtio device;
 static struct pv_block disk;
+static struct pv_pmem mapped;
 static uint8_t queue[PV_VIRTIO_QUEUE_BYTES(QUEUE_SIZE)] __attribute__((aligned(64)));
 static uint64_t data[COVERED][WORDS] __attribute__((aligned(BLOCK_BYTES)));
 static struct pv_block_request writes[COVERED], flush = { .type = PV_BLOCK_REQUEST_FLUSH };
@@ -39,18 +43,26 @@ static void need(int64_t status, const char *what)
 	pv_exit(1);
 }
 
+static void fill(uint64_t *words)
+{
+	written++;
+	for (uint64_t i = 0; i < WORDS; i++)
+		words[i] = (written << 32 | i) * MIXER;
+}
+
+static uint64_t sector_of_last(uint64_t disk_bytes)
+{
+	return written * STEP % (disk_bytes / BLOCK_BYTES) * (BLOCK_BYTES / PV_SECTOR_BYTES);
+}
+
 static void add_writes(uint32_t count)
 {
-	uint64_t blocks = disk.capacity_sectors * PV_SECTOR_BYTES / BLOCK_BYTES;
-
 	for (uint32_t n = 0; n < count; n++) {
-		written++;
-		for (uint64_t i = 0; i < WORDS; i++)
-			data[n][i] = (written << 32 | i) * MIXER;
+		fill(data[n]);
 		writes[n] = (struct pv_block_request){
 			.type = PV_BLOCK_REQUEST_WRITE,
 			.size_bytes = BLOCK_BYTES,
-			.sector = written * STEP % blocks * (BLOCK_BYTES / PV_SECTOR_BYTES),
+			.sector = sector_of_last(disk.capacity_sectors * PV_SECTOR_BYTES),
 			.data = data[n],
 		};
 		need(pv_block_add(&disk, &writes[n]), "a write was refused");
@@ -68,8 +80,24 @@ static void finish(void)
 	}
 }
 
+_Noreturn static void store_mapped(void)
+{
+	need(pv_pmem_init(&mapped, &device), "the mapped disk does not work");
+	for (;;) {
+		for (uint32_t n = 0; n < COVERED; n++) {
+			fill(data[n]);
+			need(pv_pmem_write(&mapped, sector_of_last(mapped.size_bytes), data[n], BLOCK_BYTES),
+			     "a store");
+		}
+		need(pv_pmem_flush(&mapped), "a flush of the mapped disk failed");
+		pv_print("flushed %lu\n", written);
+	}
+}
+
 int pv_main(void)
 {
+	if (pv_device(&device, PV_DEVICE_TYPE_PMEM, "mapped") >= 0)
+		store_mapped();
 	need(pv_device(&device, PV_DEVICE_TYPE_BLOCK, "disk"), "there is no disk");
 	need(pv_block_init(&disk, &device, QUEUE_SIZE, queue), "the disk does not work");
 	need(disk.has_flush ? PV_STATUS_OK : PV_STATUS_NOT_SUPPORTED, "the disk has no flush");

@@ -24,7 +24,7 @@ from tests.support.tree import ROOT, tree
 VARIABLE = "PARAVIRT_MUTANT"
 PLACE = ROOT / "build" / "mutants"
 # _GNU_SOURCE as the files that want it have it, who say it too late behind another header.
-HEAD = "#define _GNU_SOURCE\n#include <unistd.h>\nextern int pv_mutant;\n#line 1\n"
+HEAD = "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <unistd.h>\nextern int pv_mutant;\n#line 1\n"
 PACKAGES = ("paravirt", "hypercall_abi")
 
 

@@ -40,14 +40,15 @@ pytestmark = [
     pytest.mark.skipif(not _possible(), reason="needs /dev/fuse and a mount namespace"),
 ]
 
-# The host that is killed: it is given the guest, the file, the engine, and whether the disk has no cache.
+# The host that is killed: it is given the guest, the file, the engine, and the kind of disk.
 HOST = """
 import os, sys
 from paravirt import Disk, Machine, MachineConfig
-image, path, engine, through = sys.argv[1:]
+from paravirt.attachments.pmem import Pmem
+image, path, engine, kind = sys.argv[1:]
 console = lambda data: os.write(1, data)
-disk = Disk("disk", path, writethrough=bool(through))
-config = MachineConfig(image, disks=(disk,), command_line=through, io_engine=engine, console=console)
+disk = Pmem("mapped", path) if kind == "mapped" else Disk("disk", path, writethrough=kind == "through")
+config = MachineConfig(image, devices=(disk,), command_line=kind, io_engine=engine, console=console)
 with Machine(config) as machine:
     machine.run()
 """
@@ -62,6 +63,13 @@ FORGETFUL = (
         "io_uring_prep_nop(sqe);",
     ),
     Mutant("threads_forget", "", "paravirt/native/aio_threads.c", "result = fdatasync(request->fd);", "result = 0;"),
+    Mutant(
+        "pmem_writes_back_alone",
+        "",
+        "paravirt/native/pmem.c",
+        "pmem->options.sync(pmem->options.fd) < 0",
+        "sync_file_range(pmem->options.fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT) < 0",
+    ),
     Mutant("uring_caches", "", "paravirt/native/aio_uring.c", "sqe->rw_flags = RWF_DSYNC;", "sqe->rw_flags = 0;"),
     Mutant("threads_cache", "", "paravirt/native/aio_threads.c", "request->durable ? RWF_DSYNC : 0", "0"),
 )
@@ -76,13 +84,13 @@ def block(number: int) -> bytes:
 
 
 def killed(
-    place: Path, operations: int, tree: Path = ROOT, mutant: str = "", engine: str = "auto", through: bool = False
+    place: Path, operations: int, tree: Path = ROOT, mutant: str = "", engine: str = "auto", kind: str = ""
 ) -> tuple[int, bytes]:
     """Number of the last write that the guest knew flushed when its host was killed, and what the disk kept."""
     file, kept = place / "disk", place / "kept"
     file.touch()
     kept.write_bytes(bytes(DISK_BYTES))
-    host = [sys.executable, "-P", "-c", HOST, str(GUEST), str(file), engine, "through" if through else ""]
+    host = [sys.executable, "-P", "-c", HOST, str(GUEST), str(file), engine, kind]
     command = [*NAMESPACE, sys.executable, "-m", "tests.support.lossy_store", str(file), str(kept), str(operations)]
     environment = {**os.environ, "PYTHONPATH": str(tree), VARIABLE: mutant}
     done = subprocess.run(
@@ -119,7 +127,15 @@ def test_what_was_flushed_is_there(tmp_path: Path, kill: int) -> None:
 @pytest.mark.parametrize("kill", range(KILLS // 5))
 def test_what_a_disk_without_a_cache_answered_is_there(tmp_path: Path, kill: int) -> None:
     operations = random.Random(~kill).randint(FIRST, LAST)
-    flushed, disk = killed(tmp_path, operations, engine=("uring", "threads")[kill % 2], through=True)
+    flushed, disk = killed(tmp_path, operations, engine=("uring", "threads")[kill % 2], kind="through")
+    assert lost(flushed, disk) == [], f"killed after {operations} operations"
+    assert flushed >= operations // 4 - 20, "the guest got no further"
+
+
+@pytest.mark.parametrize("kill", range(KILLS // 5))
+def test_what_was_flushed_of_a_mapped_disk_is_there(tmp_path: Path, kill: int) -> None:
+    operations = random.Random(kill + 0.5).randint(FIRST, LAST)
+    flushed, disk = killed(tmp_path, operations, kind="mapped")
     assert lost(flushed, disk) == [], f"killed after {operations} operations"
     assert flushed >= operations // 4 - 20, "the guest got no further"
 
@@ -134,9 +150,16 @@ def test_a_flush_that_does_nothing_is_found(tmp_path: Path, mutant: str, engine:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant, engine", [("uring_caches", "uring"), ("threads_cache", "threads")])
-def test_a_cache_that_there_should_not_be_is_found(tmp_path: Path, mutant: str, engine: str) -> None:
+@pytest.mark.parametrize(
+    "mutant, engine, kind",
+    [
+        ("uring_caches", "uring", "through"),
+        ("threads_cache", "threads", "through"),
+        ("pmem_writes_back_alone", "auto", "mapped"),
+    ],
+)
+def test_a_cache_that_there_should_not_be_is_found(tmp_path: Path, mutant: str, engine: str, kind: str) -> None:
     tree = build(FORGETFUL, ROOT / "build" / "forgetful")
-    flushed, disk = killed(tmp_path, LAST, tree=tree, mutant=mutant, engine=engine, through=True)
+    flushed, disk = killed(tmp_path, LAST, tree=tree, mutant=mutant, engine=engine, kind=kind)
     assert flushed > 0
     assert lost(flushed, disk)
