@@ -18,7 +18,7 @@ static bool sane(const struct pv_pmem_config *config)
 int64_t pv_pmem_init(struct pv_pmem *pmem, struct pv_virtio *device)
 {
 	struct pv_pmem_config config;
-	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_F_EVENT_IDX);
+	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES);
 
 	pmem->device = device;
 	if (status >= 0)

@@ -44,7 +44,7 @@ static int64_t move(struct pv_balloon_host *host, bool in, const struct pv_memor
 
 int64_t pv_virtio_balloon_init(struct pv_virtio_balloon *balloon, struct pv_virtio *device)
 {
-	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_F_EVENT_IDX | PV_BALLOON_F_MUST_TELL_HOST);
+	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES | PV_BALLOON_F_MUST_TELL_HOST);
 
 	balloon->host.move = move;
 	balloon->device = device;

@@ -170,6 +170,8 @@ static int look(struct pv_virtq *queue)
 	/* How many came back with it: those before it, too, if the device keeps to their order (virtio 2.7.9, 2.8.9). */
 	uint64_t chains = queue->memory.in_order ? slot->sequence - queue->taken + 1 : 1;
 
+	if (entry.vague && entry.written_bytes > slot->writable_bytes)
+		entry.written_bytes = 0;
 	/* No such chain, or one that it was not shown; more than it was given; more bytes than fit. */
 	if (entry.id >= queue->memory.size || !slot->count || slot->sequence >= queue->published ||
 	    chains > entry.chains || entry.written_bytes > slot->writable_bytes) {

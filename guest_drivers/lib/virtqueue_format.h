@@ -29,6 +29,7 @@ struct pv_virtq_piece {
 struct pv_virtq_return {
 	uint32_t id;
 	uint32_t written_bytes;
+	bool vague; /* written_bytes may mean nothing */
 	uint64_t chains; /* at most so many with this entry */
 };
 

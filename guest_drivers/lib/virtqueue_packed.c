@@ -75,8 +75,9 @@ bool pv_virtq_packed_returned(const struct pv_virtq *queue, struct pv_virtq_retu
 	if (!used(queue, second))
 		return false;
 	entry->id = (uint16_t)(second >> 32);
-	/* Without WRITE the length means nothing (virtio 2.8.5). */
-	entry->written_bytes = second >> 48 & PV_DESC_F_WRITE ? (uint32_t)second : 0;
+	entry->written_bytes = (uint32_t)second;
+	/* Without WRITE the length means nothing (virtio 2.8.5), but there are devices that never set it: QEMU's. */
+	entry->vague = !(second >> 48 & PV_DESC_F_WRITE);
 	entry->chains = queue->published - queue->taken;
 	return true;
 }

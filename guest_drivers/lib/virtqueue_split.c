@@ -73,6 +73,7 @@ bool pv_virtq_split_returned(const struct pv_virtq *queue, struct pv_virtq_retur
 	const struct pv_virtq_used_elem *e = used_entry(queue, (uint16_t)queue->taken & pv_virtq_mask(queue));
 	entry->id = __atomic_load_n(&e->id, __ATOMIC_RELAXED);
 	entry->written_bytes = __atomic_load_n(&e->written_bytes, __ATOMIC_RELAXED);
+	entry->vague = false;
 	entry->chains = waiting <= queue->published - queue->taken ? waiting : 0; /* more than it was given: none */
 	return true;
 }

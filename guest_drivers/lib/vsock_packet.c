@@ -51,7 +51,7 @@ static int64_t set_up(struct pv_vsock *vsock)
 int64_t pv_vsock_init(struct pv_vsock *vsock, struct pv_virtio *device)
 {
 	struct pv_vsock_config config;
-	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_F_EVENT_IDX | PV_VSOCK_F_STREAM);
+	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES | PV_VSOCK_F_STREAM);
 
 	if (status >= 0)
 		status = pv_virtio_config(device, &config, sizeof(config));

@@ -66,12 +66,15 @@ def test_demo(build: Build, tmp_path: Path) -> None:
     assert "demo: 60 files in " in output
 
 
-def test_devices(build: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rings", ["split", "packed"])
+def test_devices(build: Build, tmp_path: Path, rings: str) -> None:
     (tmp_path / "scratch").write_bytes(bytes(1 << 20))
     (tmp_path / "fixed").write_bytes(bytes(65536))
+    globals_ = [f"{device},packed=on" for device in ("virtio-blk-device", "virtio-rng-device") if rings == "packed"]
     check_tap(
         run(
             build["devices"],
+            *(word for option in globals_ for word in ("-global", option.replace(",", ".", 1))),
             *disk(tmp_path / "scratch", "scratch", ",discard=unmap"),
             *disk(tmp_path / "fixed", "fixed", ",readonly=on"),
             *("-object", "rng-random,filename=/dev/urandom,id=dice", "-device", "virtio-rng-device,rng=dice"),
