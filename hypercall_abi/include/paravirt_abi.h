@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee"
+#define PV_ABI_DIGEST "f907b1b1e6df418a7517b898fea017d945f5f1fe799ffefac733346d6c71f4dc"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -331,7 +331,7 @@
 #define PV_RECORDED_MACHINE 1 /* recorded_machine: a life of a machine begins. */
 #define PV_RECORDED_CALL 2 /* recorded_call: a call has ended. */
 #define PV_RECORDED_EVENT 3 /* recorded_moment: a channel was raised; its number. */
-#define PV_RECORDED_DOORBELL 4 /* recorded_moment: a doorbell that came as an exit; what was written. */
+#define PV_RECORDED_DOORBELL 4 /* recorded_moment: a doorbell that no enabled queue and no ring took; what was written. */
 #define PV_RECORDED_VCPU_START 5 /* recorded_moment: a vCPU begins; its first instruction. */
 #define PV_RECORDED_VCPU_STOP 6 /* recorded_moment: a vCPU has ended; zero. */
 

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "762cfef2a4471c26f64539449134b1303e63d133139c03ff609fe7581a8c4bee";
+pub const ABI_DIGEST: &str = "f907b1b1e6df418a7517b898fea017d945f5f1fe799ffefac733346d6c71f4dc";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -528,7 +528,7 @@ pub const RECORDED_MACHINE: u32 = 1;
 pub const RECORDED_CALL: u32 = 2;
 /// recorded_moment: a channel was raised; its number.
 pub const RECORDED_EVENT: u32 = 3;
-/// recorded_moment: a doorbell that came as an exit; what was written.
+/// recorded_moment: a doorbell that no enabled queue and no ring took; what was written.
 pub const RECORDED_DOORBELL: u32 = 4;
 /// recorded_moment: a vCPU begins; its first instruction.
 pub const RECORDED_VCPU_START: u32 = 5;
