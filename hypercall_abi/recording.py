@@ -20,7 +20,7 @@ RECORDED = Constants(
     ("MACHINE", 1, "recorded_machine: a life of a machine begins."),
     ("CALL", 2, "recorded_call: a call has ended."),
     ("EVENT", 3, "recorded_moment: a channel was raised; its number."),
-    ("DOORBELL", 4, "recorded_moment: a doorbell that came as an exit; what was written."),
+    ("DOORBELL", 4, "recorded_moment: a doorbell that no enabled queue and no ring took; what was written."),
     ("VCPU_START", 5, "recorded_moment: a vCPU begins; its first instruction."),
     ("VCPU_STOP", 6, "recorded_moment: a vCPU has ended; zero."),
 )

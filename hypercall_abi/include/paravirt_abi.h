@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "f51890a40b4b2abb55d3652134ab73c29f4de5e86527cb0c75c7466f3a3a54ee"
+#define PV_ABI_DIGEST "e8ff77a7ff4d64d23ca263c22b4a71724c3a6c5bf51690d47117ce7e077e8b2f"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -462,7 +462,7 @@
 #define PV_RECORDED_MACHINE 1 /* recorded_machine: a life of a machine begins. */
 #define PV_RECORDED_CALL 2 /* recorded_call: a call has ended. */
 #define PV_RECORDED_EVENT 3 /* recorded_moment: a channel was raised; its number. */
-#define PV_RECORDED_DOORBELL 4 /* recorded_moment: a doorbell that came as an exit; what was written. */
+#define PV_RECORDED_DOORBELL 4 /* recorded_moment: a doorbell that no enabled queue and no ring took; what was written. */
 #define PV_RECORDED_VCPU_START 5 /* recorded_moment: a vCPU begins; its first instruction. */
 #define PV_RECORDED_VCPU_STOP 6 /* recorded_moment: a vCPU has ended; zero. */
 

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "f51890a40b4b2abb55d3652134ab73c29f4de5e86527cb0c75c7466f3a3a54ee";
+pub const ABI_DIGEST: &str = "e8ff77a7ff4d64d23ca263c22b4a71724c3a6c5bf51690d47117ce7e077e8b2f";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -725,7 +725,7 @@ pub const RECORDED_MACHINE: u32 = 1;
 pub const RECORDED_CALL: u32 = 2;
 /// recorded_moment: a channel was raised; its number.
 pub const RECORDED_EVENT: u32 = 3;
-/// recorded_moment: a doorbell that came as an exit; what was written.
+/// recorded_moment: a doorbell that no enabled queue and no ring took; what was written.
 pub const RECORDED_DOORBELL: u32 = 4;
 /// recorded_moment: a vCPU begins; its first instruction.
 pub const RECORDED_VCPU_START: u32 = 5;

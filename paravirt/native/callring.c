@@ -264,12 +264,13 @@ void pv_callring_wake(struct pv_machine *machine)
 		return; /* the counter is at its maximum: it is awake as it is */
 }
 
-void pv_callring_doorbell(struct pv_machine *machine, uint32_t vcpu)
+int64_t pv_callring_doorbell(struct pv_machine *machine, uint32_t vcpu)
 {
 	if (vcpu >= machine->vcpu_count || !(__atomic_load_n(&machine->callrings.on, __ATOMIC_RELAXED) >> vcpu & 1))
-		return; /* RING-14 */
+		return PV_STATUS_NOT_FOUND; /* RING-14 */
 	__atomic_fetch_add(&machine->callrings.doorbells, 1, __ATOMIC_RELAXED);
 	pv_callring_wake(machine);
+	return PV_STATUS_OK;
 }
 
 /* ---- into use and out of it ---- */

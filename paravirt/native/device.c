@@ -173,10 +173,13 @@ PV_HANDLER(device_notify)
 void pv_doorbell(struct pv_machine *machine, uint32_t value)
 {
 	struct pv_device *device = find(machine, value >> 16);
+	int64_t status = PV_STATUS_NOT_FOUND;
 
-	pv_record_moment(machine, PV_RECORDED_DOORBELL, UINT32_MAX, value);
 	if (value >> 16 == PV_RING_DOORBELL)
-		pv_callring_doorbell(machine, value & 0xffff);
+		status = pv_callring_doorbell(machine, value & 0xffff);
 	else if (device)
-		pv_device_notify(device, value & 0xffff); /* DEV-8: nobody to tell if it is refused */
+		status = pv_device_notify(device, value & 0xffff);
+	/* DEV-8: nobody to tell of it */
+	if (status == PV_STATUS_NOT_FOUND || status == PV_STATUS_BAD_STATE)
+		pv_record_moment(machine, PV_RECORDED_DOORBELL, UINT32_MAX, value);
 }

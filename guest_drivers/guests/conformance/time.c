@@ -123,27 +123,39 @@ static void deadlines(const struct pv_vcpu_page *own)
 	take(0);
 }
 
+/* Arms a deadline and in its place another, before the first came: a busy host may take several tries. When that was. */
+static uint64_t replace(uint64_t later_ns, uint64_t *next_ns)
+{
+	for (uint64_t wait_ns = 30 * MILLISECOND;; wait_ns *= 2) {
+		uint64_t first_ns = cf_now_ns() + wait_ns;
+
+		*next_ns = later_ns == PV_DEADLINE_NEVER ? PV_DEADLINE_NEVER : first_ns + later_ns;
+		arm(first_ns);
+		arm(*next_ns);
+		if (cf_now_ns() < first_ns)
+			return first_ns;
+		arm(PV_DEADLINE_NEVER);
+		take(0);
+	}
+}
+
 static void replaced(const struct pv_vcpu_page *own)
 {
-	uint64_t due_ns = cf_now_ns() + 60 * MILLISECOND, seen_ns;
+	uint64_t first_ns, due_ns;
 
-	/* The first must not come before it is replaced, on a busy host either. */
 	cf_case("TIME-3 arming a deadline replaces the one before");
-	arm(cf_now_ns() + 30 * MILLISECOND);
-	arm(due_ns);
-	cf_want(!due(0), "the first has not come before it was replaced");
-	seen_ns = wait_due(0);
-	cf_want(seen_ns >= due_ns, "a later one counts");
+	replace(30 * MILLISECOND, &due_ns);
+	cf_want(wait_due(0) >= due_ns, "a later one counts");
 	take(0);
 	arm(cf_now_ns() + 3600 * CF_SECOND);
 	due_ns = cf_now_ns() + 2 * MILLISECOND;
 	arm(due_ns);
 	cf_want(wait_due(0) >= due_ns, "an earlier one counts");
 	take(0);
-	arm(cf_now_ns() + 30 * MILLISECOND);
-	arm(PV_DEADLINE_NEVER);
+	first_ns = replace(PV_DEADLINE_NEVER, &due_ns);
 	cf_expect((int64_t)CF_LOAD(own->deadline_ns), -1, "the page's deadline after NEVER");
-	cf_wait_ns(40 * MILLISECOND);
+	while (cf_now_ns() < first_ns + 10 * MILLISECOND)
+		cf_relax();
 	cf_want(!due(0), "NEVER disarms");
 }
 
@@ -165,9 +177,9 @@ static void of_each_vcpu(void)
 	arm(due_ns);
 	cf_expect(cf_start(1, arm_own, &status), PV_STATUS_OK, "vcpu.start");
 	cf_want(wait_due(1) != 0, "that of vCPU 1 comes");
-	cf_expect(status, PV_STATUS_OK, "its time.deadline");
 	cf_want(wait_due(0) >= due_ns, "that of vCPU 0 comes in its own time");
 	cf_want(cf_join(1), "vCPU 1 stops");
+	cf_expect(status, PV_STATUS_OK, "its time.deadline");
 	take(0);
 	take(1);
 }

@@ -33,7 +33,7 @@ def replayed(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> t
     return status, said.out + said.err
 
 
-@KVM
+@pytest.mark.only_kvm("asks for it")
 @each_golden
 def test_golden(capsys: pytest.CaptureFixture[str], path: Path) -> None:
     status, text = replayed(capsys, path, "--accel", "kvm")
