@@ -37,6 +37,14 @@ def wait_for(count: int) -> list[dict[str, Any]]:
     return found
 
 
+def once_it_spoke() -> dict[str, Any]:
+    """Statistics of the one machine, whose guest has said its word."""
+    until = time.monotonic() + PATIENCE_S
+    while (statistics := wait_for(1)[0]["statistics"])["console_bytes"] != 5:
+        assert time.monotonic() < until
+    return dict(statistics)
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Machine]:
     """A published machine with a disk that nobody uses; its guest has said a word and spins."""
@@ -52,9 +60,7 @@ def running(tmp_path: Path) -> Iterator[Machine]:
 def test_a_running_machine_says_what_it_does(running: Machine) -> None:
     (found,) = wait_for(1)
     assert (found["name"], found["pid"], found["uuid"]) == ("watched", os.getpid(), running.config.uuid.hex())
-    until = time.monotonic() + PATIENCE_S
-    while (statistics := wait_for(1)[0]["statistics"])["console_bytes"] != 5:
-        assert time.monotonic() < until
+    statistics = once_it_spoke()
     first, second = statistics["vcpus"]
     assert (first["state"], second["state"]) == ("RUNNING", "STOPPED")
     assert first["exits_for"] == {"trap": 1, "doorbell": 0, "port": 0, "mmio": 0, "other": 0}
@@ -65,7 +71,7 @@ def test_a_running_machine_says_what_it_does(running: Machine) -> None:
 
 @pytest.mark.kvm
 def test_a_machine_that_was_stopped_can_still_be_asked(running: Machine, runtime: Path) -> None:
-    wait_for(1)
+    once_it_spoke()
     assert len(list(runtime.iterdir())) == 1
     running.stop()
     assert wait_for(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
