@@ -299,7 +299,7 @@ def test_bash_completes(bash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert complete(bash, "paravirt", "in") == {"inspect"}
     assert complete(bash, "paravirt", "run", "--pr") == {"--privilege"}
     assert complete(bash, "paravirt", "run", "--privilege", "s") == {"supervisor"}
-    assert complete(bash, "paravirt", "run", "g") == {"guest.elf"}
+    assert complete(bash, "paravirt", "run", "gu") == {"guest.elf"}
     assert complete(bash, "paravirt", "run", "--disk", "input=g") == {"guest.elf"}
     assert complete(bash, "paravirt", "completion", "") == {"bash", "fish", "zsh", "--debug", "--help", "-h"}
     assert complete(bash, "paravirt", "run", "--memory", "") == set()
