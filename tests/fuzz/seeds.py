@@ -10,6 +10,7 @@ from hypercall_abi import vectors
 from hypercall_abi.boot import BOOT_HEADER, BOOT_INFO, BOOT_MAGIC, BOOT_RECORD
 from hypercall_abi.callring import RING_SETUP
 from hypercall_abi.conventions import ROAD
+from hypercall_abi.devices.virtio_vsock import VSOCK_HEADER, VSOCK_OPERATION
 from hypercall_abi.model.dispatch import CALLS, call_id
 from hypercall_abi.model.virtqueue import Desc
 from hypercall_abi.recording import (
@@ -185,7 +186,30 @@ def extension() -> Iterator[bytes]:
         yield bytes(ffi.buffer(description))
 
 
-SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, image, recording, virtqueue)}
+def vsock() -> Iterator[bytes]:
+    """A connection from each side with data, room, and every end; a packet that is none."""
+
+    def packet(operation: int, host: bool, size_bytes: int = 0, flags: int = 0) -> bytes:
+        # of port 1 of the guest's to port 1 of the host's, or of its port 3 to the first that the host takes
+        ports = 0x80 | 3 << 1 if host else 1 << 1
+        return struct.pack("<BBHBBHBB", 1, ports, size_bytes, operation, flags, 4096, 0, 20)
+
+    op, room, accept, program = VSOCK_OPERATION, b"\xf2", b"\x03\x00", 3
+    data, leave = bytes([program, 1 << 3 | 0x20]) + bytes(64), bytes([program, 3 << 3])
+    guests = packet(op.REQUEST, False) + accept + room + packet(op.DATA, False, 900) + data + room
+    yield guests + packet(op.SHUTDOWN, False, flags=3) + room
+    yield guests + leave + room + packet(op.CREDIT_REQUEST, False) + packet(op.RESET, False)
+    yield guests + packet(op.DATA, False, 60000) * 8 + room + bytes([program, 2 << 3]) * 8 + room
+    hosts = accept + room + packet(op.RESPONSE, True) + room + data + room + packet(op.DATA, True, 100)
+    yield hosts + bytes([program, 3 << 3 | 0x80]) + room + packet(op.SHUTDOWN, True, flags=3) + room
+    yield (
+        b"\x00\x2c\x10"
+        + VSOCK_HEADER.build(dict.fromkeys((field.name for field in VSOCK_HEADER.subcons), 1) | {"source_cid_high": 0})
+        + room
+    )
+
+
+SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, image, recording, virtqueue, vsock)}
 
 
 def plant(name: str) -> Path:
