@@ -120,8 +120,9 @@ def test_reset_is_quick_though_the_work_is_long(tmp_path: Path, engine: Any) -> 
         assert time.monotonic() - begin < 0.5
 
 
+@pytest.mark.usefixtures("ring_format")
 def test_ring_reset(path: Path, engine: Any) -> None:
-    """One queue is taken back and given again while the device stays active."""
+    """One queue is taken back and given again while the device stays active (DEV-17)."""
     with block_guest(path, engine=engine) as disk:
         native = disk.device.native
         assert native.offered[0] & VIRTIO_FEATURE.RING_RESET
