@@ -97,7 +97,8 @@ def _command(net: Net, fd: int) -> list[str]:
         return ",".join(chosen) or "none"
 
     return [
-        "passt", "--foreground", "--quiet", "--fd", str(fd), "--mtu", str(net.mtu or MTU),
+        # One-off: it ends with our end of the socket, however we end.
+        "passt", "--foreground", "--quiet", "--one-off", "--fd", str(fd), "--mtu", str(net.mtu or MTU),
         "--address", GUEST, "--netmask", str(PREFIX_BITS), "--gateway", GATEWAY,
         "--tcp-ports", ports("tcp"), "--udp-ports", ports("udp"),
     ]  # fmt: skip

@@ -89,9 +89,9 @@ static void deliver(struct pv_net_pair *pair, uint64_t frame_bytes)
 	pv_net_scatter(room->segments, room->segment_count, offsetof(struct pv_net_header, chains), &count,
 		       sizeof(count));
 	pv_net_passed(pair->net, false, room->segments, room->segment_count, PV_NET_HEADER_BYTES, frame_bytes);
-	give_back(pair, count, bytes);
 	pv_backend_count(&pair->statistics.received_frames, 1);
 	pv_backend_count(&pair->statistics.received_bytes, frame_bytes);
+	give_back(pair, count, bytes);
 }
 
 /* The next frame of the link's; false: there is none. */

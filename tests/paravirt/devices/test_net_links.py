@@ -10,6 +10,7 @@ import pytest
 
 from paravirt.attachments.net import Net, parse_capture, parse_net
 from paravirt.devices.net import NetDevice
+from paravirt.devices.passt import Passt
 from paravirt.errors import ConfigError, LinkRefused
 from tests.support.fake_guest import FakeGuest
 from tests.support.net_driver import HEADER, MAC, NetDriver, frame
@@ -120,3 +121,10 @@ def test_a_loop_gives_frames_back() -> None:
         driver.offer([1600])
         driver.transmit(frame(100))
         assert driver.take()[0][HEADER:] == frame(100)
+
+
+def test_passt_ends_however_we_end() -> None:
+    passt = Passt(Net("lan"))
+    passt._socket.close()  # as the kernel does when this process is killed
+    assert passt._process.wait(60) is not None
+    passt.close()
