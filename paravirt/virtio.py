@@ -7,12 +7,14 @@ queues; the transport is chosen here, once: doorbells and interrupts of calls or
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ._native import ffi, lib
+from .attachments import Attachment, word_of
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
-from .boot.manifest import PlannedDevice
+from .boot.manifest import PlannedDevice, plan_one, type_of
 from .devices.service import ServiceThread
 from .errors import ConfigError, HostLimit
 from .outcome import DeviceStatistics, QueueStatistics
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .devices.base import Device
     from .machine import Machine
 
+LEAVE_STEP_S = 0.002
 MMIO_QUEUE_NOTIFY = int(lib.PV_MMIO_QUEUE_NOTIFY)
 RING_RESET = int(lib.PV_VIRTIO_F_RING_RESET)
 
@@ -65,14 +68,20 @@ class VirtioDevices:
         native: Any = ffi.new("struct pv_device *")
         lib.pv_device_init(native, machine.native)
         index = machine.native.device_count
-        self.devices.append((device, native))
         native.index = index
         native.interrupt_fd = -1
         if self._mmio:
             native.mmio, native.mmio_gpa = 1, mmio_window_gpa(index)
             native.interrupt_fd = self._eventfd()
             accelerator.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
-        device.attach(native)
+        self.devices.append((device, native))
+        try:
+            device.attach(native)
+        except BaseException:
+            device.detach()
+            self.devices.pop()
+            lib.pv_device_deinit(native)
+            raise
         if self._mmio:
             native.offered[0] &= ~RING_RESET  # there is no register for it
         for number in range(native.queue_count):
@@ -81,8 +90,40 @@ class VirtioDevices:
                 accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
             else:
                 accelerator.add_doorbell(fd, index, number)
-        machine.native.devices[index] = native
-        machine.native.device_count = index + 1
+        lib.pv_device_arrive(native)
+
+    def arrive(self, attachment: Attachment) -> None:
+        """Attaches a device that the manifest names, while the guest runs (DEV-22).
+
+        Any thread but the machine's own.  Raises ConfigError, DeviceNotInManifest, and what its kind raises.
+        """
+        machine = self._machine
+        if self._mmio:
+            raise ConfigError("over virtio-mmio devices do not arrive; attach it from the start")
+        if any(d.name == attachment.name and d.type == type_of(attachment) for d, n in self.devices if not n.gone):
+            raise ConfigError(f"the machine has a {word_of(attachment.kind)} {attachment.name!r}; let it leave first")
+        if machine.native.device_count == lib.PV_MAX_DEVICES:
+            raise HostLimit(f"a machine has had {lib.PV_MAX_DEVICES} devices at most; start it anew")
+        self._wire(machine.make_device(plan_one(machine.image, attachment)))
+
+    def leave(self, name: str, timeout_s: float) -> bool:
+        """Takes the device `name` from the guest (DEV-23).
+
+        False if its driver has not given it back in that time; it is asked to then, and goes when it does.
+        Any thread but the machine's own.  Raises ConfigError if there is none.
+        """
+        found = [(device, native) for device, native in self.devices if device.name == name and not native.gone]
+        if not found or self._mmio:
+            raise ConfigError(f"the machine has no device {name!r} that could leave; see its manifest")
+        device, native = found[0]
+        lib.pv_device_leave(native)
+        until = time.monotonic() + timeout_s
+        while not lib.pv_device_gone(native):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LEAVE_STEP_S)
+        device.detach()
+        return True
 
     def want(self, target_bytes: int) -> None:
         """Has balloon devices ask for so much memory."""

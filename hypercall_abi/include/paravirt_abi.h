@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "e8ff77a7ff4d64d23ca263c22b4a71724c3a6c5bf51690d47117ce7e077e8b2f"
+#define PV_ABI_DIGEST "627ed725556a7d8764bf0e548d9650a2d5c3e5d192b9e43c8841a3b1f449d5c7"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -108,6 +108,8 @@
 /* Features of the service device. */
 #define PV_DEVICE_FEATURE_QUEUE_RESET_BIT 0 /* device.queue_reset exists, with VIRTIO_F_RING_RESET. */
 #define PV_DEVICE_FEATURE_QUEUE_RESET (1ull << 0)
+#define PV_DEVICE_FEATURE_HOTPLUG_BIT 1 /* Channel DEVICE tells of devices that arrive and leave. */
+#define PV_DEVICE_FEATURE_HOTPLUG (1ull << 1)
 
 /* What device.bind binds besides a queue. */
 #define PV_BINDING_CONFIG 0xffff /* Changes of the configuration. */

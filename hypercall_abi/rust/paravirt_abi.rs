@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "e8ff77a7ff4d64d23ca263c22b4a71724c3a6c5bf51690d47117ce7e077e8b2f";
+pub const ABI_DIGEST: &str = "627ed725556a7d8764bf0e548d9650a2d5c3e5d192b9e43c8841a3b1f449d5c7";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -173,6 +173,9 @@ pub const MEMORY_FEATURE_FREE_PAGE_REPORTING_BIT: u32 = 1;
 /// device.queue_reset exists, with VIRTIO_F_RING_RESET.
 pub const DEVICE_FEATURE_QUEUE_RESET: u64 = 1 << 0;
 pub const DEVICE_FEATURE_QUEUE_RESET_BIT: u32 = 0;
+/// Channel DEVICE tells of devices that arrive and leave.
+pub const DEVICE_FEATURE_HOTPLUG: u64 = 1 << 1;
+pub const DEVICE_FEATURE_HOTPLUG_BIT: u32 = 1;
 
 // What device.bind binds besides a queue.
 /// Changes of the configuration.

@@ -12,6 +12,7 @@ FEATURE = Constants(
     "device_feature",
     "Features of the service device.",
     ("QUEUE_RESET", 0, "device.queue_reset exists, with VIRTIO_F_RING_RESET."),
+    ("HOTPLUG", 1, "Channel DEVICE tells of devices that arrive and leave."),
     bits=True,
 )
 
@@ -247,5 +248,17 @@ RULES = (
         "DEV-21",
         "device.list writes whole records only, in the order of the devices' indexes, which are below DEVICES; a "
         "device keeps its index and its name as long as it is there.",
+    ),
+    Rule(
+        "DEV-22",
+        "A device that arrives is one that the image's manifest names. It is listed, under an index that no device had "
+        "before; then, if HOTPLUG was accepted, channel DEVICE of vCPU 0 is raised.",
+        no_case="the host attaches devices for reasons of its own, which no guest can bring about",
+    ),
+    Rule(
+        "DEV-23",
+        "A device that is to leave is listed no more and, unless it was just reset, sets NEEDS_RESET as after a fault; "
+        "then channel DEVICE is raised as in DEV-22. Once it is reset, all calls answer NOT_FOUND for it.",
+        no_case="the host takes devices away for reasons of its own, which no guest can bring about",
     ),
 )

@@ -50,6 +50,16 @@ def plan_devices(image: Image, attached: Sequence[Attachment]) -> tuple[PlannedD
     return tuple(device for device in planned if device)
 
 
+def plan_one(image: Image, attachment: Attachment) -> PlannedDevice:
+    """A device that arrives while the guest runs.  Raises DeviceNotInManifest."""
+    kind = type_of(attachment)
+    _check_wanted(image, (kind, attachment.name), attachment)
+    entry = next(e for e in image.notes.manifest if (e.type, e.name) == (kind, attachment.name))
+    planned = _plan(image, entry, attachment)
+    assert planned
+    return planned
+
+
 def _check_wanted(image: Image, key: tuple[int, str], attachment: Attachment) -> None:
     wanted = [entry.name for entry in image.notes.manifest if entry.type == key[0]]
     if attachment.name not in wanted:

@@ -11,19 +11,20 @@
 
 static struct pv_device *find(const struct pv_machine *machine, uint64_t index)
 {
-	if (index >= machine->device_count || !machine->devices[index] || machine->devices[index]->mmio)
+	if (index >= __atomic_load_n(&machine->device_count, __ATOMIC_SEQ_CST))
 		return NULL;
-	return machine->devices[index];
+	struct pv_device *device = machine->devices[index];
+	return device && !device->mmio && !pv_device_gone(device) ? device : NULL;
 }
 
 PV_HANDLER(device_list)
 {
 	const struct pv_machine *machine = vcpu->machine;
 
-	for (uint32_t i = 0; i < machine->device_count; i++) {
+	for (uint32_t i = 0; i < PV_MAX_DEVICES; i++) {
 		const struct pv_device *device = find(machine, i);
 
-		if (!device)
+		if (!device || __atomic_load_n(&device->leaving, __ATOMIC_SEQ_CST)) /* DEV-23 */
 			continue;
 		struct pv_device_info info = {
 			.device = i,

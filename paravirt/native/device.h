@@ -19,6 +19,11 @@ static inline uint32_t status_of(const struct pv_device *device)
 	return __atomic_load_n(&device->state.status, __ATOMIC_ACQUIRE);
 }
 
+/* Sets NEEDS_RESET and tells the driver, once. Takes no lock. */
+void pv_device_give_up(struct pv_device *device);
+/* A device that leaves was reset: no back end from now on. Locked. */
+void pv_device_retire(struct pv_device *device);
+
 static inline struct pv_queue *queue_of(struct pv_device *device, uint64_t index)
 {
 	if (index >= device->queue_count || !device->queues[index].maximum)

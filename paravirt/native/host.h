@@ -113,6 +113,8 @@ struct pv_device {
 	uint64_t region_bytes; /* 0: none */
 	uint32_t read_only; /* attached so: in device_info */
 	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
+	uint32_t leaving; /* it is to go, and is not listed any more */
+	uint32_t gone; /* and has gone: the struct stays, since a vCPU may just be looking at it */
 	uint32_t active; /* activate was called, reset not yet */
 	const char *fault; /* id of the rule that the driver broke since the last reset, or NULL */
 	const char *last_fault; /* the same, whatever was reset since */
@@ -123,6 +125,12 @@ struct pv_device {
 
 void pv_device_init(struct pv_device *device, struct pv_machine *machine);
 void pv_device_deinit(struct pv_device *device);
+/* Puts a device among the machine's under its index, machine->device_count; while vCPUs run it arrives (DEV-22). */
+void pv_device_arrive(struct pv_device *device);
+/* Has a device leave (DEV-23): it is gone at once, or once its driver has reset it. Any thread. */
+void pv_device_leave(struct pv_device *device);
+/* Whether it has: its back end is not called any more. */
+bool pv_device_gone(const struct pv_device *device);
 /* Each answers with a status of the ABI. They take the lock. */
 int64_t pv_device_accept(struct pv_device *device, uint64_t block, uint64_t features);
 int64_t pv_device_set_status(struct pv_device *device, uint64_t status, uint64_t *after);

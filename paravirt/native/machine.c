@@ -165,7 +165,7 @@ void pv_machine_offer_all(struct pv_machine *machine)
 			machine->services |= 1u << service;
 	machine->offered[PV_SERVICE_BASE] = PV_BASE_FEATURE_RING;
 	machine->offered[PV_SERVICE_MEMORY] = PV_MEMORY_FEATURE_BALLOON | PV_MEMORY_FEATURE_FREE_PAGE_REPORTING;
-	machine->offered[PV_SERVICE_DEVICE] = PV_DEVICE_FEATURE_QUEUE_RESET;
+	machine->offered[PV_SERVICE_DEVICE] = PV_DEVICE_FEATURE_QUEUE_RESET | PV_DEVICE_FEATURE_HOTPLUG;
 }
 
 bool pv_machine_deny(struct pv_machine *machine, uint32_t id)

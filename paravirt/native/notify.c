@@ -74,6 +74,14 @@ static void set_config_locked(struct pv_device *device, const void *config, uint
 		config_interrupt(device);
 }
 
+void pv_device_give_up(struct pv_device *device)
+{
+	uint32_t before = __atomic_fetch_or(&device->state.status, NEEDS_RESET, __ATOMIC_SEQ_CST);
+
+	if ((before & (DRIVER_OK | NEEDS_RESET)) == DRIVER_OK)
+		config_interrupt(device);
+}
+
 void pv_device_set_config(struct pv_device *device, const void *config, uint32_t size_bytes)
 {
 	pthread_mutex_lock(&device->lock);

@@ -149,7 +149,9 @@ int64_t pv_device_set_status(struct pv_device *device, uint64_t status, uint64_t
 	uint32_t before = status_of(device);
 	if (!status)
 		reset(device);
-	else
+	if (!status && device->leaving && !pv_device_gone(device))
+		pv_device_retire(device); /* DEV-23 */
+	if (status)
 		answer = check_status(before, status);
 	if (status && answer == PV_STATUS_OK)
 		advance(device, (uint32_t)status & ~before);

@@ -84,7 +84,7 @@ DEVICE = (
         old="if (!spend_doorbell(device->machine)) return PV_STATUS_QUOTA;",
         new="static uint32_t rung; if (++rung > 5000) return PV_STATUS_FAILED;",
     ),
-    _device(id="two_transports", rule="DEV-13", old="machine->devices[index]->mmio", new="0"),
+    _device(id="two_transports", rule="DEV-13", old="device->mmio", new="0"),
     _status(id="reset_keeps_features", rule="DEV-15", old="s->accepted[0] = s->accepted[1] = 0;", new=""),
     _status(id="reset_keeps_queues", rule="DEV-15", old="forget_queue(&device->queues[i]);", new=""),
     _status(
