@@ -179,6 +179,7 @@ int pv_main(void)
 	static const char word[] = "connect ";
 	const char *text = strstr(pv_guest.command_line, word);
 	struct pv_vsock_connection nobody = { .buffer = clients[1].buffer, .buffer_bytes = BUFFER_BYTES };
+	struct pv_vsock_connection odd = { .buffer = clients[1].buffer, .buffer_bytes = 1000 };
 	struct pv_virtio device;
 
 	if (!tap_is(pv_device(&device, PV_DEVICE_TYPE_VSOCK, NULL), PV_STATUS_OK, "found") ||
@@ -190,6 +191,7 @@ int pv_main(void)
 	tap_is(pv_vsock_listen(&vsock, &echo, ECHO), PV_STATUS_INVALID, "listen twice");
 	pv_vsock_listen(&vsock, &sink, SINK);
 	pv_vsock_listen(&vsock, &end, END);
+	tap_is(pv_vsock_connect(&vsock, &odd, 1), PV_STATUS_INVALID, "a buffer whose size is no power of two");
 	tap_is(pv_vsock_connect(&vsock, &nobody, 1), PV_STATUS_NOT_FOUND, "nobody listens at port 1 of the host");
 	if (text) {
 		text += sizeof(word) - 1;

@@ -143,6 +143,14 @@ void pv_vsock_transport_came(struct pv_vsock *vsock)
 
 /* ---- connections are made ---- */
 
+/* Places in the buffer are found by masking. */
+static bool can_buffer(const struct pv_vsock_connection *connection)
+{
+	uint32_t size = connection->buffer_bytes;
+
+	return connection->buffer && size && !(size & (size - 1));
+}
+
 static void begin(struct pv_vsock *vsock, struct pv_vsock_connection *connection, uint32_t port, uint32_t peer_port)
 {
 	*connection = (struct pv_vsock_connection){
@@ -191,6 +199,8 @@ int64_t pv_vsock_accept(struct pv_vsock *vsock, struct pv_vsock_listener *listen
 {
 	const struct pv_vsock_header *request;
 
+	if (!can_buffer(connection))
+		return PV_STATUS_INVALID;
 	if (listener->tail == listener->head)
 		return PV_STATUS_NOT_FOUND;
 	request = &listener->waiting[listener->tail++ % PV_VSOCK_BACKLOG];
@@ -204,6 +214,8 @@ int64_t pv_vsock_connect(struct pv_vsock *vsock, struct pv_vsock_connection *con
 {
 	int64_t status;
 
+	if (!can_buffer(connection))
+		return PV_STATUS_INVALID;
 	do
 		vsock->next_port = vsock->next_port < FIRST_PORT ? FIRST_PORT : vsock->next_port + 1;
 	while (find(vsock, vsock->next_port, port));

@@ -82,10 +82,10 @@ int64_t pv_vsock_wait(struct pv_vsock *vsock);
 int64_t pv_vsock_listen(struct pv_vsock *vsock, struct pv_vsock_listener *listener, uint32_t port);
 /* No more; those not accepted are refused. */
 void pv_vsock_unlisten(struct pv_vsock *vsock, struct pv_vsock_listener *listener);
-/* The next connection, which becomes `connection`: OK, NOT_FOUND (none now), FAILED. */
+/* The next connection, which becomes `connection`: OK, NOT_FOUND (none now), INVALID (its buffer), FAILED. */
 int64_t pv_vsock_accept(struct pv_vsock *vsock, struct pv_vsock_listener *listener,
 			struct pv_vsock_connection *connection);
-/* Connects to a port of the host's: OK, NOT_FOUND (nobody takes it), FAILED. */
+/* Connects to a port of the host's: OK, NOT_FOUND (nobody takes it), INVALID (its buffer), FAILED. */
 int64_t pv_vsock_connect(struct pv_vsock *vsock, struct pv_vsock_connection *connection, uint32_t port);
 
 /* As many bytes as there is credit for now, perhaps 0; BAD_STATE: the peer takes no more. */
