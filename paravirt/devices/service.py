@@ -33,6 +33,8 @@ class ServiceThread:
     def watch(self, fd: int, watcher: Watcher) -> None:
         """Calls `watcher` from now on when `fd` is readable.  Raises RuntimeError or OSError if no thread starts."""
         with self._lock:
+            if self._closing:  # by a watcher that still runs: nothing is watched after this
+                return
             if self._thread is None:
                 self._start()
             self._watchers = {**self._watchers, fd: watcher}

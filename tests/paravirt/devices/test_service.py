@@ -46,6 +46,33 @@ class Watcher:
         return self.more >= 0
 
 
+def test_a_watcher_that_watches_while_the_thread_is_closed() -> None:
+    """It starts no second thread, whose descriptors nobody would close."""
+    service = ServiceThread()
+    first, second = os.eventfd(1), os.eventfd(0)
+    called, go_on = threading.Event(), threading.Event()
+
+    def watcher() -> bool:
+        called.set()
+        go_on.wait(10)
+        service.watch(second, lambda: False)
+        return False
+
+    service.watch(first, watcher)
+    assert called.wait(10)
+    closer = threading.Thread(target=service.close)
+    closer.start()
+    while service._thread is not None:
+        time.sleep(0.001)
+    go_on.set()
+    closer.join(10)
+    assert not closer.is_alive()
+    assert service._thread is None
+    service.close()
+    os.close(first)
+    os.close(second)
+
+
 def test_calls_who_watches(service: ServiceThread, fds: list[int]) -> None:
     watchers = [Watcher(fd) for fd in fds]
     for watcher in watchers:
