@@ -201,7 +201,7 @@ def _own_command(plan: Plan, image: Path, mode: str, paths: dict[str, Path]) -> 
     command += ["--privilege", plan.privileges[0] if mode == MASKED else mode]
     command += ["--vcpus", str(plan.vcpus), "--memory", plan.memory]
     for name in _wanted(image):
-        command += _option(name, paths[name])
+        command += option(name, paths[name])
     if image.stem.startswith(f"{PREFIX}{MMIO}"):
         command += ["--transport", "mmio"]
     if plan.poison:
@@ -211,7 +211,8 @@ def _own_command(plan: Plan, image: Path, mode: str, paths: dict[str, Path]) -> 
     return command
 
 
-def _option(name: str, path: Path) -> list[str]:
+def option(name: str, path: Path) -> list[str]:
+    """What attaches the device `name` to our own host; `path` is its file or socket, if it has one."""
     if name in LOOPS:
         return ["--net", f"{name}=loop"]
     return ["--vsock" if name in SOCKETS else DISKS[name][0], f"{name}={path}"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from hypercall_abi import RULES
+from paravirt.conform.host import DISKS, LOOPS, SOCKETS, option
 from tests.guest_drivers.conftest import Build
 from tests.support.tree import ROOT
 
 CASE = re.compile(r"(not ok|ok) (\d+) - ((?:[A-Z]+-\d+ )+\S.*?)(?: # SKIP (.+))?")
-DISK_BYTES = 1 << 20
 REFUSED = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/refused").glob("*_*.[cS]"))
 ALONE = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/alone").glob("*.c"))
 IMAGE_ERRORS, MANIFEST_ERRORS = range(10, 30), range(30, 40)
@@ -39,18 +39,18 @@ def run(image: Path, *options: str) -> list[tuple[str, str | None]]:
     return [(case[2], case[3]) for case in cases]
 
 
-def disks(tmp_path: Path) -> list[str]:
-    """A disk to write to, one that may only be read, and a vsock."""
-    (tmp_path / "scratch").write_bytes(bytes(DISK_BYTES))
+def devices(tmp_path: Path) -> list[str]:
+    """All that images take."""
+    for name, (_, size_bytes) in DISKS.items():
+        (tmp_path / name).write_bytes(bytes(size_bytes))
     (tmp_path / "fixed").write_bytes(b"fixed".ljust(65536, b"."))
-    options = [f"--disk=scratch={tmp_path / 'scratch'}", f"--disk=fixed={tmp_path / 'fixed'}"]
-    return [*options, f"--vsock=socks={tmp_path / 'socks'}"]
+    return [word for name in (*DISKS, *LOOPS, *SOCKETS) for word in option(name, tmp_path / name)]
 
 
 @pytest.mark.kvm
 @pytest.mark.parametrize("mode", ["user", "user --poison", "supervisor --poison"])
 def test_our_host(build: Build, mode: str, tmp_path: Path) -> None:
-    run(build["conformance_all"], "--vcpus", "2", "--privilege", *mode.split(), *disks(tmp_path))
+    run(build["conformance_all"], "--vcpus", "2", "--privilege", *mode.split(), *devices(tmp_path))
     assert (tmp_path / "fixed").read_bytes() == b"fixed".ljust(65536, b".")
 
 
@@ -77,7 +77,7 @@ def test_refused(gcc_build: Build, name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_rule_has_a_case_that_was_tried(gcc_build: Build, tmp_path: Path) -> None:
     """Each rule that binds a host is judged in one of the shapes in which a host can be run, or says why not."""
-    everything = ["--vcpus", "2", *disks(tmp_path)]
+    everything = ["--vcpus", "2", *devices(tmp_path)]
     shapes = [
         ("all", everything),
         ("all", ["--privilege", "supervisor", *everything]),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypercall_abi import RULES
-from tests.guest_drivers.test_conformance import disks, run
+from tests.guest_drivers.test_conformance import devices, run
 from tests.support.tree import ROOT
 
 COMPILERS = sorted({path for path in ("/usr/bin/rustc", shutil.which("rustc")) if path and Path(path).exists()})
@@ -59,14 +59,14 @@ def test_no_vector_registers(rust: Built, name: str, allowed: set[str]) -> None:
 @pytest.mark.kvm
 @pytest.mark.parametrize("mode", ["user", "user --poison", "supervisor --poison"])
 def test_cases_in_rust(rust: Built, mode: str, tmp_path: Path) -> None:
-    cases = run(rust["conformance_rust"], "--vcpus", "2", "--privilege", *mode.split(), *disks(tmp_path))
+    cases = run(rust["conformance_rust"], "--vcpus", "2", "--privilege", *mode.split(), *devices(tmp_path))
     assert len(cited(cases)) >= 50
 
 
 @pytest.mark.kvm
 @pytest.mark.parametrize("mode", ["user --poison", pytest.param("supervisor", marks=pytest.mark.slow)])
 def test_chapters_behind_a_start_code_in_rust(rust: Built, mode: str, tmp_path: Path) -> None:
-    cases = run(rust["rust_chapters"], "--vcpus", "2", "--privilege", *mode.split(), *disks(tmp_path))
+    cases = run(rust["rust_chapters"], "--vcpus", "2", "--privilege", *mode.split(), *devices(tmp_path))
     assert len(cited(cases)) >= 90
 
 
@@ -74,7 +74,7 @@ def test_chapters_behind_a_start_code_in_rust(rust: Built, mode: str, tmp_path: 
 def test_the_start_code_keeps_what_it_was_given(rust: Built, tmp_path: Path) -> None:
     """BOOT-1 is judged through the start code in Rust, not skipped for want of registers."""
     for name in IMAGES:
-        cases = run(rust[name], *disks(tmp_path))
+        cases = run(rust[name], *devices(tmp_path))
         assert any(title.startswith("BOOT-1 ") and why is None for title, why in cases)
 
 
