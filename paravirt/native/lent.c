@@ -5,8 +5,8 @@
  *
  * A borrower gives chains back in any order, so the used index alone does not say which are in flight.  Both rings
  * are followed instead, as two logs.  Each keeps as many entries as it has: if more passed between two looks, or what
- * was read contradicts itself (the driver prepares entries before it publishes them), the notes are unsure until the
- * queue is seen empty.
+ * was read contradicts itself (the driver prepares entries before it publishes them), the chains in flight at that
+ * moment are unknown, and the notes are unsure until as many have come back that were not seen to go.
  */
 #include <string.h>
 
@@ -37,11 +37,11 @@ static uint16_t available_head(const struct pv_queue *queue, uint16_t position)
 	return __atomic_load_n(&avail_entries(queue)[position & (queue->state->size - 1u)], __ATOMIC_RELAXED);
 }
 
-static void empty(struct pv_lent *lent)
+/* Nothing is known of the chains in flight, but how many they are. */
+static void forget(struct pv_lent *lent, uint16_t in_flight)
 {
 	memset(lent->taken, 0, sizeof(lent->taken));
-	lent->in_flight = 0;
-	lent->unsure = false;
+	lent->in_flight = lent->unknown = in_flight;
 }
 
 void pv_lent_begin(struct pv_lent *lent, const struct pv_queue *queue)
@@ -49,7 +49,7 @@ void pv_lent_begin(struct pv_lent *lent, const struct pv_queue *queue)
 	lent->queue = queue;
 	lent->available = queue->state->next_avail;
 	lent->used = queue->state->next_used;
-	empty(lent);
+	forget(lent, 0);
 }
 
 /* False: the head is none, or was what it now becomes. */
@@ -59,9 +59,12 @@ static bool mark(struct pv_lent *lent, uint32_t head, bool taken)
 		return false;
 	uint64_t bit = 1ULL << head % 64, *word = &lent->taken[head / 64];
 
-	if (!(*word & bit) != taken)
+	if (!(*word & bit) == taken)
+		*word ^= bit;
+	else if (!taken && lent->unknown)
+		lent->unknown--; /* one that was not seen to go */
+	else
 		return false;
-	*word ^= bit;
 	lent->in_flight = (uint16_t)(lent->in_flight + (taken ? 1 : -1));
 	return true;
 }
@@ -98,11 +101,10 @@ bool pv_lent_look(struct pv_lent *lent)
 	/* What was read had not been written over meanwhile? */
 	good = good && (uint16_t)(available_index(queue) - available_before) <= size &&
 	       (uint16_t)(used_index(queue) - used_before) <= size;
-	lent->unsure |= !good;
 	lent->available = available;
 	lent->used = used;
-	if (available == used && used_index(queue) == used && available_index(queue) == available)
-		empty(lent);
+	if (!good)
+		forget(lent, (uint16_t)(available - used));
 	return changed;
 }
 
@@ -137,7 +139,7 @@ int pv_lent_recover(struct pv_lent *lent, bool tracked)
 	uint16_t waiting = (uint16_t)(lent->available - lent->used);
 	if (waiting > s->size)
 		return PV_LENT_BROKEN;
-	if (!tracked && (lent->unsure || lent->in_flight != waiting))
+	if (!tracked && (lent->unknown || lent->in_flight != waiting))
 		return PV_LENT_UNSURE;
 	/*
 	 * The driver does not read its own ring, and where it writes next lies behind these entries: `waiting` is at

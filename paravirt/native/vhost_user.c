@@ -14,13 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vhost_user.h"
 
 #define THREAD_STACK_BYTES (64u << 10)
-#define BUSY_MS 2 /* between two looks at rings that move */
-#define IDLE_MS 50
+/* Between two looks at rings that stand, that move, and that may move most of their size. */
+#define IDLE_NS 50000000
+#define BUSY_NS 2000000
+#define RUSH_NS 200000
+#define RUSH 8 /* chains that came since the last look */
 
 enum { WANT_PARKED, WANT_SERVE, WANT_END };
 
@@ -86,14 +90,15 @@ static void serve(struct pv_vhost_user *vhost)
 {
 	struct pollfd fds[PV_MAX_QUEUES + 1];
 	uint32_t queues = vhost->device->queue_count;
-	int wait_ms = BUSY_MS;
+	struct timespec wait = { .tv_nsec = BUSY_NS };
 
 	for (uint32_t i = 0; i < queues; i++)
 		fds[i] = (struct pollfd){ .fd = is_lent(vhost, i) ? vhost->call_fds[i] : -1, .events = POLLIN };
 	fds[queues] = (struct pollfd){ .fd = vhost->wake_fd, .events = POLLIN };
 	while (__atomic_load_n(&vhost->wanted, __ATOMIC_ACQUIRE) == WANT_SERVE) {
+		uint16_t most = 0;
 		bool busy = false;
-		int ready = poll(fds, queues + 1, wait_ms);
+		int ready = ppoll(fds, queues + 1, &wait, NULL);
 
 		count(&vhost->statistics.sleeps, 1);
 		if (ready > 0 && fds[queues].revents)
@@ -106,12 +111,15 @@ static void serve(struct pv_vhost_user *vhost)
 				pv_device_interrupt(vhost->device, i);
 				count(&vhost->statistics.calls, 1);
 			}
+			uint16_t before = vhost->lent[i].available;
 			bool moved = look(vhost, i);
+			uint16_t came = (uint16_t)(vhost->lent[i].available - before);
+			most = came > most ? came : most;
 			busy |= moved || vhost->lent[i].in_flight;
 			if (ready == 0)
 				remind(vhost, i, moved);
 		}
-		wait_ms = busy ? BUSY_MS : IDLE_MS;
+		wait.tv_nsec = most >= RUSH ? RUSH_NS : busy ? BUSY_NS : IDLE_NS;
 	}
 }
 

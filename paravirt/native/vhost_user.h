@@ -16,7 +16,7 @@ struct pv_lent {
 	uint16_t available; /* positions looked at so far */
 	uint16_t used;
 	uint16_t in_flight; /* chains */
-	bool unsure; /* more happened between two looks than the rings remember */
+	uint16_t unknown; /* of them; more happened between two looks than the rings remember */
 	uint64_t taken[PV_MAX_QUEUE_SIZE / 64]; /* a bit per head */
 };
 

@@ -269,7 +269,7 @@ class ServedDevice(CalledDevice):
         if result == lib.PV_LENT_UNSURE:
             raise PeerError(
                 f"{self.title}: which requests were in flight when {self._socket} went away is not known; "
-                "use a back end that keeps a record (INFLIGHT_SHMFD), or let the driver sleep instead of polling"
+                "use a back end that keeps a record (INFLIGHT_SHMFD), or give the host a CPU more"
             )
 
     def _park(self) -> None:

@@ -195,6 +195,8 @@ class FrontEnd:
     def hear(self) -> Message:
         """A message that came over the back channel.  Raises PeerError if it is none that this session has."""
         assert self.back_channel
+        if not self.back_channel.recv(1, socket.MSG_PEEK):
+            raise self.connection.closed("")
         message = receive(self.connection, self.back_channel, REPLY_S, "a request of its own")
         close_all(message.fds)
         known = message.request == BackendRequest.CONFIG_CHANGE and ProtocolFeature.CONFIG in self.protocol

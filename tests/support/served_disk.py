@@ -59,5 +59,8 @@ class Served:
     def statistics(self) -> dict[str, int]:
         return dict(self.plugged.device.statistics())
 
+    def wait_reconnects(self, count: int) -> None:
+        wait_for(lambda: self.statistics()["reconnects"] == count, "the device did not find its peer again")
+
     def sector(self, number: int) -> bytes:
         return bytes(self.data[number * SECTOR : (number + 1) * SECTOR])

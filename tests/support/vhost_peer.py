@@ -80,6 +80,7 @@ class VhostPeer:
         self.path, self.disk, self.features, self.protocol = path, disk, features, protocol
         self.pranks = dict(pranks or {})
         self.holding = holding
+        self.serial = b"disk"
         self.taken: list[Any] = []  # chains, in the order in which they came
         self.heads: list[int] = []  # of all chains that came, ever
         self.heard: list[int] = []
@@ -293,6 +294,8 @@ class VhostPeer:
         at, written = header.sector * SECTOR, chain.writable_bytes
         if header.type == BLOCK_REQUEST.READ:
             lib.pv_chain_write(chain, 0, bytes(self.disk[at : at + written - 1]), written - 1)
+        elif header.type == BLOCK_REQUEST.GET_ID:
+            lib.pv_chain_write(chain, 0, self.serial.ljust(20, b"\0"), 20)
         elif header.type == BLOCK_REQUEST.WRITE:
             data = ffi.new("uint8_t[]", chain.readable_bytes - BLOCK_HEADER.size)
             lib.pv_chain_read(chain, BLOCK_HEADER.size, data, len(data))

@@ -5,19 +5,25 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from paravirt import MachineConfig
+from paravirt.attachments.block_served import ServedDisk
 from paravirt.cli import main
 from paravirt.demo import Qcow2Files, Verified, run_demo
 from paravirt.machine import Machine
+from paravirt.storage_daemon import Export, StorageDaemon, image_tool
 from tests.support.built import GUESTS
+from tests.support.vhost_peer import VhostPeer
 
 pytestmark = [pytest.mark.kvm]
 PATIENCE_S = 30
+Loaded = tuple[Machine, StorageDaemon]
 SLOW = 3 << 20  # bytes per second: requests are in flight most of the time
 
 
@@ -36,6 +42,15 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < until, what
         time.sleep(0.002)
+
+
+def seen(machine: Machine, what: str) -> int:
+    """A count of the first disk."""
+    return machine.devices.statistics()[0].more[what]
+
+
+def found_again(machine: Machine, turn: int) -> bool:
+    return seen(machine, "reconnects") > turn
 
 
 class Assassin:
@@ -73,15 +88,15 @@ class Assassin:
         machine, storage = self._machine, self._storage
         assert machine and storage
 
-        def seen(what: str) -> int:
-            return next(device.more[what] for device in machine.devices.statistics() if device.name == "input")
+        def at_work() -> bool:
+            return bool(seen(machine, "in_flight") and seen(machine, "chains") > turn)
 
-        wait_for(lambda: seen("in_flight") and seen("chains") > turn, "nothing was in flight")
+        wait_for(at_work, "nothing was in flight")
         storage.daemon.kill()
         self.killed += 1
         time.sleep(0.05)
         storage.daemon.start()
-        wait_for(lambda: seen("reconnects") > turn, "the device did not find its daemon again")
+        wait_for(partial(found_again, machine, turn), "the device did not find its daemon again")
 
 
 def demo(tree: Path, work: Path, stored: Callable[[Path, Path], Qcow2Files], **options: object) -> Verified:
@@ -109,6 +124,57 @@ def test_the_daemon_dies_in_the_middle(tree: Path, tmp_path: Path, poison: bool)
     assert done.files == 40
     served = {device.name: device.more for device in done.outcome.statistics.devices}
     assert served["input"]["reconnects"] == 3
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A qcow2 image of 16 MiB."""
+    raw, image = tmp_path / "raw", tmp_path / "disk.qcow2"
+    raw.write_bytes(random.Random(5).randbytes(16 << 20))
+    image_tool("convert", "-O", "qcow2", raw, image)
+    return image
+
+
+@contextmanager
+def load(disk: Path, work: Path, words: str) -> Iterator[Loaded]:
+    """A guest that keeps its disk busy, and what serves it."""
+    with StorageDaemon([Export("disk", disk, bytes_per_second=SLOW)], work) as daemon:
+        config = MachineConfig(GUESTS / "bench_block.elf", disks=daemon.disks, command_line=words, timeout_s=100)
+        with Machine(config) as machine:
+            yield machine, daemon
+
+
+@pytest.mark.parametrize("wait", ["poll", "event"])
+def test_over_mmio(tmp_path: Path, wait: str) -> None:
+    """By registers; the guest finds its disk by the serial number, which this peer may choose."""
+    with VhostPeer(tmp_path / "disk.sock", bytearray(1 << 20)) as peer:
+        config = MachineConfig(
+            GUESTS / "bench_block.elf",
+            disks=(ServedDisk("disk", peer.path),),
+            transport="mmio",
+            command_line=f"wait={wait} requests=500 depth=8",
+            timeout_s=100,
+        )
+        with Machine(config) as machine:
+            assert machine.run().reason == "POWEROFF"
+            assert seen(machine, "chains") >= 500
+
+
+@pytest.mark.parametrize("op", ["read", "write"])
+def test_death_under_load(image: Path, tmp_path: Path, op: str) -> None:
+    """Many requests in flight, which come back in any order, each time that it dies."""
+    with load(image, tmp_path, f"op={op} wait=event requests=6000 depth=32") as (machine, daemon):
+        machine.start()
+        for turn in range(3):
+            wait_for(lambda: machine.ending or seen(machine, "in_flight"), "nothing was in flight")
+            assert not machine.ending, "the guest was done too soon"
+            daemon.kill()
+            time.sleep(0.02)
+            daemon.start()
+            wait_for(partial(found_again, machine, turn), "it was not found again")
+        assert machine.wait(PATIENCE_S * 2).reason == "POWEROFF"
+        machine.stop()
+        assert machine.statistics().devices[0].fault is None
 
 
 def test_demo_command(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:

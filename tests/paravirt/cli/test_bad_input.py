@@ -19,6 +19,7 @@ from paravirt import errors
 from paravirt.cli import main
 from paravirt.config import Disk, MachineConfig
 from paravirt.machine import Machine
+from paravirt.vhost_user.errors import PeerGone
 from tests.support.elf import (
     BLOCK,
     CODE_GPA,
@@ -79,6 +80,8 @@ DISKS: list[Case] = [
     (errors.DeviceMissing, DISK, [], "needs a disk 'disk'; attach it with --disk disk=PATH"),
     (errors.DeviceNotInManifest, GOOD, ["--disk", "disk=good"], "has no disk 'disk'"),
     (errors.DiskNotFound, DISK, ["--disk", "disk=none"], "by: truncate -s 64M none"),
+    (PeerGone, DISK, ["--disk", "disk=vhost:none.sock"], "nothing listens at none.sock; start what serves it"),
+    (PeerGone, DISK, ["--disk", "disk=vhost:empty"], "empty"),
     (errors.DiskUnreadable, DISK, ["--disk", "disk=."], "."),
     (errors.DiskNotWritable, DISK, ["--disk", f"disk={NEVER_WRITABLE}"], NEVER_WRITABLE),
     (errors.DiskEmpty, DISK, ["--disk", "disk=empty"], "by: truncate -s 64M empty"),
@@ -285,7 +288,7 @@ def test_the_console_cannot_take_it(complaint: Complaint, place: Path) -> None:
 
 
 def test_every_exit_status_is_one_errors() -> None:
-    for module in ("demo", "cli.build"):  # have some of their own
+    for module in ("demo", "cli.build", "vhost_user.errors"):  # have some of their own
         importlib.import_module(f"paravirt.{module}")
     statuses = [error.exit_status for error in errors.all_errors()]
     assert len(statuses) == len(set(statuses))

@@ -154,7 +154,7 @@ def test_it_dies_again_and_again(served: Served) -> None:
         wait_taken(peer, 2)
         peer.complete(1, 0)
         check_answers(served, requests, answers + disk.finish(2))
-        assert served.statistics()["reconnects"] == turn + 1
+        served.wait_reconnects(turn + 1)
 
 
 def test_reset_while_it_is_away(served: Served) -> None:
