@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -112,7 +113,9 @@ def test_the_demo_passes(tmp_path: Path) -> None:
     assert not [finding for run in runs for finding in run.findings]
     assert report.read_bytes() == bytes(1 << 20), "each run has a disk of its own"
     touched = {run.injection for run in runs if run.touched}
-    assert {"early-block", "failed", "later-status", "quota", ALL} <= touched
+    assert {"failed", "later-status", "quota"} <= touched
+    # The disks are faster than a software vCPU, which then waits for nothing.
+    assert {"early-block", ALL} <= touched or os.environ["PARAVIRT_ACCEL"] == "software"
 
 
 @pytest.mark.kvm
