@@ -242,9 +242,13 @@ class ServedDevice(CalledDevice):
         peer, native = self._peer, self._native
         accepted = native.state.accepted[0]
         self._check_again(peer, accepted)
-        self._inflight = peer.inflight(native.queue_count, QUEUE_SIZE, self._inflight)
+        before = self._inflight
+        record = peer.inflight(native.queue_count, QUEUE_SIZE, before)
+        if record is not before:  # what was in flight is not in a record that has just begun
+            self._forget_inflight()
+            self._inflight = record
         for vring in self._vrings():
-            self._lend(vring.number)
+            self._lend(vring.number, tracked=record is not None and record is before)
         vrings = self._vrings()
         self._taken = True
         lib.pv_vhost_user_serve(self._core)
@@ -261,8 +265,8 @@ class ServedDevice(CalledDevice):
         if any(vring.number >= peer.queues for vring in self._vrings()):
             raise PeerError(f"{now} has {peer.queues} queues, too few; start it with the options that it had")
 
-    def _lend(self, queue: int) -> None:
-        result = lib.pv_vhost_user_lend(self._core, queue, self._taken, self._inflight is not None)
+    def _lend(self, queue: int, *, tracked: bool) -> None:
+        result = lib.pv_vhost_user_lend(self._core, queue, self._taken, tracked)
         if result == lib.PV_LENT_BROKEN:
             lib.pv_device_fault(self._native, VQ_7)
             raise PeerError(f"{self.title}: its driver broke the queue {queue} while the back end was away")
@@ -277,7 +281,9 @@ class ServedDevice(CalledDevice):
         peer, serving = self._peer, self._state == "serving"
         try:
             if peer and serving:
-                for queue, position in peer.stop(self._vrings()).items():
+                positions = peer.stop(self._vrings())
+                lib.pv_vhost_user_park(self._core)  # it looks at the notes, too
+                for queue, position in positions.items():
                     lib.pv_vhost_user_returned(self._core, queue, position)
         except PeerGone as error:
             self._let_go()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ import pytest
 
 from hypercall_abi.devices.virtio_block import BLOCK_FEATURE, BLOCK_REQUEST, BLOCK_STATUS
 from paravirt.vhost_user.errors import PeerError, PeerGone
-from paravirt.vhost_user.messages import NEED_REPLY, VERSION, ProtocolFeature
+from paravirt.vhost_user.messages import INFLIGHT, NEED_REPLY, U64, VERSION, ProtocolFeature, Request
 from tests.support.block_driver import SECTOR, BlockDriver
 from tests.support.served_disk import SECTORS, Served, wait_for, wait_taken
-from tests.support.vhost_peer import FEATURES, PROTOCOL
+from tests.support.vhost_peer import FEATURES, PROTOCOL, VhostPeer, reply
 
 
 @pytest.fixture
@@ -124,6 +126,53 @@ def test_requests_in_flight_survive(served: Served, caplog: pytest.LogCaptureFix
     assert [record.message.count("closed the connection") for record in caplog.records] == [1, 0], "said once each"
     second.holding = False
     assert disk.read(9, SECTOR).data == served.sector(9), "it goes on"
+
+
+def keep_record(peer: VhostPeer, payload: bytes) -> None:
+    """GET_INFLIGHT_FD: a record that says nothing."""
+    assert peer.connection
+    fd = os.memfd_create("record")
+    answer = reply(Request.GET_INFLIGHT_FD, INFLIGHT.pack(4096, 0, 1, 64))
+    socket.send_fds(peer.connection, [answer], [fd])
+    os.close(fd)
+
+
+KEEPS_A_RECORD: dict[str, Any] = {
+    "protocol": PROTOCOL | ProtocolFeature.INFLIGHT_SHMFD,
+    "pranks": {
+        Request.GET_INFLIGHT_FD: keep_record,
+        Request.SET_INFLIGHT_FD: lambda peer, payload: reply(Request.SET_INFLIGHT_FD, U64.pack(0)),
+    },
+}
+
+
+def records() -> int:
+    """How many of them this process holds."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found += "memfd:record" in os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+@pytest.mark.parametrize("first_keeps", [False, True])
+def test_another_one_that_keeps_a_record_or_does_not(served: Served, first_keeps: bool) -> None:
+    """A record that has just begun says nothing of what its predecessor had taken."""
+    ways: tuple[dict[str, Any], dict[str, Any]] = ({}, KEEPS_A_RECORD)
+    first = served.peer(holding=True, **ways[first_keeps])
+    served.plug()
+    disk = served.start(size=64)
+    requests = lay_out(disk, 8)
+    disk.send(*requests)
+    wait_taken(first, 8)
+    first.complete(5, 3)
+    answers = disk.finish(2)
+    first.die()
+    second = served.peer(holding=True, **ways[not first_keeps])
+    wait_taken(second, 6)
+    assert records() == (not first_keeps)
+    second.complete(*range(6))
+    check_answers(served, requests, answers + disk.finish(6))
 
 
 def test_requests_while_it_is_away(served: Served) -> None:
