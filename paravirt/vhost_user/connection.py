@@ -66,7 +66,7 @@ class Connection:
             raise
 
     def _not_there(self, error: OSError) -> NoReturn:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | BlockingIOError):  # the latter where as many wait as may
             raise PeerGone(f"{self._where} takes no connection; it may serve another machine, or hang") from error
         if error.errno in (ENOENT, ECONNREFUSED):
             raise PeerGone(
@@ -182,10 +182,11 @@ def _exactly(
     connection: Connection, source: socket.socket, size: int, until: float, what: str, fds: list[int]
 ) -> bytes:
     data = b""
+    poll = select.poll()  # unlike select(2) it takes any descriptor
+    poll.register(source, select.POLLIN)
     while len(data) < size:
         try:
-            ready = select.select([source], [], [], max(0.0, until - time.monotonic()))[0]
-            if not ready:
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
                 raise connection.gone(f"does not send {what}")
             piece, more, flags, _ = socket.recv_fds(source, size - len(data), FDS_MOST, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What the front end of vhost-user says, and in which order; who says it when is ``devices/vhost_user.py``.
+"""What the front end of vhost-user says, and in which order; who says it when is ``device.py``.
 
 Nothing here looks into a queue: the peer is told where it lies, by addresses that the C core has checked.
 """
@@ -68,7 +68,7 @@ class FrontEnd:
         self.connection = Connection(path, what, reply_s)
         self.back_channel: socket.socket | None = None
         """Where the peer asks; its own side of the session."""
-        self._config_bytes = config_bytes
+        self._config_bytes, self._reply_s = config_bytes, reply_s
         try:
             self._negotiate()
         except BaseException:
@@ -97,6 +97,7 @@ class FrontEnd:
 
     def _open_back_channel(self) -> None:
         self.back_channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.back_channel.settimeout(self._reply_s)
         with theirs:
             self.connection.tell(Request.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
 
@@ -197,7 +198,7 @@ class FrontEnd:
         assert self.back_channel
         if not self.back_channel.recv(1, socket.MSG_PEEK):
             raise self.connection.closed("")
-        message = receive(self.connection, self.back_channel, REPLY_S, "a request of its own")
+        message = receive(self.connection, self.back_channel, self._reply_s, "a request of its own")
         close_all(message.fds)
         known = message.request == BackendRequest.CONFIG_CHANGE and ProtocolFeature.CONFIG in self.protocol
         if not known or message.payload or message.fds:
@@ -210,5 +211,7 @@ class FrontEnd:
             reply = HEADER.pack(message.request, VERSION | REPLY, U64.size) + U64.pack(failed)
             try:
                 self.back_channel.sendall(reply)
+            except TimeoutError as error:
+                raise self.connection.gone("does not read the answers to its own requests") from error
             except OSError as error:
                 raise self.connection.closed(f" for its own requests ({error.strerror})") from error

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
+import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from paravirt.vhost_user.connection import Connection
 from paravirt.vhost_user.errors import PeerError, PeerGone
 from paravirt.vhost_user.front_end import FrontEnd
 from paravirt.vhost_user.messages import (
     CONFIG,
+    NEED_REPLY,
     REGIONS_MOST,
     REPLY,
     U64,
@@ -24,7 +30,7 @@ from paravirt.vhost_user.messages import (
     Region,
     Request,
 )
-from tests.support.served_disk import Served, wait_for
+from tests.support.served_disk import PATIENCE_S, Served, wait_for
 from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer, reply
 
 GOOD = U64.pack(FEATURES)
@@ -185,6 +191,50 @@ def test_a_request_that_was_not_agreed_upon(served: Served, request_: int) -> No
     assert served.start().read(0, 512).data == served.sector(0)
     peer.change_config(request=request_)
     assert served.plugged.wait_fault() == "HOST"
+
+
+def test_it_does_not_read_the_answers_to_its_requests(served: Served) -> None:
+    """A reset waits for no longer than one answer takes."""
+    peer = served.peer()
+    device = served.plug(reply_s=0.3).device
+    assert served.start().read(0, 512).data == served.sector(0)
+    back_channel = device._peer.back_channel  # type: ignore[attr-defined]
+    with suppress(BlockingIOError, TimeoutError):
+        while True:
+            back_channel.send(bytes(4096), socket.MSG_DONTWAIT)
+    peer.change_config(VERSION | NEED_REPLY)
+    wait_for(lambda: back_channel.fileno() < 0 or not select.select([back_channel], [], [], 0)[0], "it is not heard")
+    reset = threading.Thread(target=served.plugged.set_status, args=(0,), daemon=True)
+    reset.start()
+    reset.join(PATIENCE_S)
+    assert not reset.is_alive()
+
+
+def test_it_takes_no_connection(served: Served) -> None:
+    """As a program does that serves one machine at a time."""
+    with socket.socket(socket.AF_UNIX) as deaf, ExitStack() as waiting:
+        deaf.bind(os.fspath(served.socket))
+        deaf.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting.enter_context(another := socket.socket(socket.AF_UNIX)).setblocking(False)
+                another.connect(os.fspath(served.socket))
+        with pytest.raises(PeerGone, match="takes no connection; it may serve another machine"):
+            Connection(served.socket, "disk 'disk'", 0.1)
+
+
+def test_more_descriptors_than_select_knows(served: Served) -> None:
+    """A host of many machines has them."""
+    served.peer()
+    connection = Connection(served.socket, "disk 'disk'", 5.0)
+    low, beyond = connection.socket, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 8
+    assert beyond > 1024, "raise ulimit -n"
+    connection.socket = socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, beyond))
+    low.close()
+    try:
+        assert connection.ask_number(Request.GET_FEATURES) == FEATURES
+    finally:
+        connection.close()
 
 
 def test_a_changed_configuration_of_another_length(served: Served) -> None:
