@@ -7,12 +7,14 @@ queues; the transport is chosen here, once: doorbells and interrupts of calls or
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ._native import ffi, lib
 from .attachments import Attachment, word_of
+from .attachments.pmem import Pmem
 from .boot.layout import FIRST_MMIO_LINE, mmio_window_gpa
 from .boot.manifest import PlannedDevice, plan_one, type_of
 from .devices.service import ServiceThread
@@ -37,6 +39,14 @@ def _look_at(queue: Any) -> QueueStatistics:
     return QueueStatistics(size, sum(1 for head in range(size) if queue.taken[head].places))
 
 
+def _count(device: Device, native: Any) -> DeviceStatistics:
+    fault = ffi.string(native.last_fault).decode() if native.last_fault != ffi.NULL else None
+    queues = tuple(_look_at(native.queues[number]) for number in range(native.queue_count))
+    return DeviceStatistics(
+        device.name, native.type, native.interrupts, native.doorbells, fault, device.statistics(), queues
+    )
+
+
 class VirtioDevices:
     """All devices of `machine`; `mmio` chooses the transport."""
 
@@ -47,6 +57,9 @@ class VirtioDevices:
         self.service = ServiceThread()
         """Serves the slow devices; it runs from the first one's activation on."""
         self.devices: list[tuple[Device, Any]] = []
+        self._arriving = threading.Lock()  # an index is one device's
+        self._present = threading.Lock()  # of the list; who holds it finds back ends that stay
+        self._closed = False
 
     def add(self, plan: Sequence[PlannedDevice]) -> None:
         """Makes the devices of `plan`.  Raises DiskError and HostError."""
@@ -74,14 +87,20 @@ class VirtioDevices:
             native.mmio, native.mmio_gpa = 1, mmio_window_gpa(index)
             native.interrupt_fd = self._eventfd()
             accelerator.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
-        self.devices.append((device, native))
         try:
             device.attach(native)
+            self._tie(native)
         except BaseException:
             device.detach()
-            self.devices.pop()
             lib.pv_device_deinit(native)
             raise
+        with self._present:
+            self.devices.append((device, native))
+        lib.pv_device_arrive(native)
+
+    def _tie(self, native: Any) -> None:
+        """Has its queues' doorbells signal eventfds."""
+        accelerator = self._machine.accelerator
         if self._mmio:
             native.offered[0] &= ~RING_RESET  # there is no register for it
         for number in range(native.queue_count):
@@ -89,22 +108,30 @@ class VirtioDevices:
             if self._mmio:
                 accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
             else:
-                accelerator.add_doorbell(fd, index, number)
-        lib.pv_device_arrive(native)
+                accelerator.add_doorbell(fd, native.index, number)
 
     def arrive(self, attachment: Attachment) -> None:
         """Attaches a device that the manifest names, while the guest runs (DEV-22).
 
         Any thread but the machine's own.  Raises ConfigError, DeviceNotInManifest, and what its kind raises.
         """
-        machine = self._machine
+        machine, key = self._machine, (type_of(attachment), attachment.name)
+        what = f"{word_of(attachment.kind)} {attachment.name!r}"
         if self._mmio:
             raise ConfigError("over virtio-mmio devices do not arrive; attach it from the start")
-        if any(d.name == attachment.name and d.type == type_of(attachment) for d, n in self.devices if not n.gone):
-            raise ConfigError(f"the machine has a {word_of(attachment.kind)} {attachment.name!r}; let it leave first")
-        if machine.native.device_count == lib.PV_MAX_DEVICES:
-            raise HostLimit(f"a machine has had {lib.PV_MAX_DEVICES} devices at most; start it anew")
-        self._wire(machine.make_device(plan_one(machine.image, attachment)))
+        if isinstance(attachment, Pmem):
+            raise ConfigError(f"the {what} is memory, which does not arrive; attach it from the start")
+        with self._arriving:
+            if self._closed:
+                raise ConfigError(f"the machine has ended; attach the {what} to another")
+            self._end_gone()
+            if any((device.type, device.name) == key for device, native in self.devices if not native.gone):
+                raise ConfigError(f"the machine has a {what}; let it leave first")
+            if machine.native.device_count == lib.PV_MAX_DEVICES:
+                raise HostLimit(f"a machine has had {lib.PV_MAX_DEVICES} devices at most; start it anew")
+            planned = plan_one(machine.image, attachment)
+            self._wire(machine.make_device(planned))
+            machine.plan = (*machine.plan, planned)
 
     def leave(self, name: str, timeout_s: float) -> bool:
         """Takes the device `name` from the guest (DEV-23).
@@ -112,32 +139,46 @@ class VirtioDevices:
         False if its driver has not given it back in that time; it is asked to then, and goes when it does.
         Any thread but the machine's own.  Raises ConfigError if there is none.
         """
-        found = [(device, native) for device, native in self.devices if device.name == name and not native.gone]
-        if not found or self._mmio:
-            raise ConfigError(f"the machine has no device {name!r} that could leave; see its manifest")
-        device, native = found[0]
-        lib.pv_device_leave(native)
+        with self._arriving:
+            self._end_gone()
+            found = [native for device, native in self.devices if device.name == name and not native.gone]
+            if not found or self._mmio or found[0].region_bytes:
+                raise ConfigError(f"the machine has no device {name!r} that could leave; see its manifest")
+            native = found[0]
+            lib.pv_device_leave(native)
+            # A guest that is reset has given it back, too.
+            machine, key = self._machine, (native.type, name)
+            machine.plan = tuple(planned for planned in machine.plan if (planned.type, planned.name) != key)
         until = time.monotonic() + timeout_s
         while not lib.pv_device_gone(native):
             if time.monotonic() >= until:
                 return False
             time.sleep(LEAVE_STEP_S)
-        device.detach()
+        self._end_gone()
         return True
+
+    def _end_gone(self) -> None:
+        """Ends the back ends of devices that left, some of them after whoever asked had waited long enough."""
+        with self._present:
+            for device, native in self.devices:
+                if lib.pv_device_gone(native):
+                    device.detach()
 
     def want(self, target_bytes: int) -> None:
         """Has balloon devices ask for so much memory."""
-        for device, native in self.devices:
-            if native.type == lib.PV_DEVICE_TYPE_BALLOON:
-                cast("BalloonDevice", device).want(target_bytes)
+        with self._present:
+            for device, native in self.devices:
+                if native.type == lib.PV_DEVICE_TYPE_BALLOON:
+                    cast("BalloonDevice", device).want(target_bytes)
 
     def grow(self, name: str, size_bytes: int) -> None:
         """The disk `name` becomes so large while the guest runs.  Raises ConfigError, DiskNotWritable."""
         from .devices.block import BlockDevice
 
-        for device, _ in self.devices:
-            if isinstance(device, BlockDevice) and device.name == name:
-                return device.grow(size_bytes)
+        with self._present:
+            for device, native in self.devices:
+                if isinstance(device, BlockDevice) and device.name == name and not native.gone:
+                    return device.grow(size_bytes)
         raise ConfigError(f"the machine has no disk {name!r} whose file this host serves; see its manifest")
 
     def stop(self) -> None:
@@ -148,11 +189,14 @@ class VirtioDevices:
 
     def close(self) -> None:
         """Gives everything back."""
-        self.stop()
-        for device, native in self.devices:
-            device.detach()
-            lib.pv_device_deinit(native)
-        self.devices = []
+        with self._arriving:
+            self._closed = True
+            self.stop()
+            with self._present:
+                for device, native in self.devices:
+                    device.detach()
+                    lib.pv_device_deinit(native)
+                self.devices = []
         self.service.close()
         for fd in self._fds:
             os.close(fd)
@@ -160,10 +204,5 @@ class VirtioDevices:
 
     def statistics(self) -> tuple[DeviceStatistics, ...]:
         """Counts so far."""
-        listed = []
-        for device, native in self.devices:
-            fault = ffi.string(native.last_fault).decode() if native.last_fault != ffi.NULL else None
-            queues = tuple(_look_at(native.queues[number]) for number in range(native.queue_count))
-            counts = native.interrupts, native.doorbells
-            listed.append(DeviceStatistics(device.name, native.type, *counts, fault, device.statistics(), queues))
-        return tuple(listed)
+        with self._present:
+            return tuple(_count(device, native) for device, native in self.devices)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hypercall_abi.devices.types import DEVICE_TYPE
 from paravirt import Disk, Machine, MachineConfig
-from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound
+from paravirt.attachments.pmem import Pmem
+from paravirt.devices.block import BlockDevice
+from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound, GuestReset
 from tests.support.built import GUESTS
+from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
+from tests.support.guests import RESET, call, write_guest
 from tests.support.told import PATIENCE_S, Told
 
 pytestmark = [pytest.mark.kvm]
@@ -53,6 +61,112 @@ def test_a_guest_that_keeps_its_device(late: Disk) -> None:
         machine.start()
         told.wait(b"has 2048 sectors")
         assert not machine.devices.leave("data", 0.01)
+
+
+def test_a_disk_that_goes_later_can_be_had_again(late: Disk) -> None:
+    """Whoever asked had waited long enough; its file is free all the same."""
+    told = Told()
+    with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told, timeout_s=90)) as machine:
+        machine.start()
+        for turn in range(2):
+            told.wait(f"waits {turn}".encode())
+            machine.devices.arrive(late)
+            told.wait(b"in use")
+            told.text.clear()
+            machine.devices.leave("late", 0)
+        assert machine.wait().status == 0, told.text.decode()
+
+
+def test_it_is_looked_at_while_it_goes(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures are not asked for while its back end ends: their memory would be gone."""
+    ends = threading.Event()
+    met: list[str] = []
+    detach, statistics = BlockDevice.detach, BlockDevice.statistics
+
+    def slow_detach(device: BlockDevice) -> None:
+        ends.set()
+        time.sleep(0.2)  # for looks that would come
+        detach(device)
+        ends.clear()
+
+    def watched(device: BlockDevice) -> dict[str, int]:
+        if ends.is_set() and threading.current_thread() is looker:
+            met.append(device.name)
+        return statistics(device)
+
+    def look() -> None:
+        while not over.is_set():
+            machine.statistics()
+
+    monkeypatch.setattr(BlockDevice, "detach", slow_detach)
+    monkeypatch.setattr(BlockDevice, "statistics", watched)
+    told, over, looker = Told(), threading.Event(), threading.Thread(target=look)
+    with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told)) as machine:
+        machine.start()
+        machine.devices.arrive(late)
+        told.wait(b"in use")
+        looker.start()
+        try:
+            assert machine.devices.leave("late", PATIENCE_S)
+        finally:
+            over.set()
+            looker.join()
+    assert met == []
+
+
+def test_devices_that_come_at_once(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them is told that the other one is there."""
+    attach = BlockDevice.attach
+
+    def slow_attach(device: BlockDevice, native: Any) -> None:
+        time.sleep(0.2)  # for the other one
+        attach(device, native)
+
+    def come() -> None:
+        try:
+            machine.devices.arrive(late.replace(read_only=True))
+        except ConfigError as error:
+            refused.append(str(error))
+
+    monkeypatch.setattr(BlockDevice, "attach", slow_attach)
+    refused: list[str] = []
+    with Machine(MachineConfig(GUESTS / "hotplug.elf")) as machine:
+        both = [threading.Thread(target=come) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert len(machine.devices.devices) == machine.native.device_count == 1
+    assert refused == ["the machine has a disk 'late'; let it leave first"]
+    with pytest.raises(ConfigError, match="the machine has ended"):
+        machine.devices.arrive(late)
+
+
+def test_a_guest_that_is_reset_has_what_it_had(late: Disk, tmp_path: Path) -> None:
+    """What has arrived is there again, what has left is not."""
+    image = write_guest(tmp_path / "reset", call(RESET), b"", [require(), manifest((BLOCK, OPTIONAL, "late"))])
+    with Machine(MachineConfig(image)) as machine:
+        machine.devices.arrive(late)
+        with pytest.raises(GuestReset):
+            machine.run()
+        assert [device.name for device, _ in machine.devices.devices] == ["late"]
+    with Machine(MachineConfig(image, disks=(late,))) as machine:
+        assert machine.devices.leave("late", PATIENCE_S)
+        with pytest.raises(GuestReset):
+            machine.run()
+        assert machine.devices.devices == []
+
+
+def test_a_mapped_disk_stays(tmp_path: Path) -> None:
+    """Its region is the guest's for as long as the machine is there."""
+    path = tmp_path / "mapped"
+    path.write_bytes(bytes(4096))
+    image = write_guest(tmp_path / "spin", SPIN, b"", [require(), manifest((DEVICE_TYPE.PMEM, 0, "mapped"))])
+    with Machine(MachineConfig(image, devices=(Pmem("mapped", path),))) as machine:
+        with pytest.raises(ConfigError, match="the mapped disk 'other' is memory, which does not arrive"):
+            machine.devices.arrive(Pmem("other", path))
+        with pytest.raises(ConfigError, match="no device 'mapped' that could leave"):
+            machine.devices.leave("mapped", 0)
 
 
 def test_a_disk_that_cannot_be_opened_leaves_nothing(late: Disk, tmp_path: Path) -> None:
