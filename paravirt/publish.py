@@ -75,17 +75,21 @@ class Published:
             return
         with suppress(OSError):  # no such place, or no room in it
             path = _make_place() / f"{os.getpid()}-{id(self):x}{SUFFIX}"
+            deaf = path.with_suffix(".new")
             try:
-                self._listen(path)
+                self._listen(deaf, path)
             finally:
+                deaf.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
 
-    def _listen(self, path: Path) -> None:
+    def _listen(self, deaf: Path, path: Path) -> None:
+        """Answers at `path`, which is there once somebody listens: readers remove what refuses them."""
         import socket  # in this thread: the start of a machine does not wait for it
 
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
+            server.bind(str(deaf))
             server.listen(LISTENING)
+            deaf.rename(path)
             with self._lock:
                 if self._over.is_set():
                     return

@@ -13,6 +13,18 @@ from .publish import SUFFIX, place
 
 READ_S = 2.0
 MOST_BYTES = 4 << 20
+GAUGES = frozenset(  # what back ends say of this moment; all else they count
+    (
+        "actual_bytes",
+        "guest_available_memory_bytes",
+        "guest_disk_caches_bytes",
+        "guest_free_memory_bytes",
+        "guest_total_memory_bytes",
+        "in_flight",
+        "mapped_bytes",
+        "open_connections",
+    )
+)
 Snapshot = dict[str, Any]
 """What a machine says of itself: name, uuid, pid, accelerator, memory_bytes, statistics."""
 
@@ -84,7 +96,7 @@ def _samples(machine: Snapshot) -> Iterator[Sample]:
         for name in ("interrupts", "doorbells"):
             yield f"device_{name}", "counter", labels, device[name]
         for name, count in device["more"].items():
-            yield f"device_{name}", "counter", labels, count
+            yield f"device_{name}", "gauge" if name in GAUGES else "counter", labels, count
         for number, queue in enumerate(device["queues"]):
             for name, value in queue.items():
                 yield f"queue_{name}", "gauge", labels | {"queue": number}, value

@@ -111,6 +111,21 @@ def test_a_reader_that_reads_nothing_does_not_keep_it(running: Machine, runtime:
         assert len(wait_for(1)) == 1
 
 
+@pytest.mark.kvm
+def test_a_reader_that_comes_too_early_does_not_remove_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses nobody who finds it: what refuses is taken for a killed process's."""
+    listen = socket.socket.listen
+
+    def after_a_look(server: socket.socket, backlog: int) -> None:
+        assert read_all() == []
+        listen(server, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", after_a_look)
+    with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine, Published(machine):
+        machine.start()
+        wait_for(1)
+
+
 def test_what_a_killed_process_left_is_removed(runtime: Path) -> None:
     runtime.mkdir()
     with socket.socket(socket.AF_UNIX) as server:
@@ -152,7 +167,8 @@ MACHINE: dict[str, Any] = {
         ],
         "devices": [
             {
-                "name": "disk", "type": 2, "interrupts": 1, "doorbells": 0, "fault": None, "more": {"requests": 6},
+                "name": "disk", "type": 2, "interrupts": 1, "doorbells": 0, "fault": None,
+                "more": {"requests": 6, "in_flight": 2},
                 "queues": [{"size": 128, "in_flight": 3}],
             }
         ],
@@ -176,6 +192,7 @@ def test_openmetrics() -> None:
     own = r'machine="a\"b\n",pid="7",uuid="00"'
     assert f'paravirt_vcpu_exits_total{{{own},vcpu="0",reason="trap"}} 3' in lines
     assert f'paravirt_queue_in_flight{{{own},device="disk",type="2",queue="0"}} 3' in lines
+    assert f'paravirt_device_in_flight{{{own},device="disk",type="2"}} 2' in lines, "it goes down, too"
     assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines
 
 
