@@ -27,7 +27,7 @@ class Disk(FileAttachment):
     operations_per_second: int = 0
     """Requests of the whole disk; 0: no limit.  What may go in 100 ms may go at once."""
     bytes_per_second: int = 0
-    """The same for the data of requests."""
+    """The same for the data of requests, zeros that are asked for included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * virtio-blk over a file or block device: a thread for each queue, between it and an aio.  The file is opened, locked and measured by the caller, who also fills the configuration space.
+ * virtio-blk over a file or block device: a thread for each queue, between it and an aio.  The file is opened, locked
+ * and measured by the caller, who also fills the configuration space.
  */
 #ifndef PARAVIRT_BLOCK_H
 #define PARAVIRT_BLOCK_H

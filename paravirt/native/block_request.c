@@ -160,6 +160,16 @@ static uint8_t check_ranges(const struct pv_block_request *request, const struct
 	return PV_BLOCK_STATUS_OK;
 }
 
+/* Of ranges that were checked. */
+static uint64_t zeros_of(const struct pv_block_request *request)
+{
+	uint64_t size_bytes = 0;
+
+	for (uint32_t i = 0; i < request->ranges_left; i++)
+		size_bytes += (uint64_t)request->ranges[i].sectors * SECTOR_BYTES;
+	return size_bytes;
+}
+
 static int begin_ranges(struct pv_block_request *request, const struct pv_block_options *options, uint64_t features,
 			struct pv_block_outcome *outcome)
 {
@@ -179,6 +189,8 @@ static int begin_ranges(struct pv_block_request *request, const struct pv_block_
 		return done(outcome, status, 0);
 	if (request->type == PV_BLOCK_REQUEST_DISCARD)
 		request->io.durable = 0;
+	else
+		request->data_bytes = zeros_of(request); /* a limit counts them: they may have to be written */
 	if (next_range(request, options) == PV_BLOCK_START)
 		return PV_BLOCK_START;
 	return done(outcome, PV_BLOCK_STATUS_OK, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * One virtio-blk request, between the chain that it came in and the file operations that it becomes.
- * Queues, threads and time are left to block.c.
+ * Queues, threads and time are left to block_serve.c.
  */
 #ifndef PARAVIRT_BLOCK_REQUEST_H
 #define PARAVIRT_BLOCK_REQUEST_H
@@ -18,7 +18,7 @@ struct pv_block_request {
 	const struct pv_block_range *range; /* next one */
 	struct pv_block_range ranges[PV_BLOCK_RANGES]; /* copied and checked */
 	uint64_t sector;
-	uint64_t data_bytes;
+	uint64_t data_bytes; /* with a write-zeroes the zeros */
 	uint64_t begin_ns;
 	struct pv_block_request *next; /* free */
 	struct pv_block_request *merged; /* that is carried out with this one, and so on */

@@ -172,6 +172,15 @@ def test_a_limited_disk_is_no_faster_and_sleeps(path: Path, engine: Any, limit: 
         assert counts["poll_ns"] < passed * 1e9 / 2, "it looked for work that it knew it might not take"
 
 
+def test_zeros_count(path: Path, engine: Any) -> None:
+    """The file system may have to write them: 256 sectors are more than go at once, and pay for 1.2 s."""
+    with block_guest(path, engine=engine, bytes_per_second=200 * SECTOR) as disk:
+        begin = time.monotonic()
+        assert disk.ranges(BLOCK_REQUEST.WRITE_ZEROES, (0, 128, 0), (128, 128, 0)).status == BLOCK_STATUS.OK
+        assert disk.read(0, SECTOR).data == bytes(SECTOR)
+        assert time.monotonic() - begin > 1
+
+
 def test_a_limited_disk_can_be_reset(path: Path) -> None:
     with block_guest(path, operations_per_second=1, size=256) as disk:
         disk.send(*(disk.lay_out(BLOCK_REQUEST.READ, n, room_bytes=SECTOR) for n in range(20)))
