@@ -39,11 +39,11 @@ void pv_balloon_init(struct pv_balloon *balloon, struct pv_balloon_host *host, c
 /* Puts a page beside the last one where it can. False: there are as many ranges as one call takes. */
 static bool add_page(struct pv_balloon *balloon, uint64_t gpa)
 {
-	struct pv_memory_range *last = &balloon->ranges[balloon->range_count - 1];
+	struct pv_memory_range *last = balloon->range_count ? &balloon->ranges[balloon->range_count - 1] : NULL;
 
-	if (balloon->range_count && gpa == last->gpa + last->size_bytes) {
+	if (last && gpa == last->gpa + last->size_bytes) {
 		last->size_bytes += PV_BALLOON_PAGE_BYTES;
-	} else if (balloon->range_count && gpa + PV_BALLOON_PAGE_BYTES == last->gpa) {
+	} else if (last && gpa + PV_BALLOON_PAGE_BYTES == last->gpa) {
 		last->gpa = gpa;
 		last->size_bytes += PV_BALLOON_PAGE_BYTES;
 	} else {
