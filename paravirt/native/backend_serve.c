@@ -66,11 +66,19 @@ static void learn(struct pv_backend_thread *thread, uint64_t slept_ns)
 	thread->poll_ns = next > most ? most : next < least ? least : next;
 }
 
+/* A device whose driver broke a rule takes no chain before its reset, which is wanted of us and no chain's news. */
+static bool stopped(const struct pv_backend_thread *thread)
+{
+	return __atomic_load_n(&thread->device->state.status, __ATOMIC_ACQUIRE) & PV_VIRTIO_STATUS_NEEDS_RESET;
+}
+
 /* Asks for the doorbells of the queues that are waited for; true if buffers came meanwhile. */
 static bool arm(struct pv_backend_thread *thread)
 {
 	bool came = false;
 
+	if (stopped(thread))
+		return false;
 	for (uint32_t i = 0; i < thread->queue_count; i++) {
 		if (is_enabled(thread, i) && !(thread->unwatched & (1u << i)))
 			came |= pv_queue_arm(queue_of(thread, i));

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "device.h"
 #include "vsock_state.h"
 
 #define BATCH 32u /* packets of the guest's in a turn */
@@ -80,8 +79,6 @@ static bool turn(struct pv_backend_thread *thread)
 		done |= receive_turn(vsock);
 	if (vsock->event_due && enabled(thread, PV_VSOCK_QUEUE_EVENT))
 		done |= event_turn(vsock);
-	if (status_of(vsock->device) & NEEDS_RESET)
-		thread->unwatched = ~0u; /* chains that wait will not be taken */
 	/* Room that nobody needs may wait in its queues. */
 	if (!packet_can_handle(vsock))
 		thread->unwatched |= 1u << PV_VSOCK_QUEUE_TRANSMIT;
