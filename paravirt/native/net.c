@@ -13,6 +13,7 @@
 #define RECEIVES 1u /* bits of a thread's queues, in the order in which they were added */
 #define SENDS 2u
 #define CONTROLS 4u
+#define CONTROL 2u /* number of that bit */
 
 static struct pv_net *net_of(struct pv_device *device)
 {
@@ -29,20 +30,25 @@ static uint32_t control_queue(const struct pv_net *net)
 	return features & PV_NET_F_MQ ? 2 * net->options.pairs : 2;
 }
 
-/* What cannot be taken now is not watched, and what is to be taken later has its time. */
+/*
+ * What cannot be taken now is not watched, and what is to be taken later has its time.  A queue that is not
+ * enabled is waited for by nothing: what is kept of it may be old.
+ */
 static void choose_sleep(struct pv_backend_thread *thread, const struct pv_net_pair *pair)
 {
-	uint64_t receive_due = pair->receive_due_ns, send_due = pair->send_due_ns;
+	bool receives = thread->enabled & RECEIVES, sends = thread->enabled & SENDS;
+	uint64_t receive_due = receives ? pair->receive_due_ns : 0, send_due = sends ? pair->send_due_ns : 0;
+	bool blocked = sends && pair->blocked;
 	short events = 0;
 
-	if (pair->room.chain_count > 0) {
+	if (receives && pair->room.chain_count > 0) {
 		thread->unwatched |= RECEIVES; /* there is room: more of it is no news */
 		if (!receive_due)
 			events = POLLIN;
 	}
-	if (pair->blocked || send_due)
+	if (blocked || send_due)
 		thread->unwatched |= SENDS;
-	if (pair->blocked)
+	if (blocked)
 		events |= POLLOUT;
 	thread->due_ns = !send_due || (receive_due && receive_due < send_due) ? receive_due : send_due;
 	thread->fds[0].events = pair->link.lost ? 0 : events;
@@ -52,16 +58,25 @@ static bool turn(struct pv_backend_thread *thread)
 {
 	struct pv_net_pair *pair = thread->opaque;
 	uint32_t control = control_queue(pair->net);
-	bool did = false;
+	bool did = false, was_lost = pair->link.lost;
 
-	if (control == pair->receive_queue)
-		return pv_net_control(pair->net, control);
+	if (control == pair->receive_queue) {
+		/* A driver without MQ has no second pair. */
+		thread->unwatched = ~RECEIVES;
+		thread->fds[0].events = 0;
+		return thread->enabled & RECEIVES && pv_net_control(pair->net, control);
+	}
 	if (thread->enabled & RECEIVES)
 		did |= pv_net_receive(pair);
 	if (thread->enabled & SENDS)
 		did |= pv_net_send(pair);
-	if (thread->enabled & CONTROLS)
+	/* A driver may enable the last queue without having agreed that it controls anything. */
+	if (thread->enabled & CONTROLS && control == thread->queues[CONTROL])
 		did |= pv_net_control(pair->net, control);
+	else
+		thread->unwatched |= CONTROLS;
+	if (pair->link.lost && !was_lost)
+		pv_backend_count(&pair->statistics.links_lost, 1);
 	choose_sleep(thread, pair);
 	return did;
 }
@@ -145,17 +160,17 @@ bool pv_net_control(struct pv_net *net, uint32_t index)
 	struct pv_device *device = net->backend.device;
 	struct pv_queue *queue = &device->queues[index];
 	struct pv_chain chain;
-	bool did = false;
+	uint32_t done = 0;
 
-	while (pv_device_pop(device, index, &chain) == 1) {
+	while (done < PV_NET_BATCH && pv_device_pop(device, index, &chain) == 1) {
 		uint8_t status = carry_out(net, &chain);
 
 		pv_queue_push(queue, chain.head, (uint32_t)pv_chain_write(&chain, 0, &status, sizeof(status)));
-		did = true;
+		done++;
 	}
-	if (did && pv_queue_wants_interrupt(queue))
+	if (done && pv_queue_wants_interrupt(queue))
 		pv_device_interrupt(device, index);
-	return did;
+	return done > 0;
 }
 
 /* ---- life ---- */

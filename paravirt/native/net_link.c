@@ -102,14 +102,13 @@ static uint64_t receive_datagram(struct pv_net_link *link, struct iovec *room, u
 	put_plain_header(room, count);
 	uint32_t gone = advance(room, count, PV_NET_HEADER_BYTES);
 	struct msghdr message = { .msg_iov = room + gone, .msg_iovlen = count - gone };
-	ssize_t got;
+	ssize_t got = recvmsg(link->fd, &message, MSG_TRUNC | MSG_DONTWAIT);
 
 	/* An empty datagram is no frame; an empty read of what is connected is its end. */
-	do
-		got = recvmsg(link->fd, &message, MSG_TRUNC | MSG_DONTWAIT);
-	while (got == 0 && !link->connected);
-	if (got <= 0)
-		link->lost = got == 0 || !later(errno);
+	if (got == 0)
+		link->lost = link->connected;
+	else if (got < 0)
+		link->lost = !later(errno);
 	return got > 0 ? (uint64_t)got : 0;
 }
 

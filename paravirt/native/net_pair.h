@@ -11,7 +11,7 @@
 
 #define PV_NET_ROOM_CHAINS 64u /* taken ahead, for a frame that lies in several */
 #define PV_NET_ROOM_SEGMENTS (2u * PV_MAX_QUEUE_SIZE)
-#define PV_NET_BATCH 64u /* frames in a turn and direction */
+#define PV_NET_BATCH 64u /* frames in a turn and direction, and requests: a turn ends, whatever the driver does */
 
 /* A chain to receive: its segments follow those of the chain before it. */
 struct pv_net_room_chain {
@@ -64,7 +64,7 @@ struct pv_net {
 /* Each does a batch; whether it did anything. */
 bool pv_net_receive(struct pv_net_pair *pair);
 bool pv_net_send(struct pv_net_pair *pair);
-/* Serves the control queue, whose number is not that of a pair's. */
+/* Serves the control queue, a batch of it; whether there was anything. */
 bool pv_net_control(struct pv_net *net, uint32_t queue);
 
 /* What the TAP device hands over and takes, by the features that were agreed on; 0 or -errno. */

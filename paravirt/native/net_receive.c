@@ -100,13 +100,10 @@ static bool take(struct pv_net_pair *pair)
 	struct iovec segments[PV_NET_ROOM_SEGMENTS + 1];
 	struct pv_net_room *room = &pair->room;
 	uint8_t beyond; /* written to where a frame does not fit */
-	bool was_lost = pair->link.lost;
 
 	memcpy(segments, room->segments, room->segment_count * sizeof(segments[0]));
 	segments[room->segment_count] = (struct iovec){ &beyond, sizeof(beyond) };
 	uint64_t frame_bytes = pv_net_link_receive(&pair->link, segments, room->segment_count + 1);
-	if (pair->link.lost && !was_lost)
-		pv_backend_count(&pair->statistics.links_lost, 1);
 	if (!frame_bytes)
 		return false;
 	if (pv_net_is_down(pair->net))
