@@ -151,6 +151,8 @@ bool connection_can_receive(const struct connection *connection)
 
 static bool has_to_send(struct connection *connection)
 {
+	if (connection->state == DRAINING)
+		return false; /* its ports may be another one's by now */
 	if (connection->state == DEAD || connection->owes)
 		return true;
 	if (connection->state != OPEN)

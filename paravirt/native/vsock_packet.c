@@ -3,6 +3,7 @@
  * What a packet of the guest's means.  Its header is copied once and all of it is the guest's choice: what
  * makes no sense is answered by a RESET (VSK-3), what is no packet at all is a fault (VSK-1).
  */
+#include <errno.h>
 #include <unistd.h>
 
 #include "vsock_state.h"
@@ -51,7 +52,9 @@ static void request(struct pv_vsock *vsock, const struct pv_vsock_header *header
 	}
 	fd = host_connect(vsock, header->destination_port);
 	if (fd < 0) {
-		reply_reset(vsock, header, &vsock->statistics.resets_refused);
+		bool full = fd == -EMFILE || fd == -ENFILE;
+
+		reply_reset(vsock, header, full ? &vsock->statistics.resets_full : &vsock->statistics.resets_refused);
 		return;
 	}
 	connection = connection_create(vsock, fd);

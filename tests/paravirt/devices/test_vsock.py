@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import random
 import socket
+import struct
+import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -148,6 +151,39 @@ def test_slow_reader_of_the_host(driver: VsockDriver) -> None:
     assert stalled
     assert received.digest() == hashlib.sha256(source).digest()
     driver.wait_statistics("open_connections", 0)
+
+
+def test_what_a_guest_is_done_with_is_not_spoken_of(tmp_path: Path) -> None:
+    """Its last bytes wait for their reader; its ports may be those of another connection by then."""
+    with vsock_guest(tmp_path / "v", rooms=1) as driver:
+        peer, host_port = driver.host_connects(1)
+        sent = 0
+        with peer:
+            while sent - waiting(peer) < BUFFER - 16_384:  # beyond what the socket takes
+                driver.send(Packet(OP.DATA, 1, host_port, bytes(8192)))
+                driver.reclaim()
+                sent += 8192
+            driver.send(Packet(OP.SHUTDOWN, 1, host_port, flags=VSOCK_SHUTDOWN.SEND))
+            driver.send(Packet(OP.RESET, 1, host_port))
+            driver.reclaim()
+            driver.take()  # news of credit from before
+            peer.shutdown(socket.SHUT_WR)  # the host looks at its socket
+            driver.give(8)
+            for port in (998, 999):  # answered behind whatever there was to be said
+                driver.send(Packet(OP.DATA, port, 80))
+                packet = driver.next()
+                assert (packet.name, packet.port) == ("RESET", port)
+            while sent:
+                data = peer.recv(100_000)
+                assert data
+                sent -= len(data)
+            assert peer.recv(1) == b""
+        driver.wait_statistics("open_connections", 0)
+
+
+def waiting(peer: socket.socket) -> int:
+    """Bytes that a socket has for its reader."""
+    return int(struct.unpack("i", fcntl.ioctl(peer, termios.FIONREAD, bytes(4)))[0])
 
 
 def test_slow_reader_of_the_guest(driver: VsockDriver) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypercall_abi.devices.virtio_vsock import VSOCK_HEADER
 from paravirt._native import lib
 from tests.support.fake_guest import Segment
+from tests.support.threads import asleep
 from tests.support.vsock_driver import BUFFER, CID, HOST, OP, Packet, VsockDriver, line, vsock_guest
 
 
@@ -171,6 +172,7 @@ def test_after_a_fault_the_thread_sleeps_and_a_reset_helps(driver: VsockDriver) 
     driver.send_raw(b"x")
     driver.send_raw(b"y")
     assert driver.device.wait_fault() == "VSK-1"
+    asleep("sock socks")
     second = VsockDriver(driver.device, driver.device.start(), driver.path)
     second.give(8)
     check_alive(second)
@@ -201,6 +203,21 @@ def test_requests_without_end(tmp_path: Path) -> None:
             flood(driver, most)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_descriptor_is_left(driver: VsockDriver) -> None:
+    """That is no refusal by whoever would listen, and it passes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with driver.listener(80) as listener:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            driver.send(Packet(OP.REQUEST, 1, 80))
+            driver.expect(OP.RESET, 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        statistics = driver.statistics()
+        assert (statistics["resets_full"], statistics["resets_refused"]) == (1, 0)
+        driver.guest_connects(listener, 2, 80).close()
 
 
 def flood(driver: VsockDriver, most: int) -> None:
