@@ -113,6 +113,7 @@ class NetDevice(Device):
             fd = os.open(self.net.capture, flags, 0o666)
             self._fds.append(fd)
             os.write(fd, head((), "paravirt", LINK_TYPE_ETHERNET, self.name))
+            os.set_blocking(fd, False)  # a pipe's reader may stop reading
         except OSError as error:
             raise OutputError(
                 f"cannot write the capture of {self.name!r} to {self.net.capture}: {error.strerror}; give another file"

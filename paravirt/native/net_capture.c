@@ -6,6 +6,7 @@
 #include "net_capture.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@
 
 #define BUFFER_BYTES (2u << 20)
 #define THREAD_STACK_BYTES (64u << 10)
+#define TICK_MS 100 /* how late a reader that does not read is told that it ends */
+#define LAST_MS 1000 /* for such a reader to go on, once it ends */
 #define BLOCK_PACKET 6u /* pcapng 4.3 */
 #define BLOCK_STATISTICS 5u /* pcapng 4.6 */
 #define OPTION_FLAGS 2u /* of a packet: 1 inbound, 2 outbound */
@@ -61,7 +64,7 @@ struct pv_net_capture {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool ending;
+	bool ending; /* written under the lock, read without */
 	uint8_t *filling;
 	uint8_t *writing;
 	uint32_t filled_bytes;
@@ -80,12 +83,27 @@ static void set_time(uint32_t *high, uint32_t *low)
 	*low = (uint32_t)ns;
 }
 
-static bool write_all(int fd, const uint8_t *from, size_t size_bytes)
+/* A reader (of a pipe) that does not read is waited for, but does not keep the machine from its end. */
+static bool await_reader(const struct pv_net_capture *capture)
+{
+	struct pollfd reader = { .fd = capture->fd, .events = POLLOUT };
+
+	while (!__atomic_load_n(&capture->ending, __ATOMIC_RELAXED)) {
+		if (poll(&reader, 1, TICK_MS) > 0)
+			return true;
+	}
+	if (poll(&reader, 1, LAST_MS) > 0)
+		return true;
+	errno = ETIMEDOUT;
+	return false;
+}
+
+static bool write_all(const struct pv_net_capture *capture, const uint8_t *from, size_t size_bytes)
 {
 	while (size_bytes > 0) {
-		ssize_t put = write(fd, from, size_bytes);
+		ssize_t put = write(capture->fd, from, size_bytes);
 
-		if (put < 0 && errno == EINTR)
+		if (put < 0 && (errno == EINTR || (errno == EAGAIN && await_reader(capture))))
 			continue;
 		if (put <= 0)
 			return false;
@@ -115,7 +133,7 @@ static void *write_frames(void *argument)
 		capture->filled_bytes = 0;
 		capture->filled_frames = 0;
 		pthread_mutex_unlock(&capture->lock);
-		bool written = !capture->error && write_all(capture->fd, full, size_bytes);
+		bool written = !capture->error && write_all(capture, full, size_bytes);
 		int error = errno;
 		pthread_mutex_lock(&capture->lock);
 		if (written)
@@ -194,7 +212,7 @@ static void write_counts(struct pv_net_capture *capture)
 	set_time(&block.time_high, &block.time_low);
 	memcpy(block.received, &received, sizeof(received));
 	memcpy(block.dropped, &capture->lost, sizeof(capture->lost));
-	if (!write_all(capture->fd, (const uint8_t *)&block, sizeof(block)))
+	if (!write_all(capture, (const uint8_t *)&block, sizeof(block)))
 		capture->error = errno;
 }
 
@@ -203,7 +221,7 @@ int pv_net_capture_destroy(struct pv_net_capture *capture)
 	int error;
 
 	pthread_mutex_lock(&capture->lock);
-	capture->ending = true;
+	__atomic_store_n(&capture->ending, true, __ATOMIC_RELAXED);
 	pthread_cond_signal(&capture->changed);
 	pthread_mutex_unlock(&capture->lock);
 	pthread_join(capture->thread, NULL);

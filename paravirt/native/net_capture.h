@@ -13,9 +13,12 @@
 
 struct pv_net_capture;
 
-/* Writes to fd, which stays the caller's, in a thread of its own. NULL: errno says why. */
+/* Writes to fd, non-blocking, which stays the caller's, in a thread of its own. NULL: errno says why. */
 struct pv_net_capture *pv_net_capture_create(int fd);
-/* Writes what there is, with the counts, and ends. 0, or the errno of the first write that failed. */
+/*
+ * Writes what there is, with the counts, and ends: 0, or the errno of the first write that failed. ETIMEDOUT: a pipe's
+ * reader did not read.
+ */
 int pv_net_capture_destroy(struct pv_net_capture *capture);
 /* The bytes of segments from `skip` on. Any thread. */
 void pv_net_capture_put(struct pv_net_capture *capture, bool sent, const struct iovec *segments, uint32_t count,

@@ -342,6 +342,20 @@ def test_a_capture_that_cannot_be_written(tmp_path: Path) -> None:
         guest.__enter__()
 
 
+def test_a_reader_that_does_not_read_does_not_keep_the_machine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with net_guest(net={"capture": path}) as (driver, link):
+        for n in range(8):  # more than a pipe holds
+            driver.transmit(frame(20_000, n))
+            assert link.recv(1 << 16) == frame(20_000, n)
+    assert "is not complete: Connection timed out" in caplog.text
+    os.close(reader)
+
+
 def test_a_reader_that_goes_away_costs_the_capture_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
