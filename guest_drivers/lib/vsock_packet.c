@@ -198,13 +198,6 @@ int64_t pv_vsock_poll(struct pv_vsock *vsock)
 	return taken < 0 ? PV_STATUS_FAILED : came;
 }
 
-static bool gone(struct pv_virtio *device)
-{
-	const uint32_t both = PV_VIRTIO_STATUS_DRIVER_OK | PV_VIRTIO_STATUS_NEEDS_RESET;
-
-	return (device->transport->status(device) & both) != PV_VIRTIO_STATUS_DRIVER_OK;
-}
-
 /* As pv_virtio_wait sleeps, for two queues: asked with upcalls held, so that an event after the question ends it. */
 static bool sleep(struct pv_vsock *vsock)
 {
@@ -215,7 +208,7 @@ static bool sleep(struct pv_vsock *vsock)
 	came = pv_virtq_arm(&vsock->receive);
 	came |= pv_virtq_arm(&vsock->events);
 	if (!came) {
-		lost = gone(vsock->device);
+		lost = pv_virtio_gone(vsock->device);
 		if (!lost)
 			waiter->wait();
 	}
@@ -239,7 +232,7 @@ int64_t pv_vsock_wait(struct pv_vsock *vsock)
 				return came;
 			pv_relax();
 		}
-		if (sleeps ? sleep(vsock) : gone(device))
+		if (sleeps ? sleep(vsock) : pv_virtio_gone(device))
 			return PV_STATUS_FAILED;
 	}
 }
