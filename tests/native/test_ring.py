@@ -20,7 +20,7 @@ DEVICE_RING = [
 ]
 DRIVER_RING = [ROOT / "guest_drivers" / "lib" / f"virtqueue{name}.c" for name in ("", "_split", "_packed")]
 SOURCES = [*DEVICE_RING, *DRIVER_RING]
-DEVICE = [ROOT / "paravirt" / "native" / name for name in ("status.c", "notify.c", "mmio.c")]
+DEVICE = [ROOT / "paravirt" / "native" / name for name in ("status.c", "notify.c", "mmio.c", "hotplug.c")]
 INCLUDES = [
     f"-I{ROOT / name}" for name in ("hypercall_abi/include", "paravirt/native", "guest_drivers/include", "tests/native")
 ]
