@@ -15,7 +15,7 @@ NATIVE = ROOT / "paravirt" / "native"
 
 # The host library without KVM, disks and the software vCPU.
 LIBRARY = (
-    "base callring console device dispatch event extension guest_memory memory mmio notify record ring "
+    "base callring console device dispatch event extension guest_memory hotplug memory mmio notify record ring "
     "ring_packed ring_split status system time trace"
 ).split()
 SOURCES = {
