@@ -24,6 +24,7 @@ from tests.support.tree import ROOT
 
 NOWHERE = Path("/nonexistent/kvm")
 START = 5 << 16
+SEND, UPCALL = 3 << 16, 3 << 16 | 1
 BLOCK = 5 << 16 | 3
 FOREVER = (1 << 64) - 1
 STACK = b"\x48\xbc" + struct.pack("<Q", 0x400000)  # mov rsp
@@ -237,6 +238,21 @@ def test_a_slice_ends_between_instructions(tmp_path: Path) -> None:
     with Machine(software(image, vcpus=2)) as machine:
         assert machine.run().status == 0
         assert struct.unpack("<2Q", machine.memory.read(DATA_GPA, 16)) == (4 * rounds, 8 * rounds)
+
+
+def test_an_interrupt_that_came_while_if_was_clear_comes_after_sti(tmp_path: Path) -> None:
+    """To a vCPU that runs alone and makes no exit."""
+    vector = 0x40
+    handler = shutdown(status=3) + SPIN
+    body = STACK + call(UPCALL, vector) + b"\xfa" + call(SEND, 0, 20)  # cli
+    body += b"\xb9" + struct.pack("<I", 1_000_000) + b"\xff\xc9\x75\xfc" + b"\xfb"  # mov ecx; dec ecx, jnz; sti
+    code = b"\xe9" + struct.pack("<i", len(handler)) + handler + body + SPIN
+    image = write_guest(tmp_path / "if", code)
+    with Machine(software(image, privilege="supervisor", timeout_s=10)) as machine:
+        entry = CODE_GPA + 5
+        gate = struct.pack("<HHBBHII", entry & 0xFFFF, 0x08, 0, 0x8E, entry >> 16, 0, 0)
+        machine.memory.write(machine.layout.idt_gpa + vector * 16, gate)
+        assert machine.run().status == 3
 
 
 def test_code_that_is_written_after_its_page_ran(tmp_path: Path) -> None:
