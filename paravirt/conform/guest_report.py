@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import OutputError
 from .guest import Run
+from .junit import write
 
 
 def junit(image: str, runs: Sequence[Run]) -> ElementTree.Element:
@@ -29,10 +29,4 @@ def junit(image: str, runs: Sequence[Run]) -> ElementTree.Element:
 
 def write_junit(path: Path, image: str, runs: Sequence[Run]) -> None:
     """Writes `junit` to `path`.  Raises OutputError."""
-    tree = ElementTree.ElementTree(junit(image, runs))
-    ElementTree.indent(tree)
-    try:
-        tree.write(path, encoding="utf-8", xml_declaration=True)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(f"cannot write {path}: {why}; give another --junit") from error
+    write(path, junit(image, runs))

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from ..cli.common import table
-from ..errors import OutputError
 from .host import PROVABLE, Run
+from .junit import write
 
 RANK = ("failed", "passed", "skipped")  # which verdict stands for several
 
@@ -176,10 +176,4 @@ def _junit_cases(suite: ElementTree.Element, name: str, run: Run) -> None:
 
 def write_junit(path: Path, runs: Sequence[Run]) -> None:
     """Writes `junit` to `path`.  Raises OutputError."""
-    tree = ElementTree.ElementTree(junit(runs, time.time()))
-    ElementTree.indent(tree)
-    try:
-        tree.write(path, encoding="utf-8", xml_declaration=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(f"cannot write {path}: {why}; give another --junit") from error
+    write(path, junit(runs, time.time()))
