@@ -32,7 +32,7 @@ static void fill(uint8_t *at, uint32_t seed)
 		at[i] = (uint8_t)(seed = seed * 1103515245 + 12345, seed >> 16);
 }
 
-/* Half of the devices wait for events, the others poll. */
+/* Half of the devices wait for events as far as the command line lets them, the others poll. */
 static struct pv_virtio *polled(struct pv_virtio *device)
 {
 	device->channel = PV_NO_CHANNEL;
@@ -69,6 +69,23 @@ static void whole_requests(void)
 		pv_block_read(&block, 0, copy, 8 * PV_SECTOR_BYTES);
 		tap_ok(!memcmp(data, copy, 8 * PV_SECTOR_BYTES), "discard: those and no others", 0);
 	}
+}
+
+/* What is in no cache is switched, and switched back; a reset does that, too. */
+static void caches(void)
+{
+	int64_t first = pv_block_get_writeback(&block);
+
+	tap_ok(first == 0 || first == 1, "cache: the disk says what it does", first);
+	if (!(block.device->features & PV_BLOCK_F_CONFIG_WCE)) {
+		tap_is(pv_block_set_writeback(&block, !first), PV_STATUS_NOT_SUPPORTED, "cache: none to choose");
+		return;
+	}
+	tap_is(pv_block_set_writeback(&block, !first), PV_STATUS_OK, "cache: the other way");
+	tap_is(pv_block_get_writeback(&block), !first, "cache: is so");
+	tap_is(pv_block_write(&block, 0, data, BYTES), PV_STATUS_OK, "cache: write");
+	tap_is(pv_block_set_writeback(&block, first), PV_STATUS_OK, "cache: back");
+	tap_is(pv_block_get_writeback(&block), first, "cache: is as it was");
 }
 
 /* More requests than fit in the queue, in all orders that the device likes, each its own sector. */
@@ -192,6 +209,7 @@ int pv_main(void)
 		return tap_done();
 	pv_print("# %s rings\n", device.features & PV_VIRTIO_F_RING_PACKED ? "packed" : "split");
 	whole_requests();
+	caches();
 	deep();
 	refused();
 	pv_block_deinit(&block);

@@ -81,6 +81,22 @@ static void through_storage(struct pv_pmem *pmem)
 	tap_ok(!pv_storage_at(&storage, storage.capacity_sectors), "storage: nothing beyond the end", 0);
 }
 
+/* Flushes while something else is done: looked for, and waited for. */
+static void in_two_steps(void)
+{
+	int64_t status;
+
+	tap_is(pv_pmem_get(&data), PV_STATUS_BAD_STATE, "two steps: none is under way");
+	tap_is(pv_pmem_submit(&data), PV_STATUS_OK, "two steps: submit");
+	tap_is(pv_pmem_submit(&data), PV_STATUS_BAD_STATE, "two steps: one at a time");
+	while ((status = pv_pmem_get(&data)) == PV_STATUS_NOT_FOUND)
+		;
+	tap_is(status, PV_STATUS_OK, "two steps: looked for");
+	tap_is(pv_pmem_submit(&data), PV_STATUS_OK, "two steps: submit another");
+	tap_is(pv_pmem_wait(&data), PV_STATUS_OK, "two steps: waited for");
+	tap_is(pv_pmem_wait(&data), PV_STATUS_BAD_STATE, "two steps: none is left");
+}
+
 static int test(void)
 {
 	if (data.data) {
@@ -90,6 +106,7 @@ static int test(void)
 		*page_of(&data, 0) = 0x5a;
 		for (uint32_t i = 0; i < 3; i++)
 			tap_is(pv_pmem_flush(&data), PV_STATUS_OK, "data: flush");
+		in_two_steps();
 		pv_pmem_deinit(&data);
 		tap_is(*page_of(&data, 0), 0x5a, "data: the region stays without the driver");
 	}

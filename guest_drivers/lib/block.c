@@ -5,8 +5,9 @@
 #include "paravirt/block.h"
 #include "paravirt/string.h"
 
-#define WANTED \
-	(PV_VIRTIO_RING_FEATURES | PV_BLOCK_F_RO | PV_BLOCK_F_FLUSH | PV_BLOCK_F_DISCARD | PV_BLOCK_F_WRITE_ZEROES)
+#define WANTED                                                                                                     \
+	(PV_VIRTIO_RING_FEATURES | PV_BLOCK_F_RO | PV_BLOCK_F_FLUSH | PV_BLOCK_F_CONFIG_WCE | PV_BLOCK_F_DISCARD | \
+	 PV_BLOCK_F_WRITE_ZEROES)
 #define BUFFERS 3 /* of a request: header, data, status */
 #define NO_STATUS 0xff
 
@@ -91,6 +92,33 @@ int64_t pv_block_refresh(struct pv_block *block)
 	if (status >= 0)
 		block->capacity_sectors = config.capacity_sectors;
 	return status;
+}
+
+int64_t pv_block_get_writeback(struct pv_block *block)
+{
+	uint64_t features = block->device->features;
+	struct pv_block_config config = { 0 };
+
+	if (!(features & PV_BLOCK_F_CONFIG_WCE)) /* virtio 5.2.5.2 */
+		return !!(features & PV_BLOCK_F_FLUSH);
+	int64_t status = pv_virtio_config(block->device, &config, offsetof(struct pv_block_config, queues));
+	return status < 0 ? status : !!config.writeback;
+}
+
+int64_t pv_block_set_writeback(struct pv_block *block, bool writeback)
+{
+	const uint8_t wanted = writeback;
+
+	if (!(block->device->features & PV_BLOCK_F_CONFIG_WCE))
+		return PV_STATUS_NOT_SUPPORTED;
+	int64_t status = pv_virtio_config_write(block->device, offsetof(struct pv_block_config, writeback), &wanted,
+						sizeof(wanted));
+	/* Over virtio-mmio a write says nothing. */
+	if (status >= 0)
+		status = pv_block_get_writeback(block);
+	if (status < 0)
+		return status;
+	return status == wanted ? PV_STATUS_OK : PV_STATUS_FAILED;
 }
 
 void pv_block_deinit(struct pv_block *block)

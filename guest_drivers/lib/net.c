@@ -198,28 +198,15 @@ struct pv_net_buffer *pv_net_sent(struct pv_net_pair *pair)
 
 bool pv_net_wait(struct pv_net_pair *pair)
 {
+	struct pv_virtq *const queues[] = { &pair->receive, &pair->send };
 	struct pv_virtio *device = pair->net->device;
-	bool lost = false;
 
 	if (pair->receive.broken || pair->send.broken)
 		return false;
-	if (!device->waiter || device->channel == PV_NO_CHANNEL) {
-		pv_relax();
-		return true;
-	}
-	/* As in virtio.c: with upcalls held, so that an event after the questions ends the sleep. */
-	device->waiter->hold();
-	bool came = pv_virtq_arm(&pair->receive);
-	came |= pv_virtq_arm(&pair->send);
-	if (!came) {
-		lost = pv_virtio_gone(device);
-		if (!lost)
-			device->waiter->wait();
-	}
-	pv_virtq_disarm(&pair->receive);
-	pv_virtq_disarm(&pair->send);
-	device->waiter->release();
-	return !lost;
+	if (pv_virtio_sleeps(device))
+		return pv_virtio_sleep(device, queues, 2);
+	pv_relax();
+	return ++pair->looks % pv_virtio_looks(device) || !pv_virtio_gone(device);
 }
 
 uint32_t pv_net_sum(const void *data, uint32_t size_bytes, uint32_t sum)

@@ -21,6 +21,7 @@ int64_t pv_pmem_init(struct pv_pmem *pmem, struct pv_virtio *device)
 	int64_t status = pv_virtio_agree(device, 0, PV_VIRTIO_RING_FEATURES);
 
 	pmem->device = device;
+	pmem->in_flight = false;
 	if (status >= 0)
 		status = pv_virtio_config(device, &config, sizeof(config));
 	if (status >= 0 && !sane(&config))
@@ -40,30 +41,67 @@ int64_t pv_pmem_init(struct pv_pmem *pmem, struct pv_virtio *device)
 void pv_pmem_deinit(struct pv_pmem *pmem)
 {
 	pv_virtio_reset(pmem->device);
+	pmem->in_flight = false;
 }
 
-int64_t pv_pmem_flush(struct pv_pmem *pmem)
+int64_t pv_pmem_submit(struct pv_pmem *pmem)
 {
 	const struct pv_virtq_buffer buffers[] = {
 		{ pv_gpa(&pmem->request), sizeof(pmem->request), false },
 		{ pv_gpa(&pmem->response), sizeof(pmem->response), true },
 	};
-	struct pv_virtq_completion done;
 
+	if (pmem->in_flight)
+		return PV_STATUS_BAD_STATE;
 	pmem->request.type = PV_PMEM_TYPE_FLUSH;
 	pmem->response.result = PV_PMEM_RESULT_FAILED;
 	/* Stores to the region come before the ring's: the publication is a release. */
 	int64_t status = pv_virtq_add(&pmem->queue, buffers, 2, 0);
 	if (status < 0)
 		return status;
+	pmem->in_flight = true;
 	pv_virtio_publish(pmem->device, &pmem->queue, 0);
-	status = pv_virtio_wait(pmem->device, &pmem->queue, &done);
-	if (status < 0)
-		return status;
-	bool answered = done.written_bytes >= sizeof(pmem->response);
+	return PV_STATUS_OK;
+}
+
+static int64_t result_of(const struct pv_pmem *pmem, const struct pv_virtq_completion *done)
+{
+	bool answered = done->written_bytes >= sizeof(pmem->response);
+
 	return answered && __atomic_load_n(&pmem->response.result, __ATOMIC_RELAXED) == PV_PMEM_RESULT_OK
 		       ? PV_STATUS_OK
 		       : PV_STATUS_IO;
+}
+
+int64_t pv_pmem_get(struct pv_pmem *pmem)
+{
+	struct pv_virtq_completion done;
+
+	if (!pmem->in_flight)
+		return PV_STATUS_BAD_STATE;
+	int taken = pv_virtq_get(&pmem->queue, &done);
+	if (!taken)
+		return PV_STATUS_NOT_FOUND;
+	pmem->in_flight = false;
+	return taken < 0 ? PV_STATUS_FAILED : result_of(pmem, &done);
+}
+
+int64_t pv_pmem_wait(struct pv_pmem *pmem)
+{
+	struct pv_virtq_completion done;
+
+	if (!pmem->in_flight)
+		return PV_STATUS_BAD_STATE;
+	int64_t status = pv_virtio_wait(pmem->device, &pmem->queue, &done);
+	pmem->in_flight = false;
+	return status < 0 ? status : result_of(pmem, &done);
+}
+
+int64_t pv_pmem_flush(struct pv_pmem *pmem)
+{
+	int64_t status = pv_pmem_submit(pmem);
+
+	return status < 0 ? status : pv_pmem_wait(pmem);
 }
 
 static bool in_range(const struct pv_pmem *pmem, uint64_t sector, uint32_t size_bytes)

@@ -6,8 +6,6 @@
 #include "paravirt/string.h"
 #include "paravirt/vcpu.h"
 
-#define POLLS 2000 /* looks before waiting: about 50 us, less than a wake-up costs */
-#define POLLS_PER_STATUS 1000000 /* looks without a waiter between two questions whether the device gave up */
 #define CONFIG_TRIES 100
 
 /* Virtio 3.1.1: a driver that cannot go on says so. */
@@ -50,6 +48,11 @@ int64_t pv_virtio_config(struct pv_virtio *device, void *to, uint32_t size_bytes
 			return status;
 	}
 	return PV_STATUS_FAILED;
+}
+
+int64_t pv_virtio_config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes)
+{
+	return device->transport->config_write(device, offset, field, size_bytes);
 }
 
 uint16_t pv_virtio_queue_size(struct pv_virtio *device, uint16_t index, uint16_t size)
@@ -119,39 +122,40 @@ bool pv_virtio_gone(struct pv_virtio *device)
 }
 
 /*
- * Sleeps unless a chain has come back or the device is gone, which is the answer.  Both are asked with
- * upcalls held: an event that comes after the questions then ends the sleep; one that came before them
- * may be handled already, and its cause is what they find.
+ * What came and whether the device is gone is asked with upcalls held: an event that comes after the questions then
+ * ends the sleep; one that came before them may be handled already, and its cause is what they find.
  */
-static bool sleep(struct pv_virtio *device, struct pv_virtq *queue)
+bool pv_virtio_sleep(struct pv_virtio *device, struct pv_virtq *const *queues, uint32_t count)
 {
-	bool lost = false;
+	bool came = false, lost = false;
 
+	if (!pv_virtio_sleeps(device))
+		return true;
 	device->waiter->hold();
-	if (!pv_virtq_arm(queue)) {
+	for (uint32_t i = 0; i < count; i++)
+		came |= pv_virtq_arm(queues[i]);
+	if (!came) {
 		lost = pv_virtio_gone(device);
 		if (!lost)
 			device->waiter->wait();
 	}
-	pv_virtq_disarm(queue);
+	for (uint32_t i = 0; i < count; i++)
+		pv_virtq_disarm(queues[i]);
 	device->waiter->release();
-	return lost;
+	return !lost;
 }
 
 int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion)
 {
-	bool sleeps = device->waiter && device->channel != PV_NO_CHANNEL; /* without a channel nothing would wake us */
-	uint32_t polls = sleeps ? POLLS : POLLS_PER_STATUS;
-
 	for (;;) {
-		for (uint32_t i = 0; i < polls; i++) {
+		for (uint32_t i = pv_virtio_looks(device); i; i--) {
 			int taken = pv_virtq_get(queue, completion);
 
 			if (taken)
 				return taken < 0 ? PV_STATUS_FAILED : PV_STATUS_OK;
 			pv_relax();
 		}
-		if (sleeps ? sleep(device, queue) : pv_virtio_gone(device))
+		if (pv_virtio_sleeps(device) ? !pv_virtio_sleep(device, &queue, 1) : pv_virtio_gone(device))
 			return PV_STATUS_FAILED;
 	}
 }

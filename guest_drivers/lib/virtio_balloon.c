@@ -20,8 +20,8 @@ static int64_t send(struct pv_virtio_balloon *balloon, bool in, uint32_t count)
 	if (status < 0)
 		return status;
 	balloon->actual_pages += in ? count : -count;
-	return balloon->device->transport->config_write(
-		balloon->device, offsetof(struct pv_balloon_config, actual_pages), balloon->actual_pages);
+	return pv_virtio_config_write(balloon->device, offsetof(struct pv_balloon_config, actual_pages),
+				      &balloon->actual_pages, sizeof(balloon->actual_pages));
 }
 
 static int64_t move(struct pv_balloon_host *host, bool in, const struct pv_memory_range *ranges, uint32_t count)

@@ -37,9 +37,9 @@ static int64_t calls_config_read(struct pv_virtio *device, uint32_t offset, void
 	return pv_call4(PV_CALL_DEVICE_CONFIG_READ, device->index, offset, pv_gpa(to), size_bytes).status;
 }
 
-static int64_t calls_config_write(struct pv_virtio *device, uint32_t offset, uint32_t value)
+static int64_t calls_config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes)
 {
-	return pv_call4(PV_CALL_DEVICE_CONFIG_WRITE, device->index, offset, pv_gpa(&value), sizeof(value)).status;
+	return pv_call4(PV_CALL_DEVICE_CONFIG_WRITE, device->index, offset, pv_gpa(field), size_bytes).status;
 }
 
 static uint32_t calls_generation(struct pv_virtio *device)

@@ -65,9 +65,19 @@ static int64_t mmio_config_read(struct pv_virtio *device, uint32_t offset, void 
 	return PV_STATUS_OK;
 }
 
-static int64_t mmio_config_write(struct pv_virtio *device, uint32_t offset, uint32_t value)
+/* A field is written as a whole (virtio 4.2.2.2): by one plain store of its size. */
+static int64_t mmio_config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes)
 {
-	set(device, PV_MMIO_CONFIG + offset, value);
+	void *at = pv_at(device->window_gpa + PV_MMIO_CONFIG + offset);
+
+	if (size_bytes == sizeof(uint8_t))
+		__asm__ volatile("movb %1, %0" : "=m"(*(uint8_t *)at) : "q"(*(const uint8_t *)field) : "memory");
+	else if (size_bytes == sizeof(uint16_t))
+		__asm__ volatile("movw %1, %0" : "=m"(*(uint16_t *)at) : "r"(*(const uint16_t *)field) : "memory");
+	else if (size_bytes == sizeof(uint32_t))
+		__asm__ volatile("movl %1, %0" : "=m"(*(uint32_t *)at) : "r"(*(const uint32_t *)field) : "memory");
+	else
+		return PV_STATUS_INVALID;
 	return PV_STATUS_OK;
 }
 

@@ -40,7 +40,10 @@ static uint32_t credit(const struct pv_vsock_connection *connection)
 
 static int64_t say(struct pv_vsock *vsock, struct pv_vsock_connection *connection, uint32_t operation, uint32_t flags)
 {
-	return pv_vsock_packet_send(vsock, connection, operation, flags, NULL, 0);
+	int64_t status = pv_vsock_packet_add(vsock, connection, operation, flags, NULL, 0);
+
+	pv_vsock_packet_submit(vsock);
+	return status;
 }
 
 /* The peer has closed and all was received: the connection is over when it hears so. */
@@ -232,28 +235,41 @@ int64_t pv_vsock_connect(struct pv_vsock *vsock, struct pv_vsock_connection *con
 
 /* ---- and used ---- */
 
+/* One packet, not yet submitted, of as many bytes as there is credit for; perhaps none. */
+static int64_t add_data(struct pv_vsock *vsock, struct pv_vsock_connection *connection, const uint8_t *data,
+			uint32_t size_bytes)
+{
+	uint32_t most = credit(connection);
+	int64_t status = PV_STATUS_OK;
+
+	if (connection->state != PV_VSOCK_OPEN || connection->peer_shut & PV_VSOCK_SHUTDOWN_RECEIVE ||
+	    connection->shut & PV_VSOCK_SHUTDOWN_SEND)
+		return PV_STATUS_BAD_STATE;
+	most = most < PV_VSOCK_PACKET_BYTES ? most : PV_VSOCK_PACKET_BYTES;
+	size_bytes = size_bytes < most ? size_bytes : most;
+	if (size_bytes)
+		status = pv_vsock_packet_add(vsock, connection, PV_VSOCK_OPERATION_DATA, 0, data, size_bytes);
+	if (status < 0)
+		return status;
+	connection->sent_bytes += size_bytes;
+	return size_bytes;
+}
+
 int64_t pv_vsock_send(struct pv_vsock *vsock, struct pv_vsock_connection *connection, const void *data,
 		      uint32_t size_bytes)
 {
 	uint32_t sent = 0;
+	int64_t part = 0;
 
 	while (sent < size_bytes) {
-		uint32_t part = size_bytes - sent, most = credit(connection);
-
-		if (connection->state != PV_VSOCK_OPEN || connection->peer_shut & PV_VSOCK_SHUTDOWN_RECEIVE ||
-		    connection->shut & PV_VSOCK_SHUTDOWN_SEND)
-			return PV_STATUS_BAD_STATE;
-		part = part < most ? part : most;
-		part = part < PV_VSOCK_PACKET_BYTES ? part : PV_VSOCK_PACKET_BYTES;
-		if (!part)
+		part = add_data(vsock, connection, (const uint8_t *)data + sent, size_bytes - sent);
+		if (part <= 0)
 			break;
-		int64_t status = pv_vsock_packet_send(vsock, connection, PV_VSOCK_OPERATION_DATA, 0,
-						      (const uint8_t *)data + sent, part);
-		if (status < 0)
-			return status;
-		connection->sent_bytes += part;
-		sent += part;
+		sent += (uint32_t)part;
 	}
+	pv_vsock_packet_submit(vsock);
+	if (part < 0)
+		return part;
 	if (sent < size_bytes && !connection->asked) {
 		connection->asked = true;
 		say(vsock, connection, PV_VSOCK_OPERATION_CREDIT_REQUEST, 0);

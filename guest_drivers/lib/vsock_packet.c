@@ -7,8 +7,6 @@
 #include "vsock.h"
 
 #define HEADER_BYTES ((uint32_t)sizeof(struct pv_vsock_header))
-#define POLLS 2000 /* looks before waiting: less than a wake-up costs */
-#define POLLS_PER_STATUS 100000 /* looks without a waiter between two questions whether the device gave up */
 
 static int64_t offer_packet(struct pv_vsock *vsock, uint64_t index)
 {
@@ -95,6 +93,7 @@ static struct pv_vsock_packet *take_spare(struct pv_vsock *vsock, uint64_t *inde
 	while (pv_virtq_get(&vsock->transmit, &done) > 0)
 		vsock->spare |= 1u << done.cookie;
 	if (!vsock->spare) {
+		pv_vsock_packet_submit(vsock);
 		if (pv_virtio_wait(vsock->device, &vsock->transmit, &done) < 0)
 			return NULL;
 		vsock->spare |= 1u << done.cookie;
@@ -103,7 +102,12 @@ static struct pv_vsock_packet *take_spare(struct pv_vsock *vsock, uint64_t *inde
 	return &vsock->out[*index];
 }
 
-static int64_t publish(struct pv_vsock *vsock, uint64_t index)
+void pv_vsock_packet_submit(struct pv_vsock *vsock)
+{
+	pv_virtio_publish(vsock->device, &vsock->transmit, PV_VSOCK_QUEUE_TRANSMIT);
+}
+
+static int64_t add(struct pv_vsock *vsock, uint64_t index)
 {
 	struct pv_vsock_packet *packet = &vsock->out[index];
 	struct pv_virtq_buffer buffer = { pv_gpa(packet), HEADER_BYTES + packet->header.size_bytes, false };
@@ -112,12 +116,11 @@ static int64_t publish(struct pv_vsock *vsock, uint64_t index)
 	if (status < 0)
 		return PV_STATUS_FAILED;
 	vsock->spare &= ~(1u << index);
-	pv_virtio_publish(vsock->device, &vsock->transmit, PV_VSOCK_QUEUE_TRANSMIT);
 	return PV_STATUS_OK;
 }
 
-int64_t pv_vsock_packet_send(struct pv_vsock *vsock, struct pv_vsock_connection *connection, uint32_t operation,
-			     uint32_t flags, const uint8_t *data, uint32_t size_bytes)
+int64_t pv_vsock_packet_add(struct pv_vsock *vsock, struct pv_vsock_connection *connection, uint32_t operation,
+			    uint32_t flags, const uint8_t *data, uint32_t size_bytes)
 {
 	uint64_t index;
 	struct pv_vsock_packet *packet = take_spare(vsock, &index);
@@ -139,7 +142,7 @@ int64_t pv_vsock_packet_send(struct pv_vsock *vsock, struct pv_vsock_connection 
 	if (size_bytes)
 		memcpy(packet->data, data, size_bytes);
 	connection->told_bytes = connection->forwarded_bytes;
-	return publish(vsock, index);
+	return add(vsock, index);
 }
 
 void pv_vsock_packet_refuse(struct pv_vsock *vsock, const struct pv_vsock_header *header)
@@ -159,7 +162,8 @@ void pv_vsock_packet_refuse(struct pv_vsock *vsock, const struct pv_vsock_header
 		.type = header->type,
 		.operation = PV_VSOCK_OPERATION_RESET,
 	};
-	publish(vsock, index);
+	add(vsock, index);
+	pv_vsock_packet_submit(vsock);
 }
 
 /* ---- from the host ---- */
@@ -198,41 +202,20 @@ int64_t pv_vsock_poll(struct pv_vsock *vsock)
 	return taken < 0 ? PV_STATUS_FAILED : came;
 }
 
-/* As pv_virtio_wait sleeps, for two queues: asked with upcalls held, so that an event after the question ends it. */
-static bool sleep(struct pv_vsock *vsock)
-{
-	const struct pv_virtio_waiter *waiter = vsock->device->waiter;
-	bool came, lost = false;
-
-	waiter->hold();
-	came = pv_virtq_arm(&vsock->receive);
-	came |= pv_virtq_arm(&vsock->events);
-	if (!came) {
-		lost = pv_virtio_gone(vsock->device);
-		if (!lost)
-			waiter->wait();
-	}
-	pv_virtq_disarm(&vsock->receive);
-	pv_virtq_disarm(&vsock->events);
-	waiter->release();
-	return lost;
-}
-
 int64_t pv_vsock_wait(struct pv_vsock *vsock)
 {
+	struct pv_virtq *const queues[] = { &vsock->receive, &vsock->events };
 	struct pv_virtio *device = vsock->device;
-	bool sleeps = device->waiter && device->channel != PV_NO_CHANNEL;
-	uint32_t polls = sleeps ? POLLS : POLLS_PER_STATUS;
 
 	for (;;) {
-		for (uint32_t i = 0; i < polls; i++) {
+		for (uint32_t i = pv_virtio_looks(device); i; i--) {
 			int64_t came = pv_vsock_poll(vsock);
 
 			if (came)
 				return came;
 			pv_relax();
 		}
-		if (sleeps ? sleep(vsock) : pv_virtio_gone(device))
+		if (pv_virtio_sleeps(device) ? !pv_virtio_sleep(device, queues, 2) : pv_virtio_gone(device))
 			return PV_STATUS_FAILED;
 	}
 }

@@ -61,6 +61,15 @@ static int64_t config_read(struct pv_virtio *device, uint32_t offset, void *to, 
 	return PV_STATUS_OK;
 }
 
+static int64_t config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes)
+{
+	(void)device;
+	CHECK(offset == offsetof(struct pv_block_config, writeback) && size_bytes == 1);
+	if (disk.mood != DEAF)
+		memcpy((uint8_t *)&disk.config + offset, field, size_bytes);
+	return PV_STATUS_OK;
+}
+
 static uint32_t generation(struct pv_virtio *device)
 {
 	(void)device;
@@ -158,6 +167,7 @@ static const struct pv_virtio_transport transport = {
 	.features = get_features,
 	.accept = accept_features,
 	.config_read = config_read,
+	.config_write = config_write,
 	.generation = generation,
 	.queue_size = queue_size,
 	.queue_setup = queue_setup,
@@ -264,6 +274,21 @@ static void check_moods(void)
 	}
 }
 
+static void check_writeback(void)
+{
+	const uint64_t base = PV_VIRTIO_F_VERSION_1, wce = PV_BLOCK_F_FLUSH | PV_BLOCK_F_CONFIG_WCE;
+
+	/* who cannot choose has a cache if there is something to flush (virtio 5.2.5.2) */
+	CHECK(start(base) == PV_STATUS_OK && pv_block_get_writeback(&block) == 0);
+	CHECK(start(base | PV_BLOCK_F_FLUSH) == PV_STATUS_OK && pv_block_get_writeback(&block) == 1);
+	CHECK(pv_block_set_writeback(&block, false) == PV_STATUS_NOT_SUPPORTED);
+	CHECK(start(base | wce) == PV_STATUS_OK && pv_block_get_writeback(&block) == 0);
+	CHECK(pv_block_set_writeback(&block, true) == PV_STATUS_OK && disk.config.writeback == 1);
+	CHECK(pv_block_get_writeback(&block) == 1);
+	disk.mood = DEAF; /* takes the write and stays as it was */
+	CHECK(pv_block_set_writeback(&block, false) == PV_STATUS_FAILED);
+}
+
 /* A waiter whose device gives up at the worst moment: its event was handled by an upcall before the hold. */
 static int holds, sleeps;
 
@@ -312,6 +337,7 @@ int main(void)
 	check_requests(all);
 	check_refusals();
 	check_moods();
+	check_writeback();
 	check_lost();
 	return 0;
 }

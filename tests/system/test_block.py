@@ -51,6 +51,21 @@ def test_the_driver_with_a_queue_for_each_vcpu(path: Path) -> None:
 
 
 @pytest.mark.parametrize("transport", ["calls", "mmio"])
+@pytest.mark.parametrize("words", ["", "virtio.wait=poll"])
+def test_the_driver_switches_the_cache(path: Path, transport: str, words: str) -> None:
+    """And goes through all that a disk can, asleep and looking."""
+    said, _ = run("devices", Disk("scratch", path), words, transport=transport)
+    assert "not ok" not in said
+    assert said.count(" - cache: ") == 6
+
+
+def test_a_disk_that_only_writes_through_is_switched_too(path: Path) -> None:
+    said, _ = run("devices", Disk("scratch", path, writethrough=True))
+    assert said.count(" - cache: ") == 6
+    assert "not ok" not in said
+
+
+@pytest.mark.parametrize("transport", ["calls", "mmio"])
 @pytest.mark.parametrize("wait", ["poll", "event"])
 def test_every_vcpu_works_on_its_own_queue(path: Path, transport: str, wait: str) -> None:
     words = f"requests=900 depth=8 queues=3 wait={wait} op=write"

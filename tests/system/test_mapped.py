@@ -90,7 +90,7 @@ def test_guest(data: Path, fixed: Path, privilege: str) -> None:
     """PMEM-1, PMEM-2: the manifest asks for `fixed` read-only, whatever the user says."""
     text, outcome = run("", Pmem("data", data), Pmem("fixed", fixed), privilege=privilege)
     assert outcome.status == 0, text
-    assert "not ok" not in text and "# SKIP" not in text
+    assert "not ok" not in text and "# SKIP" not in text and text.count(" - two steps: ") == 7
     assert data.read_bytes()[:2] == b"\x5a\0"
     device = next(device for device in outcome.statistics.devices if device.name == "data")
     assert device.more["syncs"] >= 4 and device.more["mapped_bytes"] == SIZE

@@ -56,11 +56,11 @@ def station(net: Net, words: str = "", transport: str = "calls") -> Iterator[Mac
         assert getattr(ends[0], "status", None) == 0, console.decode()
 
 
-@pytest.mark.parametrize("transport", ["calls", "mmio"])
-def test_over_a_socket(transport: str) -> None:
+@pytest.mark.parametrize(("transport", "words"), [("calls", ""), ("calls", "virtio.wait=poll"), ("mmio", "")])
+def test_over_a_socket(transport: str, words: str) -> None:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(PATIENCE_S)
-    with ours, its, station(Net("lan", f"fd:{its.fileno()}"), transport=transport) as machine:
+    with ours, its, station(Net("lan", f"fd:{its.fileno()}"), words, transport=transport) as machine:
         ours.send(ask_mac())
         answer = ours.recv(2048)
         mac = answer[6:12]

@@ -104,11 +104,11 @@ def send_and_end(peer: socket.socket, data: bytes) -> None:
     peer.shutdown(socket.SHUT_WR)
 
 
-@pytest.mark.parametrize("transport", ["calls", "mmio"])
-def test_echo(tmp_path: Path, transport: str) -> None:
+@pytest.mark.parametrize(("transport", "words"), [("calls", ""), ("calls", "virtio.wait=poll"), ("mmio", "")])
+def test_echo(tmp_path: Path, transport: str, words: str) -> None:
     """Both directions at once, half-closed by the host, and back to the last byte."""
     data = random.Random(1).randbytes(3 << 20)
-    with serving(tmp_path, transport=transport) as served:
+    with serving(tmp_path, transport=transport, command_line=words) as served:
         with served.connect(ECHO) as peer, in_thread(lambda: send_and_end(peer, data)):
             assert hashlib.sha256(receive_all(peer)).digest() == hashlib.sha256(data).digest()
         said = served.end()

@@ -6,6 +6,9 @@
  *	pv_block_add(block, &request);		as often as there is room
  *	pv_block_submit(block);			once per batch
  *	pv_block_wait(block, &done);		one that is complete: look at done->result
+ *
+ * Who looks by itself takes what is complete by pv_block_get.  pv_block_wait looks for a while, then sleeps until the
+ * device's channel is raised; a device without a waiter or a channel is looked at all the time.
  */
 #ifndef PARAVIRT_BLOCK_H
 #define PARAVIRT_BLOCK_H
@@ -59,9 +62,13 @@ int64_t pv_block_init_queues(struct pv_block *blocks, uint16_t count, struct pv_
  * Takes the disk out of use; requests in flight are lost, their memory is the caller's again.  Of several queues: the
  * first, once for all, while no vCPU uses any.
  */
+void pv_block_deinit(struct pv_block *block);
 /* Reads the capacity anew: a disk may grow while it is in use, and then raises its channel. OK or FAILED. */
 int64_t pv_block_refresh(struct pv_block *block);
-void pv_block_deinit(struct pv_block *block);
+/* 1: a write that is answered may be in a cache, until a flush; 0: it is durable; or a status. */
+int64_t pv_block_get_writeback(struct pv_block *block);
+/* The same for requests that follow, of all queues, until the device is reset. NOT_SUPPORTED: it cannot be chosen. */
+int64_t pv_block_set_writeback(struct pv_block *block, bool writeback);
 
 /*
  * OK; BAD_STATE: no room now; INVALID: not a request for this disk (range, read-only, a size that is no

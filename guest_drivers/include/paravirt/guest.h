@@ -90,6 +90,7 @@ void pv_release(void);
  *
  * By calls it raises a channel of the calling vCPU, the last but its index, and the driver waits on that vCPU.
  * Before the driver's init another vcpu and channel can be set; with PV_NO_CHANNEL the driver polls, on any vCPU.
+ * With `virtio.wait=poll` on the command line that is so for all devices.
  * Features in `virtio.refuse=0xHEX` on the command line are not agreed on: 400000000 leaves rings split.
  */
 int64_t pv_device(struct pv_virtio *device, uint32_t type, const char *name);

@@ -68,6 +68,7 @@ struct pv_net_pair {
 	struct pv_virtq send;
 	uint16_t receive_index;
 	uint16_t send_index;
+	uint32_t looks; /* without sleep */
 	uint32_t expected; /* buffers of the frame that is coming in; 0: none is */
 	struct pv_net_frame partial;
 };

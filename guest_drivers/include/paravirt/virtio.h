@@ -21,7 +21,7 @@ struct pv_virtio_transport {
 	uint64_t (*features)(struct pv_virtio *device); /* bits 0 to 63 */
 	int64_t (*accept)(struct pv_virtio *device, uint64_t features);
 	int64_t (*config_read)(struct pv_virtio *device, uint32_t offset, void *to, uint32_t size_bytes);
-	int64_t (*config_write)(struct pv_virtio *device, uint32_t offset, uint32_t value); /* 32 bits */
+	int64_t (*config_write)(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes);
 	uint32_t (*generation)(struct pv_virtio *device);
 	uint32_t (*queue_size)(struct pv_virtio *device, uint16_t queue);
 	int64_t (*queue_setup)(struct pv_virtio *device, const struct pv_queue_setup *setup);
@@ -88,6 +88,9 @@ void pv_virtio_reset(struct pv_virtio *device);
 /* Given up (NEEDS_RESET) or reset by somebody: no chain will come back. Asks the device, which may cost an exit. */
 bool pv_virtio_gone(struct pv_virtio *device);
 
+/* Writes a field of one, two or four bytes, at an offset that is a multiple of its size. */
+int64_t pv_virtio_config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes);
+
 /* Shows the device what was added, and rings if it wants that. */
 void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index);
 /*
@@ -95,5 +98,23 @@ void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_
  * than a wake-up, then by the waiter.  OK, or FAILED: the device broke the queue or gave up.
  */
 int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion);
+/*
+ * For drivers that look at several queues: sleeps until a chain may have come back on one of them or the configuration
+ * may have changed; without a waiter or a channel returns at once.  False: the device has given up.
+ */
+bool pv_virtio_sleep(struct pv_virtio *device, struct pv_virtq *const *queues, uint32_t count);
+/* Whether it does: with a waiter, and a channel that wakes it. */
+static inline bool pv_virtio_sleeps(const struct pv_virtio *device)
+{
+	return device->waiter && device->channel != PV_NO_CHANNEL;
+}
+/*
+ * How often a driver looks before it sleeps: about 50 us, less than a wake-up costs.  One that never sleeps asks so
+ * rarely whether its device is gone, which costs an exit.
+ */
+static inline uint32_t pv_virtio_looks(const struct pv_virtio *device)
+{
+	return pv_virtio_sleeps(device) ? 2000 : 100000;
+}
 
 #endif

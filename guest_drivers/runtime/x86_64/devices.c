@@ -2,7 +2,7 @@
  *
  * Finding devices: by calls, and in the virtio-mmio windows that hosts name on the command line
  * (`virtio_mmio.device=512@0xfeb00e00:5`, as for Linux).  `virtio.refuse=0x400000000` there keeps drivers from
- * agreeing on these features, whatever the host offers.
+ * agreeing on these features, whatever the host offers; `virtio.wait=poll` has them look instead of sleep.
  */
 #include "paravirt/block.h"
 #include "paravirt/string.h"
@@ -10,6 +10,7 @@
 
 #define PARAMETER "virtio_mmio.device="
 #define REFUSE "virtio.refuse=0x"
+#define POLL "virtio.wait=poll"
 #define PROBE_SIZE 8
 
 static void idle_forever(void)
@@ -97,6 +98,8 @@ int64_t pv_device(struct pv_virtio *device, uint32_t type, const char *name)
 	device->refused = refused();
 	device->waiter = &waiter;
 	device->vcpu = pv_this_cpu()->index;
-	device->channel = PV_LIMIT_CHANNELS - 1 - device->index; /* far from what programs count up from FIRST_FREE */
+	if (!strstr(pv_guest.command_line,
+		    POLL)) /* else none: the last ones, far from FIRST_FREE, where programs begin */
+		device->channel = PV_LIMIT_CHANNELS - 1 - device->index;
 	return status;
 }
