@@ -59,7 +59,7 @@ pub static REQUIRE: Note<Require> = note(
 /// What a runner of conformance images attaches if it has it; only the chapters in C look at them.
 #[used]
 #[link_section = ".note.Paravirt"]
-pub static MANIFEST: Note<[NoteDevice; 7]> = note(
+pub static MANIFEST: Note<[NoteDevice; 8]> = note(
     NOTE_MANIFEST,
     [
         want("scratch", DEVICE_TYPE_BLOCK, DEVICE_FLAG_OPTIONAL),
@@ -68,6 +68,7 @@ pub static MANIFEST: Note<[NoteDevice; 7]> = note(
         want("frozen", DEVICE_TYPE_PMEM, DEVICE_FLAG_READ_ONLY | DEVICE_FLAG_OPTIONAL),
         want("wire", DEVICE_TYPE_NET, DEVICE_FLAG_OPTIONAL),
         want("socks", DEVICE_TYPE_VSOCK, DEVICE_FLAG_OPTIONAL),
+        want("rubber", DEVICE_TYPE_BALLOON, DEVICE_FLAG_OPTIONAL),
         want("dice", DEVICE_TYPE_ENTROPY, DEVICE_FLAG_OPTIONAL),
     ],
 );

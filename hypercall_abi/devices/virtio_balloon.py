@@ -41,6 +41,6 @@ RULES = (
         "BAL-1",
         "A list of pages is whole 32-bit numbers of 4 KiB pages in guest memory, no more of them than there are pages; "
         "another is a fault of the driver.",
-        "guest",
+        "both",
     ),
 )

@@ -36,6 +36,8 @@ DISKS = {
 }
 LOOPS = ("wire",)  # networks that give back each frame
 SOCKETS = ("socks",)  # vsocks at a path where nothing is
+BALLOONS = ("rubber",)  # that want nothing
+ATTACHED = (*DISKS, *LOOPS, *SOCKETS, *BALLOONS)
 MASKED = "masked"  # the mode in which our own host has switched off what stands here
 DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
@@ -179,7 +181,7 @@ def _end_problems(end: End, cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
-    paths = {name: place / name for name in (*DISKS, *LOOPS, *SOCKETS)}
+    paths = {name: place / name for name in ATTACHED}
     for name, (_, size_bytes) in DISKS.items():
         with paths[name].open("wb") as file:
             file.truncate(size_bytes)
@@ -189,7 +191,7 @@ def _command(plan: Plan, image: Path, mode: str, place: Path) -> list[str]:
         plan.launcher,
         image=image,
         disk=paths["scratch"],
-        **{name: path for name, path in paths.items() if name not in ("scratch", *LOOPS)},
+        **{name: path for name, path in paths.items() if name in (*DISKS, *SOCKETS) and name != "scratch"},
         memory=plan.memory,
         vcpus=plan.vcpus,
         privilege=mode,
@@ -215,6 +217,8 @@ def option(name: str, path: Path) -> list[str]:
     """What attaches the device `name` to our own host; `path` is its file or socket, if it has one."""
     if name in LOOPS:
         return ["--net", f"{name}=loop"]
+    if name in BALLOONS:
+        return ["--balloon", f"{name}=0"]
     return ["--vsock" if name in SOCKETS else DISKS[name][0], f"{name}={path}"]
 
 
@@ -224,6 +228,6 @@ def _wanted(image: Path) -> list[str]:
     from ..errors import ImageError
 
     try:
-        return [entry.name for entry in load_image(image).notes.manifest if entry.name in (*DISKS, *LOOPS, *SOCKETS)]
+        return [entry.name for entry in load_image(image).notes.manifest if entry.name in ATTACHED]
     except ImageError:  # of those that are to be refused
         return []

@@ -14,7 +14,7 @@ from pathlib import Path
 from hypercall_abi import RULES, VERSION
 
 from ..errors import ConfigError, OutputError
-from .host import ALL, DISKS, LOOPS, MMIO, chapters
+from .host import ALL, BALLOONS, DISKS, LOOPS, MMIO, SOCKETS, chapters
 
 README = """\
 Conformance images of the paravirt hypercall ABI {version}
@@ -30,7 +30,7 @@ images/refused_RULE_what.elf    must not be booted at all: the host breaks RULE 
 rules.tsv                       rule, whom it binds, text, or why no case can prove it
 
 Give a machine 64 MiB of memory or more and two to four vCPUs (cases that need more than one are skipped on
-one). Images say in their notes which devices they take, all of them optional: {disks}.
+one). Images say in their notes which devices they take, all of them optional: {devices}.
 Chapters whose name begins with {mmio} want their devices by virtio-mmio. Run each image entered at CPL 3 and,
 if the host offers it, at CPL 0; their privilege note leaves the choice to the host.
 
@@ -70,8 +70,10 @@ def contents() -> dict[str, bytes]:
         raise ConfigError("there are no conformance images; build them with make -C guest_drivers")
     words = {"--disk": "disk", "--pmem": "mapped disk"}
     disks = ", ".join(f"a {words[option]} {name} of {size >> 10} KiB" for name, (option, size) in DISKS.items())
-    disks += "".join(f", a network {name} that gives back each frame that is sent" for name in LOOPS)
-    readme = README.format(version=".".join(map(str, VERSION)), disks=disks, mmio=MMIO)
+    others = "".join(f", a network {name} that gives back each frame that is sent" for name in LOOPS)
+    others += "".join(f", a vsock {name} to whose host side nobody talks" for name in SOCKETS)
+    others += "".join(f", a balloon {name} that wants nothing" for name in BALLOONS)
+    readme = README.format(version=".".join(map(str, VERSION)), devices=disks + others, mmio=MMIO)
     files = {"README": readme.encode(), "rules.tsv": "".join(table()).encode()}
     return files | {f"images/{name}": path.read_bytes() for name, path in sorted(images.items())}
 

@@ -25,7 +25,9 @@ static uint64_t take_list(void)
 
 static void listing(void)
 {
-	static const char *const names[] = { "scratch", "fixed", "mapped", "frozen", "wire", "socks", "dice" };
+	static const char *const names[] = {
+		"scratch", "fixed", "mapped", "frozen", "wire", "socks", "rubber", "dice"
+	};
 	uint64_t count = take_list(), found;
 
 	cf_case("NOTE-3 only devices of the manifest are offered");

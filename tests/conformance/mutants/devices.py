@@ -14,6 +14,7 @@ _ring = partial(Mutant, file="paravirt/native/ring.c")
 _kvm = partial(Mutant, file="paravirt/native/kvm.c")
 _block = partial(Mutant, file="paravirt/native/block_request.c")
 _serve = partial(Mutant, file="paravirt/native/block_serve.c")
+_balloon = partial(Mutant, file="paravirt/native/balloon.c")
 _layout = partial(Mutant, file="paravirt/boot/layout.py")
 
 DEVICE = (
@@ -188,4 +189,15 @@ BLOCK = (
     ),
 )
 
-MUTANTS = (*DEVICE, *MMIO, *BLOCK)
+BALLOON = (
+    _balloon(id="parts_of_numbers", rule="BAL-1", old="size_bytes % sizeof(pages[0])", new="0"),
+    _balloon(id="lists_without_end", rule="BAL-1", old="size_bytes / sizeof(pages[0]) > most", new="0"),
+    _balloon(
+        id="pages_that_are_nowhere",
+        rule="BAL-1",
+        old="if (!pv_memory_at(memory, gpa, size_bytes)) return false;",
+        new="if (!pv_memory_at(memory, gpa, size_bytes)) continue;",
+    ),
+)
+
+MUTANTS = (*DEVICE, *MMIO, *BLOCK, *BALLOON)
