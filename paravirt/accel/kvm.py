@@ -86,6 +86,7 @@ class Kvm:
         entry.tss_gpa, entry.tss_bytes = layout.tss_gpa, layout.tss_bytes
         entry.xcr0 = layout.xcr0
         self.native.boot_info_gpa = layout.boot_info_gpa
+        self.native.lines = layout.windows > 0
 
     def add_vcpu(self, vcpu: Any) -> None:
         """Creates KVM's side of a ``struct pv_vcpu *``."""

@@ -71,6 +71,8 @@ class Layout(NamedTuple):
     page_table_gpa: int = 0
     host_end_gpa: int = 0
     xcr0: int = 0
+    windows: int = 0
+    """Of virtio-mmio."""
     boot_info: bytes = b""
 
 
@@ -96,7 +98,7 @@ def lay_out(
     tables = _map_guest(image, memory.ranges, windows)
     for disk in mapped:  # PMEM-1
         tables.map(disk.gpa, disk.size_bytes, READ_ONLY if disk.disk.read_only else DATA)
-    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image))
+    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image), windows=windows)
     layout = _place(config, image, layout, line, tables.page_count)
     kept_bytes = layout.host_end_gpa - layout.host_gpa
     check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]), kept_bytes)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 PAGE = 4096
 LARGE = 2 << 20
 HUGE = 1 << 30
+ENTRIES = 512
+TABLE = struct.Struct(f"<{ENTRIES}Q")
 
 PRESENT, WRITABLE, USER, UNCACHED, LARGE_PAGE = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 7
 NO_EXECUTE = 1 << 63
@@ -49,7 +51,7 @@ class PageTables:
                 continue
             if index not in self._small:
                 before = self._large.pop(index, 0)
-                self._small[index] = dict.fromkeys(range(512), before) if before else {}
+                self._small[index] = dict.fromkeys(range(ENTRIES), before) if before else {}
             self._small[index][at % LARGE // PAGE] = flags
             at += PAGE
 
@@ -62,14 +64,14 @@ class PageTables:
     def build(self, gpa: int) -> Iterator[tuple[int, bytes]]:
         """(gpa, bytes) of each table page; the first, at `gpa`, is the root."""
         table = PRESENT | WRITABLE | USER
-        pages: dict[tuple[int, int], dict[int, int]] = {(4, 0): {}}
+        pages: dict[tuple[int, int], list[int]] = {(4, 0): [0] * ENTRIES}
         places = {(4, 0): gpa}
 
-        def child(level: int, index: int) -> dict[int, int]:
+        def child(level: int, index: int) -> list[int]:
             key = (level, index)
             if key not in pages:
                 parent = child(level + 1, index // 512) if level < 4 else pages[4, 0]
-                pages[key], places[key] = {}, gpa + len(places) * PAGE
+                pages[key], places[key] = [0] * ENTRIES, gpa + len(places) * PAGE
                 if level < 4:
                     parent[index % 512] = places[key] | table
             return pages[key]
@@ -83,7 +85,7 @@ class PageTables:
                 if flags:
                     leaf[page] = index * LARGE + page * PAGE | flags
         for key, filled in pages.items():
-            yield places[key], struct.pack("<512Q", *(filled.get(i, 0) for i in range(512)))
+            yield places[key], TABLE.pack(*filled)
 
 
 def _code_or_data(code: bool, dpl: int) -> int:

@@ -78,8 +78,6 @@ int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machi
 	/* Needed by VMX without unrestricted guest; any three pages below 4 GiB that are not RAM. */
 	if (ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0)
 		return pv_kvm_failed(kvm, "KVM_SET_TSS_ADDR");
-	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
-		return pv_kvm_failed(kvm, "KVM_CREATE_IRQCHIP");
 	return 0;
 }
 
@@ -144,11 +142,11 @@ static int set_routes(struct pv_kvm *kvm)
 
 	if (!table)
 		return pv_kvm_failed(kvm, "KVM_SET_GSI_ROUTING");
-	table->nr = PV_KVM_LINES;
-	for (uint32_t i = 0; i < PV_KVM_LINES; i++) {
+	for (uint32_t i = 0; kvm->lines && i < PV_KVM_LINES; i++) {
 		table->entries[i] = (struct kvm_irq_routing_entry){ .gsi = i, .type = KVM_IRQ_ROUTING_IRQCHIP };
 		table->entries[i].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
 		table->entries[i].u.irqchip.pin = i;
+		table->nr++;
 	}
 	for (uint32_t i = 0; i < kvm->machine->vcpu_count; i++) {
 		uint32_t vector = kvm->upcall_vectors[i];
@@ -246,6 +244,22 @@ static int enable_vectors(struct pv_kvm *kvm, int fd)
 	return kvm->entry.xcr0 && ioctl(fd, KVM_SET_XCRS, &xcrs) < 0 ? pv_kvm_failed(kvm, "KVM_SET_XCRS") : 0;
 }
 
+/*
+ * Before the first vCPU.  Where nobody needs lines, local APICs do: what the kernel's PIC and I/O APIC put in place is
+ * waited for by whoever adds memory (7 ms) or ends the machine (15 ms) soon after, so memory comes before it.
+ */
+static int add_interrupt_controllers(struct pv_kvm *kvm)
+{
+	struct kvm_enable_cap local = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 0 } };
+
+	if (!kvm->controllers && (kvm->lines || ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &local) < 0)) {
+		if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+			return pv_kvm_failed(kvm, "KVM_CREATE_IRQCHIP");
+	}
+	kvm->controllers = true;
+	return 0;
+}
+
 static int prepare(struct pv_kvm *kvm, struct pv_kvm_vcpu *own, uint32_t index)
 {
 	int size = ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -284,7 +298,9 @@ int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu)
 	own->run = MAP_FAILED;
 	pthread_mutex_init(&own->lock, NULL);
 	vcpu->opaque = own;
-	result = prepare(kvm, own, vcpu->index);
+	result = add_interrupt_controllers(kvm);
+	if (!result)
+		result = prepare(kvm, own, vcpu->index);
 	if (!result)
 		result = set_routes(kvm);
 	return result ? result : add_irqfd(kvm, own->upcall_fd, PV_KVM_LINES + vcpu->index);

@@ -58,6 +58,8 @@ struct pv_kvm {
 	int system_fd;
 	int vm_fd;
 	uint32_t slots;
+	bool lines; /* devices raise lines of an I/O APIC; before vCPUs are created */
+	bool controllers; /* of interrupts are there: from the first vCPU on */
 	uint32_t upcall_vectors[PV_MAX_VCPUS];
 	uint64_t boot_info_gpa; /* for the CPUID leaves; before vCPUs are created */
 	uint32_t vcpus; /* likewise: of the machine, of which machine->vcpu_count are there already */
@@ -69,6 +71,7 @@ struct pv_kvm {
 /* Also sets machine->ops, except call. */
 int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machine);
 void pv_kvm_destroy(struct pv_kvm *kvm);
+/* Memory comes before vCPUs: afterwards a slot may take 7 ms. */
 int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva);
 /* The same of a file's pages, which may get lost: KVM_RUN then fails with EFAULT. A store to read-only ones is an exit. */
 int pv_kvm_add_mapped(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva, bool read_only);
@@ -79,7 +82,7 @@ void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu);
 int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value);
 /* The same for a 32-bit write of value to an MMIO address. */
 int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value);
-/* The kernel raises the line of the interrupt controller when fd is signalled. */
+/* The kernel raises the line of the I/O APIC, which is there where kvm->lines says so, when fd is signalled. */
 int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line);
 /* Runs the vCPU in this thread until it stops for good. Releases nothing. */
 void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *exit);
