@@ -75,7 +75,8 @@ class Machine:
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
-        self._started_ns = 0
+        self._started_ns = self._ended_ns = 0  # of this life; 0: not yet
+        self._last: Statistics | None = Statistics()  # where there is nothing to count: before it is made, and after
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
@@ -116,6 +117,7 @@ class Machine:
             self._give_back()
 
     def _give_back(self) -> None:
+        self._last = self.statistics()
         try:
             self._resources.close()
         finally:
@@ -177,6 +179,7 @@ class Machine:
         self.devices.add(self.plan)
         if self.recorder:
             self.recorder.record(self)
+        self._last = None
 
     def _offer(self) -> None:
         native, budgets = self.native, self.config.budgets
@@ -208,10 +211,6 @@ class Machine:
             self.native.vcpu_count = index + 1
             self._resources.callback(self.accelerator.remove_vcpu, vcpu.native)
             self.accelerator.add_vcpu(vcpu.native)
-
-    def track(self, name: str) -> Any:
-        """A new track of the trace (``struct pv_trace *``), or None if there is none."""
-        return self.tracer.track(name) if self.tracer else None
 
     def make_device(self, planned: PlannedDevice) -> Device:
         """The back end of a device of the plan."""
@@ -297,8 +296,10 @@ class Machine:
         """The next life, after a reset.  Budgets are the machine's: what was used up stays so."""
         with Held(), self.life:
             used = self.native.state.console_bytes, self.native.state.trace_marks
+            self._last = self._count()
             self._resources.close()
             self._outcome = None
+            self._started_ns = self._ended_ns = 0
             self.resets += 1
             self._build()
             self.native.state.console_bytes, self.native.state.trace_marks = used
@@ -342,6 +343,7 @@ class Machine:
             for thread in self._threads:
                 thread.join()
             self._threads = []
+            self._ended_ns = time.monotonic_ns()
             self.finish("stopped")
 
     # ---- what services and devices report ----
@@ -386,13 +388,11 @@ class Machine:
         self.devices.want(target_bytes)
 
     def statistics(self) -> Statistics:
-        """Counts so far."""
-        state = self.native.state
-        return Statistics(
-            tuple(v.statistics for v in self.vcpus),
-            self.devices.statistics(),
-            state.console_bytes,
-            state.trace_marks,
-            time.monotonic_ns() - self._started_ns,
-            self.memory.statistics(self.native),
-        )
+        """Counts so far; once the machine is given back, its last ones."""
+        return self._last or self._count()
+
+    def _count(self) -> Statistics:
+        state, vcpus = self.native.state, tuple(v.statistics for v in self.vcpus)
+        run_ns = (self._ended_ns or time.monotonic_ns()) - self._started_ns if self._started_ns else 0
+        marks, memory = state.trace_marks, self.memory.statistics(self.native)
+        return Statistics(vcpus, self.devices.statistics(), state.console_bytes, marks, run_ns, memory)

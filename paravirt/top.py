@@ -57,16 +57,27 @@ def read_all(directory: Path | None = None) -> list[Snapshot]:
 
 
 def rates(before: Any, after: Any, seconds: float) -> Any:
-    """`after` with every count replaced by its growth per second since `before`, of the same shape."""
+    """`after` with every count replaced by its growth per second since `before`, of the same shape; gauges stay."""
     if isinstance(after, dict):
         before = before if isinstance(before, dict) else {}
-        return {name: rates(before.get(name), value, seconds) for name, value in after.items()}
+        grown = {name: rates(before.get(name), value, seconds) for name, value in after.items()}
+        return grown | {name: after[name] for name in GAUGES & after.keys()}
     if isinstance(after, list):
         before = before if isinstance(before, list) and len(before) == len(after) else [None] * len(after)
         return [rates(b, a, seconds) for b, a in zip(before, after, strict=True)]
     if isinstance(after, int) and not isinstance(after, bool):
         return (after - before if isinstance(before, int) and before <= after else after) / seconds
     return after
+
+
+def names(machines: Sequence[Snapshot]) -> list[str]:
+    """What a table calls each: by its name, with the process if that is several machines', or with the identity."""
+    found: list[str] = []
+    for more in ("", "pid", "uuid"):
+        found = [f"{machine['name']}:{machine[more]!s:.8}" if more else str(machine["name"]) for machine in machines]
+        if len(set(found)) == len(found):
+            break
+    return found
 
 
 def _label(value: object) -> str:
@@ -96,6 +107,8 @@ def _samples(machine: Snapshot) -> Iterator[Sample]:
         for name in ("interrupts", "doorbells"):
             yield f"device_{name}", "counter", labels, device[name]
         for name, count in device["more"].items():
+            if name in ("interrupts", "doorbells"):  # of the same: a series has one value
+                continue
             yield f"device_{name}", "gauge" if name in GAUGES else "counter", labels, count
         for number, queue in enumerate(device["queues"]):
             for name, value in queue.items():

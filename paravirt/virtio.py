@@ -54,6 +54,7 @@ class VirtioDevices:
         self._machine = machine
         self._mmio = mmio
         self._fds: list[int] = []
+        self._ways: list[Any] = []  # where the trace follows chains, for as long as there are queues
         self.service = ServiceThread()
         """Serves the slow devices; it runs from the first one's activation on."""
         self.devices: list[tuple[Device, Any]] = []
@@ -90,6 +91,8 @@ class VirtioDevices:
         try:
             device.attach(native)
             self._tie(native)
+            if machine.tracer:
+                self._ways += machine.tracer.follow(device, native)
         except BaseException:
             device.detach()
             lib.pv_device_deinit(native)

@@ -90,7 +90,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--extension", action="append", default=[], metavar="NAME[,trusted][:OPTIONS]",
         help="offer a vendor's service: the path of a binary module, run in a process of its own unless trusted, "
         "or the name of a plug-in; may be repeated")  # fmt: skip
-    add("--trace", type=Path, metavar="FILE", help="write a trace of calls and exits (Chrome, Perfetto)")
+    add("--trace", type=Path, metavar="FILE", help="write a trace of calls, exits and requests (Chrome, Perfetto)")
     add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
     add_accelerator(parser)

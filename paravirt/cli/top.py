@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Counts are per second of the last interval; depth is the chains that a back end has taken and not
-given back, of each queue in use. With --json and --openmetrics they are counts since the start.
+given back, of each queue in use; times are shown as the part of a CPU that they are. With --json and
+--openmetrics they are counts since the start.
 
 examples:
   paravirt top
@@ -46,42 +48,54 @@ def _short(value: float) -> str:
     raise AssertionError("the last unit takes all")
 
 
-def _vcpus(machine: Snapshot, rate: Any) -> list[list[str]]:
+def _each(counts: dict[str, float]) -> str:
+    """Those that are not zero; of times, how much of a CPU they are."""
+    times = {name.removesuffix("_ns"): f"{value / 1e7:.0f}%" for name, value in counts.items() if name.endswith("_ns")}
+    shown = ((name.removesuffix("_ns"), value) for name, value in counts.items() if value)
+    return " ".join(f"{name} {times.get(name) or _short(value)}" for name, value in shown)
+
+
+def _vcpus(name: str, machine: Snapshot, rate: Any) -> list[list[str]]:
     rows = []
     for number, (vcpu, per_second) in enumerate(zip(machine["statistics"]["vcpus"], rate["vcpus"], strict=True)):
-        exits = " ".join(f"{why} {_short(n)}" for why, n in per_second["exits_for"].items() if n)
-        counts = [_short(per_second[name]) for name in ("calls", "ring_calls", "upcalls", "exits")]
-        rows.append([machine["name"], str(number), vcpu["state"].lower(), *counts, exits])
+        counts = [_short(per_second[count]) for count in ("calls", "ring_calls", "upcalls", "exits")]
+        rows.append([name, str(number), vcpu["state"].lower(), *counts, _each(per_second["exits_for"])])
     return rows
 
 
-def _devices(machine: Snapshot, rate: Any) -> list[list[str]]:
+def _devices(name: str, machine: Snapshot, rate: Any) -> list[list[str]]:
     rows = []
     for device, per_second in zip(machine["statistics"]["devices"], rate["devices"], strict=True):
         depth = " ".join(f"{q['in_flight']}/{q['size']}" for q in device["queues"] if q["size"])
-        more = " ".join(f"{name} {_short(n)}" for name, n in per_second["more"].items() if n)
-        counts = [_short(per_second[name]) for name in ("doorbells", "interrupts")]
-        rows.append([machine["name"], device["name"], depth or "-", *counts, device["fault"] or more])
+        counts = {count: per_second[count] for count in ("doorbells", "interrupts")}
+        more = _each({count: value for count, value in per_second["more"].items() if count not in counts})
+        rows.append([name, device["name"], depth or "-", *map(_short, counts.values()), device["fault"] or more])
     return rows
 
 
 def _screen(before: dict[str, Any], machines: list[Snapshot], seconds: float) -> str:
     """The tables, from what was counted at the look before."""
-    from ..top import rates
+    from ..top import names, rates
 
     overview = [["machine", "pid", "accelerator", "memory", "resident", "run s"]]
     vcpus = [["machine", "vcpu", "state", "calls", "ring", "upcalls", "exits", "for"]]
     devices = [["machine", "device", "depth", "doorbells", "interrupts", "more"]]
-    for machine in machines:
+    for name, machine in zip(names(machines), machines, strict=True):
         statistics = machine["statistics"]
         rate = rates(before.get(machine["uuid"]), statistics, seconds)
         sizes = [f"{n / (1 << 20):.1f}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
         run_s = f"{statistics['run_ns'] / 1e9:.0f}"
-        overview.append([machine["name"], str(machine["pid"]), machine["accelerator"], *sizes, run_s])
-        vcpus += _vcpus(machine, rate)
-        devices += _devices(machine, rate)
+        overview.append([name, str(machine["pid"]), machine["accelerator"], *sizes, run_s])
+        vcpus += _vcpus(name, machine, rate)
+        devices += _devices(name, machine, rate)
     tables = [overview, vcpus] + ([devices] if len(devices) > 1 else [])
     return "\n\n".join(map(table, tables)) if machines else "none of this user's machines runs"
+
+
+def _fitting(screen: str) -> str:
+    """As much as the terminal has room for: what it would wrap or scroll is not a table any more."""
+    columns, lines = shutil.get_terminal_size()
+    return "\n".join(line[:columns] for line in screen.splitlines()[: lines - 1])
 
 
 def _watch(interval_s: float, looks: int | None) -> None:
@@ -94,7 +108,7 @@ def _watch(interval_s: float, looks: int | None) -> None:
         time.sleep(interval_s)
         machines = read_all()
         screen = _screen(before, machines, time.monotonic() - began)
-        show(CLEAR + screen if live else screen + "\n")
+        show(CLEAR + _fitting(screen) if live else screen + "\n")
         before = {machine["uuid"]: machine["statistics"] for machine in machines}
         looks = looks - 1 if looks is not None else None
 

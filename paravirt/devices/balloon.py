@@ -82,7 +82,7 @@ class BalloonDevice(PythonDevice):
         queue.disarm()
         if self._waiting is not None and self._refresh:
             self._refresh = False
-            self.give_back(queue, self._waiting, 0, lib.pv_clock_ns())
+            self.give_back(queue, self._waiting, 0)
             self._waiting = None
         while self._waiting is None and (chain := queue.pop()) is not None:
             self._waiting = chain  # one at a time (virtio 5.5.6.3)
@@ -127,5 +127,4 @@ def _statistics(data: bytes) -> list[tuple[str, int]]:
 def make(planned: PlannedDevice, machine: Machine) -> BalloonDevice:
     """One of these for `machine`."""
     device = BalloonDevice(planned.name, machine.devices.service, machine.native, machine.balloon_target_bytes)
-    device.track = machine.track(f"device {planned.name}")
     return device

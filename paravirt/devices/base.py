@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from .._native import ffi, lib
 from ..abi import Constants
+from ..attachments import KINDS, word_of
 from .queue import Chain, Queue
 from .service import ServiceThread
 
@@ -38,6 +39,10 @@ class Device(ABC):
     """Largest size of each queue."""
     read_only: bool = False
     """Attached so, which the guest is told (PMEM-3)."""
+    subject: ClassVar[str] = ""
+    """What a request is about besides its kind, if there is such a number: its name in traces."""
+    traced_together: ClassVar[bool] = False
+    """Chains that are given back together are one request of a trace."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -84,6 +89,18 @@ class Device(ABC):
     def statistics(self) -> dict[str, int]:
         """Counts of the back end."""
         return {}
+
+    @property
+    def title(self) -> str:
+        """What people call it: its kind and its name."""
+        kind = Constants("DEVICE_TYPE").name_of(self.type)
+        word = word_of(kind) if kind in KINDS else kind.lower()
+        return word if word == self.name else f"{word} {self.name}"
+
+    def request_name(self, queue: int, kind: int) -> str:
+        """What traces call a request of that kind, as the back end named it, on a queue."""
+        del queue, kind
+        return "chain"
 
 
 class CalledDevice(Device):
@@ -148,8 +165,6 @@ class PythonDevice(CalledDevice):
         super().__init__(name)
         self.service = service
         self.queues: tuple[Queue, ...] = ()
-        self.track: Any = None
-        """The device's track in a trace (``struct pv_trace *``), or None."""
         self._watched: list[int] = []
         self._chains = 0
 
@@ -184,21 +199,16 @@ class PythonDevice(CalledDevice):
             if chain is None:
                 more = queue.arm()
                 break
-            began_ns = lib.pv_clock_ns()
             written_bytes = self.handle(queue.index, chain)
             if written_bytes is not None:
-                self.give_back(queue, chain, written_bytes, began_ns)
+                self.give_back(queue, chain, written_bytes)
         queue.tell()
         return more
 
-    def give_back(self, queue: Queue, chain: Chain, written_bytes: int, began_ns: int) -> None:
-        """The driver has `chain` again once it is told; on the track, if there is one, it stands from `began_ns` on."""
+    def give_back(self, queue: Queue, chain: Chain, written_bytes: int) -> None:
+        """The driver has `chain` again once it is told."""
         queue.stage(chain, written_bytes)
         self._chains += 1
-        if self.track is not None:
-            event = {"kind": lib.PV_TRACE_CHAIN, "id": queue.index, "value": written_bytes, "begin_ns": began_ns}
-            event["end_ns"] = lib.pv_clock_ns()
-            lib.pv_trace_put(self.track, ffi.new("struct pv_trace_event *", event))
 
     @abstractmethod
     def handle(self, queue: int, chain: Chain) -> int | None:

@@ -34,11 +34,11 @@ ENGINES = {"auto": lib.PV_AIO_AUTO, "uring": lib.PV_AIO_URING, "threads": lib.PV
 class BlockDevice(Device):
     """A disk with `queues` queues.  `poll_ns` bounds how long their threads look for work before they sleep.
 
-    `track` is the disk's track in a trace (``struct pv_trace *``), or None.  `failures` are for tests: which
-    ``read``, ``write`` and ``flush``, counted from 1, fails with an I/O error.
+    `failures` are for tests: which ``read``, ``write`` and ``flush``, counted from 1, fails with an I/O error.
     """
 
     type = lib.PV_DEVICE_TYPE_BLOCK
+    subject = "sector"
 
     def __init__(
         self,
@@ -46,7 +46,6 @@ class BlockDevice(Device):
         disk: Disk,
         engine: IoEngine = "auto",
         poll_ns: int = 0,
-        track: Any = None,
         *,
         queues: int = 1,
         failures: Mapping[str, int] = MappingProxyType({}),
@@ -56,7 +55,6 @@ class BlockDevice(Device):
         self.read_only = disk.read_only
         self._engine = engine
         self._poll_ns = poll_ns
-        self._track = track
         self.queue_sizes = (QUEUE_SIZE,) * queues
         self._failures = failures
         self._capacity_sectors = 0
@@ -102,6 +100,10 @@ class BlockDevice(Device):
         """One byte; without CONFIG_WCE what is written there does not stay."""
         return 1
 
+    def request_name(self, queue: int, kind: int) -> str:
+        """As the ABI has it."""
+        return Constants("BLOCK_REQUEST").name_of(kind).lower()
+
     def attach(self, native: Any) -> None:
         """Opens the disk and starts its thread.  Raises DiskError, HostCallFailed."""
         fd, size_bytes = open_disk(self.disk)
@@ -131,7 +133,6 @@ class BlockDevice(Device):
         options.capacity_sectors = self._capacity_sectors
         options.poll_ns = self._poll_ns
         options.id = self.name.encode()[: lib.PV_BLOCK_ID_BYTES]
-        options.trace = self._track or ffi.NULL
         return options
 
     def _set_direct(self, options: Any, fd: int) -> None:
@@ -200,6 +201,5 @@ def make(planned: PlannedDevice, machine: Machine) -> Device:
 
         return ServedBlockDevice(planned.name, disk, machine.memory.regions, machine.fail)
     assert isinstance(disk, Disk)
-    track = machine.track(f"disk {planned.name}")
     queues = min(disk.queues or config.vcpus, int(lib.PV_MAX_QUEUES))
-    return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, track, queues=queues)
+    return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, queues=queues)

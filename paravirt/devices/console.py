@@ -97,8 +97,7 @@ class ConsoleDevice(PythonDevice):
                 self._listen(not readable)
                 more = False
                 break
-            began_ns = lib.pv_clock_ns()
-            self.give_back(queue, self._room, self._room.write(0, data), began_ns)
+            self.give_back(queue, self._room, self._room.write(0, data))
             self._room, readable = None, False
         queue.tell()
         return more
@@ -123,5 +122,4 @@ def make(planned: PlannedDevice, machine: Machine) -> ConsoleDevice:
     device = ConsoleDevice(
         planned.name, machine.devices.service, machine.console_write, machine.console.read, input_fd=fd
     )
-    device.track = machine.track(f"device {planned.name}")
     return device

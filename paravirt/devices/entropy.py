@@ -37,5 +37,4 @@ class EntropyDevice(PythonDevice):
 def make(planned: PlannedDevice, machine: Machine) -> EntropyDevice:
     """One of these for `machine`."""
     device = EntropyDevice(planned.name, machine.devices.service)
-    device.track = machine.track(f"device {planned.name}")
     return device

@@ -42,6 +42,7 @@ class NetDevice(Device):
     """
 
     type = lib.PV_DEVICE_TYPE_NET
+    traced_together = True  # a frame each would be too many
 
     def __init__(self, name: str, net: Net, poll_ns: int = 0, *, goes_on: bool = False) -> None:
         super().__init__(name)
@@ -76,6 +77,10 @@ class NetDevice(Device):
         """Address, link status, pairs, and the largest payload."""
         status = NET_STATUS.LINK_UP if self.up else 0
         return build("net_config", mac=self.net.mac, status=status, pairs=self.net.pairs, mtu=self._mtu)
+
+    def request_name(self, queue: int, kind: int) -> str:
+        """The direction; the last queue of several pairs is for control."""
+        return "control" if queue == 2 * self.net.pairs else ("receive", "send")[queue % 2]
 
     def set_up(self, up: bool) -> None:
         """Plugs the cable in, or out: frames are dropped, and the driver is told.  While attached."""

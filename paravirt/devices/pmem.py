@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
-from ..abi import build
+from ..abi import Constants, build
 from ..errors import HostCallFailed
 from .base import IN_ORDER, VIRTIO_FEATURE, Device
 
@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 
 
 class PmemDevice(Device):
-    """A mapped disk.  `track` is its track in a trace (``struct pv_trace *``), or None.
+    """A mapped disk.
 
     `sync` makes what was stored durable in place of fdatasync: a C function of a descriptor; for tests.
     """
 
     type = lib.PV_DEVICE_TYPE_PMEM
 
-    def __init__(self, name: str, mapped: MappedDisk, track: Any = None, sync: Any = None) -> None:
+    def __init__(self, name: str, mapped: MappedDisk, sync: Any = None) -> None:
         super().__init__(name)
         self.mapped = mapped
         self.read_only = mapped.disk.read_only
-        self._track = track
         self._sync = sync
         self._native: Any = None
         self._last: dict[str, int] = {}
@@ -44,6 +43,10 @@ class PmemDevice(Device):
         """Where the region is."""
         return build("pmem_config", start_gpa=self.mapped.gpa, size_bytes=self.mapped.size_bytes)
 
+    def request_name(self, queue: int, kind: int) -> str:
+        """As the ABI has it."""
+        return Constants("PMEM_TYPE").name_of(kind).lower()
+
     def attach(self, native: Any) -> None:
         """Starts its thread.  Raises HostCallFailed."""
         super().attach(native)
@@ -52,7 +55,6 @@ class PmemDevice(Device):
         options.fd = self.mapped.fd
         options.size_bytes = self.mapped.file_bytes
         options.sync = self._sync or ffi.NULL
-        options.trace = self._track or ffi.NULL
         self._native = lib.pv_pmem_create(native, options)
         if self._native == ffi.NULL:
             self._native = None
@@ -77,4 +79,4 @@ class PmemDevice(Device):
 
 def make(planned: PlannedDevice, machine: Machine) -> PmemDevice:
     """The mapped disk that was attached."""
-    return PmemDevice(planned.name, machine.mapped[planned.name], machine.track(f"mapped disk {planned.name}"))
+    return PmemDevice(planned.name, machine.mapped[planned.name])

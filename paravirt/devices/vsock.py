@@ -75,6 +75,7 @@ class VsockDevice(Device):
     """
 
     type = lib.PV_DEVICE_TYPE_VSOCK
+    subject = "host_port"
     queue_sizes = (QUEUE_SIZE, QUEUE_SIZE, EVENT_QUEUE_SIZE)
 
     def __init__(self, name: str, vsock: Vsock, poll_ns: int = 0, patience_ns: int = PATIENCE_NS) -> None:
@@ -94,6 +95,10 @@ class VsockDevice(Device):
     def config(self) -> bytes:
         """The guest's address."""
         return bytes(build("vsock_config", guest_cid=self.vsock.cid))
+
+    def request_name(self, queue: int, kind: int) -> str:
+        """The packet's operation, as the ABI has it."""
+        return Constants("VSOCK_OPERATION").name_of(kind).lower()
 
     def attach(self, native: Any) -> None:
         """Makes the socket and starts the thread.  Raises SocketError, HostCallFailed."""

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "backend_serve.h"
+#include "way.h"
 
 #include <unistd.h>
 
@@ -138,8 +139,10 @@ static void sleep_until_work(struct pv_backend_thread *thread)
 			ops->wait(thread, queue_of(thread, 0)->doorbell_fd, timeout_ns);
 		else
 			wait_for_fds(thread, timeout_ns);
+		uint64_t end = pv_clock_ns();
+		pv_way_slept(queue_of(thread, 0), begin, end);
 		if (!thread->due_ns)
-			learn(thread, pv_clock_ns() - begin);
+			learn(thread, end - begin);
 	}
 	disarm(thread);
 }

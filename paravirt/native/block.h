@@ -37,7 +37,6 @@ struct pv_block_options {
 	char id[PV_BLOCK_ID_BYTES]; /* serial number, padded with NUL */
 	struct pv_limit_rates limit; /* of all queues together */
 	struct pv_block_failures failures;
-	struct pv_trace *trace; /* track of this disk, or NULL; its threads write it */
 };
 
 struct pv_block_statistics {

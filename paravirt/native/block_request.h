@@ -19,7 +19,6 @@ struct pv_block_request {
 	struct pv_block_range ranges[PV_BLOCK_RANGES]; /* copied and checked */
 	uint64_t sector;
 	uint64_t data_bytes; /* with a write-zeroes the zeros */
-	uint64_t begin_ns;
 	struct pv_block_request *next; /* free */
 	struct pv_block_request *merged; /* that is carried out with this one, and so on */
 	struct pv_block_request *last; /* of those, while they are not started */

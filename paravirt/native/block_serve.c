@@ -5,26 +5,16 @@
  */
 #include "block_serve.h"
 #include "block_merge.h"
+#include "way.h"
 
 #include <errno.h>
 
 /* Most requests handed over before their completions are looked for, so that the driver is not kept waiting. */
 #define BATCH 16u
 
-static void trace(struct pv_trace *track, const struct pv_block_request *request,
-		  const struct pv_block_outcome *outcome)
+static struct pv_queue *ring_of(const struct pv_block_queue *queue)
 {
-	struct pv_trace_event event = {
-		.begin_ns = request->begin_ns,
-		.end_ns = pv_clock_ns(),
-		.kind = PV_TRACE_REQUEST,
-		.id = request->type,
-		.status = outcome->status,
-		.value = request->data_bytes,
-		.args = { request->sector },
-	};
-
-	pv_trace_put(track, &event);
+	return &queue->block->device->queues[queue->index];
 }
 
 /* NULL if all are under way. */
@@ -53,7 +43,8 @@ static void complete(struct pv_block_queue *queue, struct pv_block_request *requ
 	struct pv_block_statistics *statistics = &queue->statistics;
 
 	*request->status = outcome->status;
-	pv_queue_push(&queue->block->device->queues[queue->index], request->chain.head, outcome->written_bytes);
+	pv_way_answer(ring_of(queue), request->chain.head, outcome->status);
+	pv_queue_push(ring_of(queue), request->chain.head, outcome->written_bytes);
 	pv_backend_count(&statistics->requests, 1);
 	if (outcome->status != PV_BLOCK_STATUS_OK)
 		pv_backend_count(&statistics->errors, 1);
@@ -61,13 +52,13 @@ static void complete(struct pv_block_queue *queue, struct pv_block_request *requ
 		pv_backend_count(&statistics->read_bytes, request->data_bytes);
 	else if (request->type == PV_BLOCK_REQUEST_WRITE)
 		pv_backend_count(&statistics->written_bytes, request->data_bytes);
-	if (queue->block->options.trace)
-		trace(queue->block->options.trace, request, outcome);
 	put_request(queue, request);
 }
 
 static void start(struct pv_block_queue *queue, struct pv_block_request *request)
 {
+	for (const struct pv_block_request *one = request; one; one = one->merged)
+		pv_way_submitted(ring_of(queue), one->chain.head);
 	pv_aio_start(queue->aio, &request->io);
 	queue->in_flight++;
 }
@@ -130,10 +121,12 @@ static bool begin(struct pv_block_queue *queue, struct pv_block_request *request
 	struct pv_device *device = block->device;
 	bool durable = !pv_block_writeback(block);
 	struct pv_block_outcome outcome;
+	int result = pv_block_request_begin(request, &block->options, ring_of(queue)->features, durable, &outcome);
 
-	request->begin_ns = block->options.trace ? pv_clock_ns() : 0;
-	switch (pv_block_request_begin(request, &block->options, device->queues[queue->index].features, durable,
-				       &outcome)) {
+	if (result != PV_BLOCK_FAULT)
+		pv_way_describe(ring_of(queue), request->chain.head, request->type, request->sector,
+				request->data_bytes);
+	switch (result) {
 	case PV_BLOCK_START:
 		if (!is_to_fail(block, request)) {
 			stage(queue, request);
@@ -201,6 +194,7 @@ static void complete_all(struct pv_block_queue *queue, struct pv_block_request *
 	while (request) {
 		struct pv_block_request *next = request->merged;
 
+		pv_way_completed(ring_of(queue), request->chain.head);
 		pv_block_merged_outcome(request, &done_bytes, &outcome);
 		complete(queue, request, &outcome);
 		request = next;
@@ -218,6 +212,7 @@ static uint32_t collect(struct pv_block_queue *queue)
 	for (uint32_t i = 0; i < number; i++) {
 		struct pv_block_request *request = (struct pv_block_request *)finished[i];
 
+		pv_way_completed(ring_of(queue), request->chain.head);
 		if (request->merged)
 			complete_all(queue, request);
 		else if (pv_block_request_continue(request, &queue->block->options, &outcome) == PV_BLOCK_START)
@@ -230,7 +225,7 @@ static uint32_t collect(struct pv_block_queue *queue)
 
 static void tell(struct pv_block_queue *queue)
 {
-	if (pv_queue_wants_interrupt(&queue->block->device->queues[queue->index])) {
+	if (pv_queue_wants_interrupt(ring_of(queue))) {
 		pv_backend_count(&queue->statistics.interrupts, 1);
 		pv_device_interrupt(queue->block->device, queue->index);
 	}

@@ -44,7 +44,12 @@ static void config_interrupt(struct pv_device *device)
 
 void pv_device_interrupt(struct pv_device *device, uint32_t queue)
 {
-	interrupt(device, INTERRUPT_USED, &device->state.queues[queue].vcpu, &device->state.queues[queue].channel);
+	struct pv_queue_state *s = &device->state.queues[queue];
+	struct pv_way *way = device->queues[queue].way;
+
+	interrupt(device, INTERRUPT_USED, &s->vcpu, &s->channel);
+	if (way)
+		way->ops->interrupted(&device->queues[queue], s->vcpu, s->channel);
 }
 
 void pv_device_fault(struct pv_device *device, const char *rule)

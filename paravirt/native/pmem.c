@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "device.h"
 #include "pmem.h"
+#include "way.h"
 
 #define BATCH 16u /* flushes that one sync answers */
 
@@ -102,25 +103,17 @@ static uint32_t make_durable(struct pv_pmem *pmem)
 	return pmem->lost ? PV_PMEM_RESULT_FAILED : PV_PMEM_RESULT_OK;
 }
 
-static void answer(struct pv_pmem *pmem, const struct request *request, uint32_t result, uint64_t begin_ns)
+static void answer(struct pv_pmem *pmem, const struct request *request, uint32_t result)
 {
 	struct pv_pmem_response response = { .result = result };
+	struct pv_queue *queue = &pmem->backend.device->queues[0];
 
 	pv_chain_write(&request->chain, 0, &response, sizeof(response));
-	pv_queue_push(&pmem->backend.device->queues[0], request->chain.head, sizeof(response));
+	pv_way_answer(queue, request->chain.head, result);
+	pv_queue_push(queue, request->chain.head, sizeof(response));
 	pv_backend_count(&pmem->statistics.requests, 1);
 	if (result != PV_PMEM_RESULT_OK)
 		pv_backend_count(&pmem->statistics.errors, 1);
-	if (!pmem->options.trace)
-		return;
-	struct pv_trace_event event = {
-		.begin_ns = begin_ns,
-		.end_ns = pv_clock_ns(),
-		.kind = PV_TRACE_CHAIN,
-		.id = request->asked.type,
-		.value = sizeof(response),
-	};
-	pv_trace_put(pmem->options.trace, &event);
 }
 
 /* Takes requests that wait, up to a batch; how many. */
@@ -140,6 +133,7 @@ static uint32_t take(struct pv_pmem *pmem, bool *flush)
 			pv_device_fault(device, "PMEM-5");
 			break;
 		}
+		pv_way_describe(&device->queues[0], request->chain.head, request->asked.type, 0, 0);
 		*flush |= request->asked.type == PV_PMEM_TYPE_FLUSH;
 	}
 	return taken;
@@ -149,20 +143,24 @@ static uint32_t take(struct pv_pmem *pmem, bool *flush)
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct pv_pmem *pmem = thread->opaque;
-	uint64_t begin_ns = pmem->options.trace ? pv_clock_ns() : 0;
+	struct pv_queue *queue = &pmem->backend.device->queues[0];
 	bool flush = false;
 	uint32_t taken = take(pmem, &flush);
 
 	if (!taken)
 		return false;
+	for (uint32_t i = 0; flush && i < taken; i++)
+		pv_way_submitted(queue, pmem->requests[i].chain.head);
 	uint32_t result = flush ? make_durable(pmem) : PV_PMEM_RESULT_OK;
 	for (uint32_t i = 0; i < taken; i++) {
 		const struct request *request = &pmem->requests[i];
 		bool known = request->asked.type == PV_PMEM_TYPE_FLUSH;
 
-		answer(pmem, request, known ? result : PV_PMEM_RESULT_FAILED, begin_ns);
+		if (flush)
+			pv_way_completed(queue, request->chain.head);
+		answer(pmem, request, known ? result : PV_PMEM_RESULT_FAILED);
 	}
-	if (pv_queue_wants_interrupt(&pmem->backend.device->queues[0])) {
+	if (pv_queue_wants_interrupt(queue)) {
 		pv_backend_count(&pmem->statistics.interrupts, 1);
 		pv_device_interrupt(pmem->backend.device, 0);
 	}

@@ -27,7 +27,6 @@ struct pv_pmem_options {
 	uint64_t size_bytes; /* of the region: the file is at least as long, or it was cut */
 	/* Makes what was stored durable: 0, or -1 with errno. NULL: fdatasync. For tests. */
 	int (*sync)(int fd);
-	struct pv_trace *trace; /* track of this device, or NULL; its thread writes it */
 };
 
 struct pv_pmem_statistics {

@@ -25,6 +25,24 @@ static bool packed(const struct pv_queue *queue)
 	return pv_ring_has(queue, PV_VIRTIO_F_RING_PACKED);
 }
 
+/* Rarely: what follows lies out of the way of the others. */
+static bool traced(const struct pv_queue *queue)
+{
+	return __builtin_expect(queue->way != NULL, 0);
+}
+
+/* Of a packed ring nobody knows how many wait, without a walk. */
+static __attribute__((cold, noinline)) void trace_taken(struct pv_queue *queue, const struct pv_chain *chain)
+{
+	queue->way->ops->taken(queue, chain, packed(queue) ? 0 : pv_split_waiting(queue));
+}
+
+static __attribute__((cold, noinline)) void trace_pushed(struct pv_queue *queue, const struct pv_queue_used *used)
+{
+	queue->way->ops->given(queue, used->head, used->written_bytes);
+	queue->way->ops->published(queue);
+}
+
 static bool silent(const struct pv_queue *queue)
 {
 	return !queue->state->enabled || queue->fault;
@@ -88,6 +106,8 @@ int64_t pv_queue_check(const struct pv_queue *queue, const struct pv_queue_state
 /* Nothing is with the device, and nothing staged. */
 static void forget_chains(struct pv_queue *queue)
 {
+	if (traced(queue))
+		queue->way->ops->forgotten(queue);
 	memset(queue->taken, 0, sizeof(queue->taken));
 	queue->staged = (struct pv_queue_used){ 0 };
 	queue->first = NULL;
@@ -171,6 +191,8 @@ int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 		.room_bytes = chain->writable_bytes < UINT32_MAX ? (uint32_t)chain->writable_bytes : UINT32_MAX,
 		.places = places,
 	};
+	if (traced(queue))
+		trace_taken(queue, chain);
 	return 1;
 }
 
@@ -216,6 +238,8 @@ void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_byte
 		.whole = written_bytes == taken->room_bytes,
 	};
 	taken->places = 0;
+	if (traced(queue))
+		queue->way->ops->given(queue, queue->staged.head, written_bytes);
 }
 
 void pv_queue_publish(struct pv_queue *queue)
@@ -224,6 +248,8 @@ void pv_queue_publish(struct pv_queue *queue)
 		return;
 	settle(queue);
 	publish(queue);
+	if (traced(queue))
+		queue->way->ops->published(queue);
 }
 
 /* As pv_queue_stage and pv_queue_publish, without the way through queue->staged for what goes out at once. */
@@ -237,6 +263,8 @@ void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes
 	settle(queue);
 	taken->places = 0;
 	use(queue, &used);
+	if (traced(queue))
+		trace_pushed(queue, &used);
 	publish(queue);
 }
 
@@ -249,7 +277,10 @@ bool pv_queue_wants_interrupt(struct pv_queue *queue)
 		return false;
 	uint16_t before = s->signalled;
 	s->signalled = s->next_used;
-	return packed(queue) ? pv_packed_wants_interrupt(queue, before) : pv_split_wants_interrupt(queue, before);
+	bool wants = packed(queue) ? pv_packed_wants_interrupt(queue, before) : pv_split_wants_interrupt(queue, before);
+	if (traced(queue))
+		queue->way->ops->decided(queue, wants);
+	return wants;
 }
 
 bool pv_queue_arm(struct pv_queue *queue)

@@ -41,6 +41,8 @@ void pv_split_use(struct pv_queue *queue, const struct pv_queue_used *used);
 void pv_split_publish(struct pv_queue *queue);
 bool pv_split_wants_interrupt(struct pv_queue *queue, uint16_t before);
 bool pv_split_arm(struct pv_queue *queue);
+/* Chains that the driver says are available and nobody has taken: at most as many as there are places. */
+uint16_t pv_split_waiting(const struct pv_queue *queue);
 void pv_split_disarm(struct pv_queue *queue);
 
 bool pv_packed_take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places);

@@ -97,6 +97,14 @@ bool pv_split_take(struct pv_queue *queue, struct pv_chain *chain)
 	return true;
 }
 
+uint16_t pv_split_waiting(const struct pv_queue *queue)
+{
+	uint16_t index = __atomic_load_n(&avail_of(queue)->index, __ATOMIC_RELAXED);
+	uint16_t waiting = (uint16_t)(index - queue->state->next_avail);
+
+	return waiting < queue->state->size ? waiting : queue->state->size;
+}
+
 void pv_split_use(struct pv_queue *queue, const struct pv_queue_used *used)
 {
 	struct pv_queue_state *s = queue->state;

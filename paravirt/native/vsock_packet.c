@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vsock_state.h"
+#include "way.h"
 
 static void reply_reset(struct pv_vsock *vsock, const struct pv_vsock_header *header, uint64_t *reason)
 {
@@ -145,6 +146,8 @@ const char *packet_handle(struct pv_vsock *vsock)
 	    header.size_bytes > chain->readable_bytes - HEADER_BYTES)
 		return "VSK-1";
 	add(&vsock->statistics.from_guest_packets, 1);
+	pv_way_describe(&vsock->device->queues[PV_VSOCK_QUEUE_TRANSMIT], chain->head, header.operation,
+			header.destination_port, header.size_bytes);
 	if (!addressed(vsock, &header)) {
 		reply_reset(vsock, &header, &vsock->statistics.resets_protocol);
 		return NULL;

@@ -5,6 +5,7 @@
  * no room or no credit for stays in the socket, and whoever writes to that waits.
  */
 #include "vsock_state.h"
+#include "way.h"
 
 #define BATCH 32u /* packets in a turn */
 #define PIECES 64u /* of a read: longer chains are filled in part */
@@ -29,6 +30,7 @@ static void finish(struct pv_vsock *vsock, struct pv_vsock_header *header)
 	struct pv_queue *queue = &vsock->device->queues[PV_VSOCK_QUEUE_RECEIVE];
 
 	pv_chain_write(&vsock->room, 0, header, HEADER_BYTES);
+	pv_way_describe(queue, vsock->room.head, header->operation, header->source_port, header->size_bytes);
 	pv_queue_push(queue, vsock->room.head, HEADER_BYTES + header->size_bytes);
 	vsock->has_room = false;
 	add(&vsock->statistics.to_guest_packets, 1);

@@ -20,6 +20,7 @@ from tests.support.tree import ROOT
     [
         ("host-vendor.md", 3),
         pytest.param("disks.md", 2, marks=pytest.mark.kvm),
+        pytest.param("trace.md", 3, marks=pytest.mark.kvm),
         pytest.param("record-and-replay.md", 5, marks=pytest.mark.kvm),
         pytest.param("ship-an-extension.md", 5, marks=pytest.mark.kvm),
         pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm),

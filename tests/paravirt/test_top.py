@@ -14,8 +14,9 @@ import pytest
 
 from paravirt import Disk, Machine, MachineConfig
 from paravirt.cli import main
+from paravirt.cli.top import _each, _fitting
 from paravirt.publish import Published, place
-from paravirt.top import openmetrics, rates, read_all
+from paravirt.top import names, openmetrics, rates, read_all
 from tests.support.elf import BLOCK, SPIN, manifest, require
 from tests.support.guests import say, write_guest
 
@@ -222,3 +223,38 @@ def test_the_command_without_machines(capsys: pytest.CaptureFixture[str]) -> Non
 def test_bad_input(wrong: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", *wrong]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_gauges_have_no_rate() -> None:
+    """What goes down is as much as it is, not what it has grown by."""
+    before, after = {"actual_bytes": 300, "requests": 10}, {"actual_bytes": 100, "requests": 14}
+    assert rates({"more": before}, {"more": after}, 2.0) == {"more": {"actual_bytes": 100, "requests": 2}}
+
+
+def test_machines_of_one_name_are_told_apart() -> None:
+    one, two = {"name": "a", "pid": 1, "uuid": "1234567890"}, {"name": "a", "pid": 2, "uuid": "abcdefghij"}
+    assert names([one, two | {"name": "b"}]) == ["a", "b"]
+    assert names([one, two]) == ["a:1", "a:2"]
+    assert names([one, two | {"pid": 1}]) == ["a:12345678", "a:abcdefgh"]
+    assert names([]) == []
+
+
+@pytest.mark.kvm
+def test_no_series_has_two_values(running: Machine) -> None:
+    """Interrupts are counted by the device and by its back end."""
+    once_it_spoke()
+    lines = [line.rpartition(" ")[0] for line in openmetrics(read_all()).splitlines() if not line.startswith("#")]
+    assert len(set(lines)) == len(lines) > 20
+    assert running.statistics().devices[0].more["interrupts"] == 0
+
+
+def test_times_are_parts_of_a_cpu() -> None:
+    assert (
+        _each({"requests": 1500.0, "errors": 0, "poll_ns": 62e6, "sync_ns": 2e9}) == "requests 1.5k poll 6% sync 200%"
+    )
+
+
+def test_a_terminal_is_not_filled_beyond_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "5")
+    monkeypatch.setenv("LINES", "3")
+    assert _fitting("1234567\n12\n12\n") == "12345\n12"

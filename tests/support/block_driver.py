@@ -111,7 +111,6 @@ def block_guest(
     memory_bytes: int = 8 << 20,
     size: int = 64,
     poll_ns: int = 20_000,
-    track: Any = None,
     direct: bool = False,
     packed: bool | None = None,
     failures: Mapping[str, int] = MappingProxyType({}),
@@ -120,6 +119,6 @@ def block_guest(
     """A guest with the disk `path`, started; `options` are those of a Disk."""
     with FakeGuest(memory_bytes) as guest:
         attached = Disk("disk", path, read_only, direct, **options)
-        disk = BlockDevice("disk", attached, engine, poll_ns, track, queues=attached.queues or 1, failures=failures)
+        disk = BlockDevice("disk", attached, engine, poll_ns, queues=attached.queues or 1, failures=failures)
         plugged = guest.plug(disk)
         yield BlockDriver(plugged, plugged.start(without=without, size=size, packed=packed)[0], indirect=indirect)

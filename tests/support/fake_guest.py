@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hypercall_abi import STATUS
 from hypercall_abi.virtqueue import DESC_FLAG, RING_FLAG, USED_FLAG, VIRTIO_FEATURE, VIRTIO_STATUS
@@ -23,6 +23,9 @@ from paravirt._native import ffi, lib
 from paravirt.devices.base import Device
 from paravirt.devices.service import ServiceThread
 from paravirt.vhost_user.messages import Region
+
+if TYPE_CHECKING:
+    from .ways import Traced
 
 DESC = struct.Struct("<QIHH")
 STARTED = VIRTIO_STATUS.ACKNOWLEDGE | VIRTIO_STATUS.DRIVER | VIRTIO_STATUS.FEATURES_OK
@@ -112,6 +115,8 @@ class PluggedDevice:
         self.device.attach(self.native)
         for index in range(self.native.queue_count):
             self.native.queues[index].doorbell_fd = self._eventfd()
+        if self.traced:
+            self.traced.follow(self)
 
     def _eventfd(self) -> int:
         self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
@@ -156,6 +161,8 @@ class PluggedDevice:
     def config(self) -> bytes:
         return bytes(ffi.buffer(self.native.config, self.native.config_bytes))
 
+    traced: ClassVar[Traced | None] = None
+    """Follows the chains of devices that are plugged in."""
     packed: ClassVar[bool] = False
     """Whether drivers that are not told otherwise want packed queues."""
 

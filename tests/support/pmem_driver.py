@@ -66,8 +66,8 @@ def mapped_disk(path: Path, *, read_only: bool = False) -> Iterator[MappedDisks]
 
 
 @contextmanager
-def pmem_guest(path: Path, *, read_only: bool = False, sync: Any = None, track: Any = None) -> Iterator[PmemDriver]:
+def pmem_guest(path: Path, *, read_only: bool = False, sync: Any = None) -> Iterator[PmemDriver]:
     """A guest with the mapped disk `path`, started."""
     with mapped_disk(path, read_only=read_only) as disks, FakeGuest() as guest:
-        plugged = guest.plug(PmemDevice("disk", disks["disk"], track, sync))
+        plugged = guest.plug(PmemDevice("disk", disks["disk"], sync))
         yield PmemDriver(plugged, plugged.start()[0])

@@ -25,6 +25,7 @@ from paravirt.errors import (
     TripleFault,
     WatchdogExpired,
 )
+from paravirt.outcome import Statistics
 from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, CONSOLE, ENTROPY, OPTIONAL, Load, Note, manifest, pvh, require
 from tests.support.guests import RESET, UNDEFINED, WATCHDOG, call, guest, say, shutdown, write_guest
@@ -204,6 +205,17 @@ def test_one_trace_holds_all_lives_of_a_machine(tmp_path: Path) -> None:
     assert sum(e["name"] == "system.reset" for e in events if e["ph"] == "X") > 2
 
 
+def test_a_machine_that_was_given_back_still_knows_its_counts() -> None:
+    machine = Machine(hello())
+    assert machine.statistics() == Statistics()
+    with machine:
+        assert machine.statistics().run_ns == 0, "it has not begun"
+        last = machine.run().statistics
+        assert machine.statistics() == last, "nothing runs any more"
+    assert machine.statistics() == last
+    assert last.vcpus[0].calls > 0 < last.run_ns
+
+
 def test_a_trace_ends_at_its_budget(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     budgets = Budgets(trace_events=10)
@@ -237,7 +249,7 @@ def test_a_triple_fault_comes_with_a_hint(code: bytes, text: str, tmp_path: Path
         machine.run()
 
 
-def test_every_device_has_a_track(tmp_path: Path) -> None:
+def test_every_queue_has_a_track(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_bytes(bytes(1 << 20))
     trace = tmp_path / "trace.json"
     config = MachineConfig(
@@ -247,5 +259,7 @@ def test_every_device_has_a_track(tmp_path: Path) -> None:
         machine.run()
     events = json.loads(trace.read_text())["traceEvents"]
     tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    assert set(tracks.values()) == {"vCPU 0", "disk scratch", "device terminal", "device dice"}
-    assert {tracks[e["tid"]] for e in events if e.get("cat") == "chain"} == {"device terminal", "device dice"}
+    queues = {"disk scratch queue 0", "entropy dice queue 0", *(f"console terminal queue {n}" for n in range(2))}
+    assert set(tracks.values()) == {"vCPU 0", *queues}
+    served = {tracks[e["tid"]] for e in events if e.get("cat") == "request" and "args" in e}
+    assert served >= queues - {"console terminal queue 0"}, "nobody types"

@@ -14,7 +14,7 @@ import pytest
 
 from hypercall_abi.devices.virtio_block import BLOCK_HEADER, BLOCK_REQUEST, BLOCK_STATUS
 from hypercall_abi.virtqueue import VIRTIO_FEATURE, VIRTIO_STATUS
-from paravirt._native import ffi, lib
+from paravirt._native import lib
 from paravirt.config import Disk
 from paravirt.devices.block import BlockDevice
 from tests.support.block_driver import SECTOR, UNTOUCHED, BlockDriver, block_guest
@@ -227,26 +227,6 @@ def test_a_whole_queue_at_once(path: Path, engine: Any) -> None:
         while disk.device.device.statistics()["requests"] < 512:
             assert time.monotonic() < deadline
             time.sleep(0.001)
-
-
-def test_trace(path: Path, engine: Any) -> None:
-    events = ffi.new("struct pv_trace_event[]", 64)
-    track = ffi.new("struct pv_trace *", {"events": events, "size": 64})
-    with block_guest(path, engine=engine, track=track) as disk:
-        disk.read(3, SECTOR)
-        disk.write(1 << 40, bytes(SECTOR))
-        disk.flush()
-        took = ffi.new("struct pv_trace_event[]", 8)
-        deadline = time.monotonic() + 10
-        count = 0
-        while count < 3 and time.monotonic() < deadline:
-            count += lib.pv_trace_take(track, took + count, 8 - count)
-    assert [(e.kind, e.id, e.status, e.value, e.args[0]) for e in took[0:3]] == [
-        (lib.PV_TRACE_REQUEST, BLOCK_REQUEST.READ, BLOCK_STATUS.OK, SECTOR, 3),
-        (lib.PV_TRACE_REQUEST, BLOCK_REQUEST.WRITE, BLOCK_STATUS.IO_ERROR, SECTOR, 1 << 40),
-        (lib.PV_TRACE_REQUEST, BLOCK_REQUEST.FLUSH, BLOCK_STATUS.OK, 0, 0),
-    ]
-    assert all(0 < e.begin_ns <= e.end_ns for e in took[0:3])
 
 
 REFUSING = """
