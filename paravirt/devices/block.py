@@ -199,7 +199,8 @@ def make(planned: PlannedDevice, machine: Machine) -> Device:
     if isinstance(disk, ServedDisk):
         from .block_served import ServedBlockDevice
 
-        return ServedBlockDevice(planned.name, disk, machine.memory.regions, machine.fail)
+        poll_ns = config.budgets.poll_ns
+        return ServedBlockDevice(planned.name, disk, machine.memory.regions, machine.fail, poll_ns=poll_ns)
     assert isinstance(disk, Disk)
     queues = min(disk.queues or config.vcpus, int(lib.PV_MAX_QUEUES))
     return BlockDevice(planned.name, disk, config.io_engine, config.budgets.poll_ns, queues=queues)

@@ -15,7 +15,6 @@ from ..vhost_user.device import ServedDevice
 from ..vhost_user.errors import PeerError
 from ..vhost_user.front_end import FrontEnd
 from ..vhost_user.messages import Region
-from .base import VIRTIO_FEATURE
 
 F = Constants("BLOCK_F")
 
@@ -26,21 +25,7 @@ class ServedBlockDevice(ServedDevice):
     type = lib.PV_DEVICE_TYPE_BLOCK
     word = "disk"
     # Not CONFIG_WCE: without it a driver flushes what it wants kept, whatever the peer does (virtio 5.2.5.2).
-    # Not RING_PACKED: what is in flight is known of split queues alone (native/lent.c).
-    understood = (
-        VIRTIO_FEATURE.VERSION_1
-        | VIRTIO_FEATURE.INDIRECT_DESC
-        | VIRTIO_FEATURE.EVENT_IDX
-        | F.SIZE_MAX
-        | F.SEG_MAX
-        | F.RO
-        | F.BLK_SIZE
-        | F.FLUSH
-        | F.TOPOLOGY
-        | F.MQ
-        | F.DISCARD
-        | F.WRITE_ZEROES
-    )
+    understood = F.SIZE_MAX | F.SEG_MAX | F.RO | F.BLK_SIZE | F.FLUSH | F.TOPOLOGY | F.MQ | F.DISCARD | F.WRITE_ZEROES
     # Up to the fields of secure erase, which not every peer knows.
     config_bytes = ffi.offsetof("struct pv_block_config", "max_secure_erase_sectors")
 
@@ -51,8 +36,9 @@ class ServedBlockDevice(ServedDevice):
         regions: Callable[[], tuple[Region, ...]],
         fail: Callable[[BaseException], None],
         reply_s: float = REPLY_S,
+        poll_ns: int = 0,
     ) -> None:
-        super().__init__(name, disk.socket, regions, fail, patience_s=disk.patience_s, reply_s=reply_s)
+        super().__init__(name, disk.socket, regions, fail, patience_s=disk.patience_s, reply_s=reply_s, poll_ns=poll_ns)
         self.disk = disk
 
     def check(self, peer: FrontEnd) -> None:
@@ -63,8 +49,9 @@ class ServedBlockDevice(ServedDevice):
                 "export it read-only (qemu-storage-daemon: writable=off)"
             )
 
-    def adapt(self, config: bytes) -> bytes:
+    def adapt(self, config: bytes, *, there: bool) -> bytes:
         """With no more queues than a device here can have."""
+        del there
         layout = ffi.new("struct pv_block_config *")
         ffi.memmove(layout, config, len(config))
         layout.queues = min(layout.queues, int(lib.PV_MAX_QUEUES))

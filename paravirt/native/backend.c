@@ -98,23 +98,29 @@ static void serve_enabled(struct pv_backend_thread *thread)
 		want(thread, PV_WANT_SERVE);
 }
 
-static void activate(struct pv_device *device)
+void pv_backend_activate(struct pv_backend *backend)
 {
-	struct pv_backend *backend = device->opaque;
-
 	for (uint32_t i = 0; i < backend->thread_count; i++)
 		serve_enabled(backend->threads[i]);
 }
 
-static void reset(struct pv_device *device)
+static void activate(struct pv_device *device)
 {
-	struct pv_backend *backend = device->opaque;
+	pv_backend_activate(device->opaque);
+}
 
+void pv_backend_reset(struct pv_backend *backend)
+{
 	/* All are told before one is waited for: they end what is in flight at the same time. */
 	for (uint32_t i = 0; i < backend->thread_count; i++)
 		want(backend->threads[i], PV_WANT_PARKED);
 	for (uint32_t i = 0; i < backend->thread_count; i++)
 		wait_while(backend->threads[i], IS_SERVING);
+}
+
+static void reset(struct pv_device *device)
+{
+	pv_backend_reset(device->opaque);
 }
 
 static void notify(struct pv_device *device, uint32_t queue)

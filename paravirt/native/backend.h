@@ -94,6 +94,9 @@ int pv_backend_add(struct pv_backend *backend, void *opaque, const uint32_t *que
 /* The same with descriptors to wait for, with their events. */
 int pv_backend_add_watching(struct pv_backend *backend, void *opaque, const uint32_t *queues, uint32_t queue_count,
 			    const struct pollfd *fds, uint32_t fd_count);
+/* What its ops activate and reset do, for a device whose ops are others': one caller at a time. */
+void pv_backend_activate(struct pv_backend *backend);
+void pv_backend_reset(struct pv_backend *backend);
 /* Has a thread that sleeps take another turn. Any thread, while the device is active. */
 void pv_backend_wake(const struct pv_backend_thread *thread);
 /* Of all threads together. Any thread. */

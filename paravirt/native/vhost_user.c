@@ -1,293 +1,309 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The thread between a peer that serves a device's queues and its driver: the peer's calls become interrupts.
- *
- * The eventfd of a call is not the interrupt line itself: a register, or a channel, has to say what happened first.
- * The thread also follows the rings (lent.c), at each call and, since a driver that polls has calls switched off, at
- * times of its own.  The control of the peer is left to who calls the functions below, one thread at a time.
+ * The threads between a driver's queues and the rings that a peer has (shadow.c), one for each queue: what the driver
+ * offers is checked and given on, what the peer gives back becomes the driver's.  Who the peer is, and what it is
+ * told when, is left to who calls the functions below, one thread at a time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "vhost_user.h"
 
-#define THREAD_STACK_BYTES (64u << 10)
-/* Between two looks at rings that stand, that move, and that may move most of their size. */
-#define IDLE_NS 50000000
-#define BUSY_NS 2000000
-#define RUSH_NS 200000
-#define RUSH 8 /* chains that came since the last look */
+#define BATCH 64 /* chains each way, before the other way has its turn */
 
-enum { WANT_PARKED, WANT_SERVE, WANT_END };
+struct lane {
+	struct pv_vhost_user *vhost;
+	uint32_t queue;
+	int kick_fd;
+	int call_fd;
+	bool broken; /* atomic: by the peer */
+	bool held; /* chain was popped, and waits for room */
+	struct pv_chain chain;
+	struct pv_vhost_user_statistics statistics;
+	struct pv_shadow shadow;
+};
 
 struct pv_vhost_user {
+	struct pv_backend backend;
 	struct pv_device *device;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	uint32_t wanted; /* atomic; written under the lock */
-	bool serving; /* under the lock */
-	uint64_t lent_mask; /* a bit per queue */
-	int wake_fd;
-	int call_fds[PV_MAX_QUEUES];
-	struct pv_lent lent[PV_MAX_QUEUES];
-	struct pv_vhost_user_statistics statistics;
+	uint32_t queues;
+	int news_fd;
+	int memory_fd;
+	uint8_t *memory;
+	struct lane lanes[PV_MAX_QUEUES];
 };
 
 static const uint64_t ONE = 1;
 
-static bool is_lent(const struct pv_vhost_user *vhost, uint32_t queue)
+static uint64_t memory_bytes(const struct pv_vhost_user *vhost)
 {
-	return vhost->lent_mask >> queue & 1;
+	return (uint64_t)vhost->queues * PV_SHADOW_BYTES;
 }
 
-static void drain(int fd)
+static void kick(struct lane *lane)
 {
+	(void)!write(lane->kick_fd, &ONE, sizeof(ONE)); /* a full counter wakes as well */
+	pv_backend_count(&lane->statistics.kicks, 1);
+}
+
+static bool is_broken(const struct lane *lane)
+{
+	return __atomic_load_n(&lane->broken, __ATOMIC_ACQUIRE);
+}
+
+/* What the peer gave back; whether there was anything. */
+static bool take_back(struct lane *lane)
+{
+	struct pv_device *device = lane->vhost->device;
+	struct pv_queue *queue = &device->queues[lane->queue];
+	uint32_t written_bytes, done = 0;
+	uint16_t head;
+	int result = 0;
+
+	while (done < BATCH && !is_broken(lane) &&
+	       (result = pv_shadow_take(&lane->shadow, &head, &written_bytes)) > 0) {
+		pv_queue_stage(queue, head, written_bytes);
+		done++;
+	}
+	if (done && pv_queue_wants_interrupt(queue)) {
+		pv_device_interrupt(device, lane->queue);
+		pv_backend_count(&lane->statistics.interrupts, 1);
+	}
+	pv_backend_count(&lane->statistics.chains, done);
+	if (result < 0) {
+		__atomic_store_n(&lane->broken, true, __ATOMIC_RELEASE);
+		(void)!write(lane->vhost->news_fd, &ONE, sizeof(ONE));
+	}
+	return done > 0;
+}
+
+/* What the driver offered goes to the peer. */
+static bool give(struct lane *lane)
+{
+	uint32_t done = 0;
+
+	while (done < BATCH && (lane->held || pv_device_pop(lane->vhost->device, lane->queue, &lane->chain) == 1)) {
+		lane->held = !pv_shadow_give(&lane->shadow, &lane->chain);
+		if (lane->held)
+			break;
+		done++;
+	}
+	if (done && pv_shadow_publish(&lane->shadow))
+		kick(lane);
+	return done > 0;
+}
+
+static bool turn(struct pv_backend_thread *thread)
+{
+	struct lane *lane = thread->opaque;
+	bool did = take_back(lane);
+
+	if (!is_broken(lane))
+		did |= give(lane);
+	if (is_broken(lane) || lane->held)
+		thread->unwatched = 1;
+	return did;
+}
+
+/* Until the driver or the peer has something. */
+static void wait_for_either(struct pv_backend_thread *thread, int wake_fd, int64_t timeout_ns)
+{
+	struct lane *lane = thread->opaque;
+	struct pollfd fds[] = {
+		{ .fd = wake_fd, .events = POLLIN },
+		{ .fd = lane->call_fd, .events = POLLIN },
+	};
 	uint64_t count;
 
-	(void)!read(fd, &count, sizeof(count)); /* does not block: another look may have emptied it */
-}
-
-static void count(uint64_t *counter, uint64_t more)
-{
-	__atomic_fetch_add(counter, more, __ATOMIC_RELAXED);
-}
-
-/* True: the rings moved. */
-static bool look(struct pv_vhost_user *vhost, uint32_t queue)
-{
-	struct pv_lent *lent = &vhost->lent[queue];
-	uint16_t used = lent->used;
-	bool moved = pv_lent_look(lent);
-
-	count(&vhost->statistics.chains, (uint16_t)(lent->used - used));
-	return moved;
-}
-
-/*
- * A guest on a software vCPU stores into and loads from its rings without a barrier that the peer could know of
- * (pv_memory_fence), so either side may miss that the other went to sleep.  Nothing is lost by saying it again.
- */
-static void remind(struct pv_vhost_user *vhost, uint32_t queue, bool moved)
-{
-	if (!vhost->device->machine->memory.unfenced)
+	(void)timeout_ns; /* there is no bound: nothing here has a due time */
+	if (!is_broken(lane) && pv_shadow_arm(&lane->shadow)) {
+		pv_shadow_disarm(&lane->shadow);
 		return;
-	if (moved)
-		pv_device_interrupt(vhost->device, queue);
-	if (vhost->lent[queue].in_flight)
-		(void)!write(vhost->device->queues[queue].doorbell_fd, &ONE, sizeof(ONE));
+	}
+	if (ppoll(fds, 2, NULL, NULL) > 0) {
+		if (fds[0].revents & POLLIN)
+			(void)!read(wake_fd, &count, sizeof(count));
+		if (fds[1].revents & POLLIN && read(lane->call_fd, &count, sizeof(count)) > 0)
+			pv_backend_count(&lane->statistics.calls, 1);
+	}
+	pv_shadow_disarm(&lane->shadow);
 }
 
-static void serve(struct pv_vhost_user *vhost)
+/* ---- the peer comes and goes ---- */
+
+int pv_vhost_user_memory(const struct pv_vhost_user *vhost, uint64_t *hva, uint64_t *size_bytes)
 {
-	struct pollfd fds[PV_MAX_QUEUES + 1];
-	uint32_t queues = vhost->device->queue_count;
-	struct timespec wait = { .tv_nsec = BUSY_NS };
+	*hva = (uintptr_t)vhost->memory;
+	*size_bytes = memory_bytes(vhost);
+	return vhost->memory_fd;
+}
 
-	for (uint32_t i = 0; i < queues; i++)
-		fds[i] = (struct pollfd){ .fd = is_lent(vhost, i) ? vhost->call_fds[i] : -1, .events = POLLIN };
-	fds[queues] = (struct pollfd){ .fd = vhost->wake_fd, .events = POLLIN };
-	while (__atomic_load_n(&vhost->wanted, __ATOMIC_ACQUIRE) == WANT_SERVE) {
-		uint16_t most = 0;
-		bool busy = false;
-		int ready = ppoll(fds, queues + 1, &wait, NULL);
+void pv_vhost_user_describe(const struct pv_vhost_user *vhost, uint32_t queue, struct pv_vhost_user_ring *ring)
+{
+	const struct lane *lane = &vhost->lanes[queue];
+	uintptr_t memory = (uintptr_t)lane->shadow.memory;
 
-		count(&vhost->statistics.sleeps, 1);
-		if (ready > 0 && fds[queues].revents)
-			drain(vhost->wake_fd); /* before `wanted` is looked at */
-		for (uint32_t i = 0; i < queues; i++) {
-			if (!is_lent(vhost, i))
-				continue;
-			if (ready > 0 && fds[i].revents) {
-				drain(vhost->call_fds[i]);
-				pv_device_interrupt(vhost->device, i);
-				count(&vhost->statistics.calls, 1);
-			}
-			uint16_t before = vhost->lent[i].available;
-			bool moved = look(vhost, i);
-			uint16_t came = (uint16_t)(vhost->lent[i].available - before);
-			most = came > most ? came : most;
-			busy |= moved || vhost->lent[i].in_flight;
-			if (ready == 0)
-				remind(vhost, i, moved);
-		}
-		wait.tv_nsec = most >= RUSH ? RUSH_NS : busy ? BUSY_NS : IDLE_NS;
+	*ring = (struct pv_vhost_user_ring){
+		.descriptors_hva = memory,
+		.available_hva = memory + PV_SHADOW_AVAILABLE,
+		.used_hva = memory + PV_SHADOW_USED,
+		.kick_fd = lane->kick_fd,
+		.call_fd = lane->call_fd,
+	};
+}
+
+void pv_vhost_user_forget(struct pv_vhost_user *vhost)
+{
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		pv_shadow_init(&vhost->lanes[i].shadow, vhost->memory + (size_t)i * PV_SHADOW_BYTES);
+		vhost->lanes[i].held = false;
 	}
 }
 
-/* Says that the thread is parked, then waits for something else to be wanted; which. */
-static uint32_t park(struct pv_vhost_user *vhost)
+void pv_vhost_user_restart(struct pv_vhost_user *vhost)
 {
-	uint32_t next;
-
-	pthread_mutex_lock(&vhost->lock);
-	while (vhost->wanted == WANT_PARKED) {
-		vhost->serving = false; /* each time: it may have been wanted to serve, and not any more */
-		pthread_cond_broadcast(&vhost->changed);
-		pthread_cond_wait(&vhost->changed, &vhost->lock);
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		__atomic_store_n(&vhost->lanes[i].broken, false, __ATOMIC_RELEASE);
+		pv_shadow_restart(&vhost->lanes[i].shadow);
 	}
-	next = vhost->wanted;
-	pthread_mutex_unlock(&vhost->lock);
-	return next;
-}
-
-static void *call_thread(void *argument)
-{
-	struct pv_vhost_user *vhost = argument;
-
-	while (park(vhost) != WANT_END)
-		serve(vhost);
-	return NULL;
-}
-
-static void want(struct pv_vhost_user *vhost, uint32_t what)
-{
-	pthread_mutex_lock(&vhost->lock);
-	__atomic_store_n(&vhost->wanted, what, __ATOMIC_RELEASE);
-	if (what == WANT_SERVE)
-		vhost->serving = true; /* here: a park may follow at once */
-	pthread_cond_broadcast(&vhost->changed);
-	pthread_mutex_unlock(&vhost->lock);
-	(void)!write(vhost->wake_fd, &ONE, sizeof(ONE));
 }
 
 void pv_vhost_user_serve(struct pv_vhost_user *vhost)
 {
-	want(vhost, WANT_SERVE);
+	for (uint32_t i = 0; i < vhost->queues; i++)
+		kick(&vhost->lanes[i]); /* for what its predecessor had */
+	pv_backend_activate(&vhost->backend);
 }
 
 void pv_vhost_user_park(struct pv_vhost_user *vhost)
 {
-	want(vhost, WANT_PARKED);
-	pthread_mutex_lock(&vhost->lock);
-	while (vhost->serving)
-		pthread_cond_wait(&vhost->changed, &vhost->lock);
-	pthread_mutex_unlock(&vhost->lock);
-}
-
-int pv_vhost_user_call_fd(const struct pv_vhost_user *vhost, uint32_t queue)
-{
-	return vhost->call_fds[queue];
-}
-
-int pv_vhost_user_lend(struct pv_vhost_user *vhost, uint32_t queue, bool again, bool tracked)
-{
-	int result = PV_LENT_GOOD;
-
-	if (again)
-		result = pv_lent_recover(&vhost->lent[queue], tracked);
-	else
-		pv_lent_begin(&vhost->lent[queue], &vhost->device->queues[queue]);
-	if (result == PV_LENT_GOOD)
-		vhost->lent_mask |= 1ULL << queue;
-	return result;
-}
-
-void pv_vhost_user_stir(struct pv_vhost_user *vhost, uint32_t queue)
-{
-	(void)!write(vhost->call_fds[queue], &ONE, sizeof(ONE));
-	(void)!write(vhost->device->queues[queue].doorbell_fd, &ONE, sizeof(ONE));
-}
-
-void pv_vhost_user_returned(struct pv_vhost_user *vhost, uint32_t queue, uint16_t position)
-{
-	struct pv_queue_state *s = vhost->device->queues[queue].state;
-
-	look(vhost, queue);
-	vhost->lent_mask &= ~(1ULL << queue);
-	s->next_avail = position;
-	s->next_used = s->signalled = vhost->lent[queue].used;
-}
-
-static bool start_thread(struct pv_vhost_user *vhost)
-{
-	sigset_t all, before;
-	pthread_attr_t attributes;
-	char name[16];
-
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-	sigfillset(&all); /* signals are for the threads that run vCPUs */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&vhost->thread, &attributes, call_thread, vhost);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (error) {
-		errno = error;
-		return false;
+	pv_backend_reset(&vhost->backend);
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		while (take_back(&vhost->lanes[i]))
+			;
 	}
-	snprintf(name, sizeof(name), "calls %.9s", vhost->device->name);
-	pthread_setname_np(vhost->thread, name);
-	return true;
 }
+
+bool pv_vhost_user_broken(const struct pv_vhost_user *vhost)
+{
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		if (is_broken(&vhost->lanes[i]))
+			return true;
+	}
+	return false;
+}
+
+/* ---- life ---- */
 
 static void release(struct pv_vhost_user *vhost)
 {
-	for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
-		if (vhost->call_fds[i] >= 0)
-			close(vhost->call_fds[i]);
-	if (vhost->wake_fd >= 0)
-		close(vhost->wake_fd);
-	pthread_cond_destroy(&vhost->changed);
-	pthread_mutex_destroy(&vhost->lock);
+	pv_backend_deinit(&vhost->backend);
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		if (vhost->lanes[i].kick_fd >= 0)
+			close(vhost->lanes[i].kick_fd);
+		if (vhost->lanes[i].call_fd >= 0)
+			close(vhost->lanes[i].call_fd);
+	}
+	if (vhost->memory)
+		munmap(vhost->memory, memory_bytes(vhost));
+	if (vhost->memory_fd >= 0)
+		close(vhost->memory_fd);
 	free(vhost);
 }
 
-static bool open_fds(struct pv_vhost_user *vhost)
+static int map_rings(struct pv_vhost_user *vhost)
 {
-	for (uint32_t i = 0; i < vhost->device->queue_count; i++) {
-		vhost->call_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (vhost->call_fds[i] < 0)
-			return false;
-	}
-	vhost->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return vhost->wake_fd >= 0;
+	vhost->memory_fd = memfd_create("paravirt-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	/* A peer that shortened the file would have us die of SIGBUS. */
+	if (vhost->memory_fd < 0 || ftruncate(vhost->memory_fd, (off_t)memory_bytes(vhost)) < 0 ||
+	    fcntl(vhost->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return errno;
+	void *memory = mmap(NULL, memory_bytes(vhost), PROT_READ | PROT_WRITE, MAP_SHARED, vhost->memory_fd, 0);
+	if (memory == MAP_FAILED)
+		return errno;
+	vhost->memory = memory;
+	return 0;
 }
 
-struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, char *error, size_t error_bytes)
+static int add_lane(struct pv_vhost_user *vhost, uint32_t queue)
 {
+	struct lane *lane = &vhost->lanes[queue];
+
+	lane->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	lane->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (lane->kick_fd < 0 || lane->call_fd < 0)
+		return errno;
+	return pv_backend_add(&vhost->backend, lane, &queue, 1);
+}
+
+struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t queues, uint64_t poll_ns, int news_fd,
+					   char *error, size_t error_bytes)
+{
+	static const struct pv_backend_ops ops = { .turn = turn, .wait = wait_for_either };
 	struct pv_vhost_user *vhost = calloc(1, sizeof(*vhost));
 
-	if (vhost) {
-		vhost->device = device;
-		vhost->wake_fd = -1;
-		for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
-			vhost->call_fds[i] = -1;
-		pthread_mutex_init(&vhost->lock, NULL);
-		pthread_cond_init(&vhost->changed, NULL);
-		if (open_fds(vhost) && start_thread(vhost))
-			return vhost;
+	if (!vhost) {
+		snprintf(error, error_bytes, "there is no memory for it");
+		return NULL;
 	}
-	snprintf(error, error_bytes, "cannot start its thread: %s", strerror(errno));
-	if (vhost)
+	vhost->device = device;
+	vhost->queues = queues;
+	vhost->news_fd = news_fd;
+	vhost->memory_fd = -1;
+	for (uint32_t i = 0; i < queues; i++) {
+		struct lane *lane = &vhost->lanes[i];
+
+		lane->vhost = vhost;
+		lane->queue = i;
+		lane->kick_fd = lane->call_fd = -1;
+	}
+	const struct pv_device_ops before = device->ops;
+	void *opaque = device->opaque;
+	pv_backend_init(&vhost->backend, device, &ops, "vhost", poll_ns);
+	device->ops = before;
+	device->opaque = opaque;
+	int failure = map_rings(vhost);
+	for (uint32_t i = 0; i < queues && !failure; i++)
+		failure = add_lane(vhost, i);
+	if (failure) {
+		snprintf(error, error_bytes, "cannot start its threads: %s", strerror(failure));
 		release(vhost);
-	return NULL;
+		return NULL;
+	}
+	pv_vhost_user_forget(vhost);
+	return vhost;
 }
 
 void pv_vhost_user_destroy(struct pv_vhost_user *vhost)
 {
-	if (!vhost)
-		return;
-	want(vhost, WANT_END);
-	pthread_join(vhost->thread, NULL);
-	release(vhost);
+	if (vhost)
+		release(vhost);
 }
 
 void pv_vhost_user_get_statistics(const struct pv_vhost_user *vhost, struct pv_vhost_user_statistics *statistics)
 {
-	const uint64_t *from = (const uint64_t *)&vhost->statistics;
 	uint64_t *to = (uint64_t *)statistics;
+	struct pv_backend_statistics threads;
 
-	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < vhost->device->queue_count; i++)
-		statistics->in_flight += __atomic_load_n(&vhost->lent[i].in_flight, __ATOMIC_RELAXED);
+	memset(statistics, 0, sizeof(*statistics));
+	for (uint32_t i = 0; i < vhost->queues; i++) {
+		const uint64_t *from = (const uint64_t *)&vhost->lanes[i].statistics;
+
+		for (size_t n = 0; n < sizeof(*statistics) / sizeof(*to); n++)
+			to[n] += __atomic_load_n(&from[n], __ATOMIC_RELAXED);
+		statistics->in_flight += __atomic_load_n(&vhost->lanes[i].shadow.in_flight, __ATOMIC_RELAXED);
+	}
+	pv_backend_get_statistics(&vhost->backend, &threads);
+	statistics->polls = threads.polls;
+	statistics->poll_ns = threads.poll_ns;
+	statistics->sleeps = threads.sleeps;
 }

@@ -1,64 +1,100 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * A device whose queues another process serves (vhost-user).  That process reads doorbells and rings itself; here its
- * calls become interrupts, and notes are kept of what it has taken, so that another one can go on when it dies.
- * The protocol is Python's.  Split queues only.
+ * A device whose queues another process serves (vhost-user).  That process, the peer, is given rings of ours, and
+ * chains that were checked: the driver's rings are never its business.  So it is known at any time which chains it
+ * has, and another one can go on when it dies.  The protocol is Python's.
  */
 #ifndef PARAVIRT_VHOST_USER_H
 #define PARAVIRT_VHOST_USER_H
 
 #include "host.h"
 
-/* ---- lent.c: what the borrower of a queue has taken and not given back ---- */
+/* ---- shadow.c: a split queue for the peer, of which we are the driver ---- */
 
-struct pv_lent {
-	const struct pv_queue *queue;
-	uint16_t available; /* positions looked at so far */
-	uint16_t used;
-	uint16_t in_flight; /* chains */
-	uint16_t unknown; /* of them; more happened between two looks than the rings remember */
-	uint64_t taken[PV_MAX_QUEUE_SIZE / 64]; /* a bit per head */
+/* Descriptors: a chain of any size fits, though not beside many others whose tables were indirect. */
+#define PV_SHADOW_SIZE 256
+/* Shared with the peer: descriptors, available ring, used ring. */
+#define PV_SHADOW_AVAILABLE 4096
+#define PV_SHADOW_USED 5120
+#define PV_SHADOW_BYTES 8192
+
+struct pv_shadow_chain {
+	uint64_t number; /* chains are given in this order */
+	uint32_t room_bytes; /* that the peer may say that it wrote */
+	uint16_t head; /* of the driver's */
+	uint16_t count; /* descriptors; 0: the peer does not have it */
 };
 
-#define PV_LENT_GOOD 0
-#define PV_LENT_UNSURE -1 /* which chains are in flight is not known */
-#define PV_LENT_BROKEN -2 /* the driver broke VQ-7 */
+struct pv_shadow {
+	uint8_t *memory; /* PV_SHADOW_BYTES; only the used ring is ever read */
+	uint16_t available; /* positions, not reduced */
+	uint16_t used;
+	uint16_t free_count;
+	uint16_t in_flight; /* chains */
+	uint64_t given; /* chains, ever */
+	uint16_t free[PV_SHADOW_SIZE]; /* descriptors, the last one first */
+	uint16_t next[PV_SHADOW_SIZE]; /* of a chain's descriptors */
+	struct pv_shadow_chain chains[PV_SHADOW_SIZE]; /* by their first descriptor */
+};
 
-/* The queue, which is enabled, is lent from the position in its state on. */
-void pv_lent_begin(struct pv_lent *lent, const struct pv_queue *queue);
-/* Takes note of what happened since. Often enough: a ring remembers as many entries as it has. True: something did. */
-bool pv_lent_look(struct pv_lent *lent);
-/*
- * The borrower is gone: what is in flight lies in the available ring from the used index on, and the queue's state
- * says so, for the next one.  `tracked`: the borrower kept a record of its own, the ring stays as it is.
- */
-int pv_lent_recover(struct pv_lent *lent, bool tracked);
+/* A queue with nothing in it, in zeroed memory. */
+void pv_shadow_init(struct pv_shadow *shadow, void *memory);
+/* For a new peer: the positions are zero, and what the last one had is available again, in order. */
+void pv_shadow_restart(struct pv_shadow *shadow);
+/* Gives a chain that was popped; not seen before it is published. False: there is no room yet. */
+bool pv_shadow_give(struct pv_shadow *shadow, const struct pv_chain *chain);
+/* True: the peer wants to be kicked. */
+bool pv_shadow_publish(struct pv_shadow *shadow);
+/* The next chain that the peer gives back: 1, 0 none, -1 what it says cannot be; it says nothing true any more. */
+int pv_shadow_take(struct pv_shadow *shadow, uint16_t *head, uint32_t *written_bytes);
+/* Asks for calls; true if something came back meanwhile. */
+bool pv_shadow_arm(struct pv_shadow *shadow);
+void pv_shadow_disarm(struct pv_shadow *shadow);
 
-/* ---- vhost_user.c ---- */
+/* ---- vhost_user.c: the threads between a driver's queues and their shadows ---- */
 
 struct pv_vhost_user;
 
-struct pv_vhost_user_statistics {
-	uint64_t calls; /* wake-ups by the peer, each an interrupt */
-	uint64_t sleeps;
-	uint64_t chains; /* that came back, as far as was seen */
-	uint64_t in_flight; /* chains, at the last look */
+/* What the peer is told of a queue; addresses of this process. */
+struct pv_vhost_user_ring {
+	uint64_t descriptors_hva;
+	uint64_t available_hva;
+	uint64_t used_hva;
+	int kick_fd; /* eventfds */
+	int call_fd;
 };
 
-/* Becomes the device's; its thread is parked. NULL: `error` says why. */
-struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, char *error, size_t error_bytes);
+struct pv_vhost_user_statistics {
+	uint64_t chains; /* that came back */
+	uint64_t kicks; /* wake-ups of the peer */
+	uint64_t calls; /* and by it */
+	uint64_t interrupts;
+	uint64_t polls; /* looks for work that found it */
+	uint64_t poll_ns; /* time spent looking */
+	uint64_t sleeps;
+	uint64_t in_flight; /* chains that the peer has now */
+};
+
+/*
+ * Threads, parked, for the device's first `queues` queues; its ops stay the caller's.  The eventfd news_fd is written
+ * when a peer broke its ring.  NULL: `error` says why.
+ */
+struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t queues, uint64_t poll_ns, int news_fd,
+					   char *error, size_t error_bytes);
 void pv_vhost_user_destroy(struct pv_vhost_user *vhost);
-/* The eventfd that the peer signals when it used buffers. */
-int pv_vhost_user_call_fd(const struct pv_vhost_user *vhost, uint32_t queue);
-/* An enabled queue is lent to a new peer; `again`: instead of one that is gone. What pv_lent_recover says, or 0. */
-int pv_vhost_user_lend(struct pv_vhost_user *vhost, uint32_t queue, bool again, bool tracked);
-/* Between these two the thread works; the queues that were lent stay enabled. */
+/* Where the rings lie: a file of *size_bytes, mapped at *hva. */
+int pv_vhost_user_memory(const struct pv_vhost_user *vhost, uint64_t *hva, uint64_t *size_bytes);
+void pv_vhost_user_describe(const struct pv_vhost_user *vhost, uint32_t queue, struct pv_vhost_user_ring *ring);
+/* The driver has its queues back: nothing is in flight. Parked. */
+void pv_vhost_user_forget(struct pv_vhost_user *vhost);
+/* A new peer is about to be given the rings, with what its predecessor had. Parked. */
+void pv_vhost_user_restart(struct pv_vhost_user *vhost);
+/* Between these two the threads work on the queues that are enabled. */
 void pv_vhost_user_serve(struct pv_vhost_user *vhost);
+/* The peer is gone, or the driver takes its queues back: what came back until now is the driver's. */
 void pv_vhost_user_park(struct pv_vhost_user *vhost);
-/* As if the peer had called, and as if the driver had rung: whoever had more to say is gone. */
-void pv_vhost_user_stir(struct pv_vhost_user *vhost, uint32_t queue);
-/* The peer gave the queue back at a position of the available ring; the queue's state has it. */
-void pv_vhost_user_returned(struct pv_vhost_user *vhost, uint32_t queue, uint16_t position);
+/* Whether the peer broke a ring since the last restart. */
+bool pv_vhost_user_broken(const struct pv_vhost_user *vhost);
 void pv_vhost_user_get_statistics(const struct pv_vhost_user *vhost, struct pv_vhost_user_statistics *statistics);
 
 #endif

@@ -9,7 +9,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import ECONNREFUSED, ENOENT
 from pathlib import Path
@@ -54,6 +54,7 @@ class Connection:
         """Whether REPLY_ACK holds: every message is answered."""
         self.ended = False
         """Whether the peer closed it, as its death does."""
+        self._aside: tuple[socket.socket, Callable[[], None]] | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self.socket.settimeout(reply_s)
@@ -79,6 +80,25 @@ class Connection:
     def close(self) -> None:
         """Lets the peer go.  More than once is fine."""
         self.socket.close()
+
+    def hang_up(self) -> bool:
+        """Says that this is the end; whether the peer closes its side in turn, as it does when it let go or is dead."""
+        until = time.monotonic() + self._reply_s
+        try:
+            if not self.ended:
+                self.socket.shutdown(socket.SHUT_WR)
+            while not self.ended and (left_s := until - time.monotonic()) > 0:
+                self.socket.settimeout(left_s)
+                self.ended = not self.socket.recv(PAYLOAD_BYTES_MOST)
+        except TimeoutError:
+            return False
+        except OSError:
+            self.ended = True
+        return self.ended
+
+    def listen_to(self, source: socket.socket, hear: Callable[[], None]) -> None:
+        """Calls `hear` when `source` can be read while an answer is waited for."""
+        self._aside = source, hear
 
     def wrong(self, how: str) -> PeerError:
         """The error for a peer that breaks the protocol."""
@@ -138,6 +158,23 @@ class Connection:
         except OSError as error:
             raise self.closed(f" at {request.name} ({error.strerror})") from error
 
+    def await_data(self, source: socket.socket, until: float, what: str) -> None:
+        """Returns when `source`, one of the connection's sockets, has something to read."""
+        poll = select.poll()  # unlike select(2) it takes any descriptor
+        poll.register(source, select.POLLIN)
+        aside = self._aside if source is self.socket else None
+        if aside:
+            poll.register(aside[0], select.POLLIN)
+        while True:
+            left_s = until - time.monotonic()
+            ready = {fd for fd, _ in poll.poll(max(0.0, left_s) * 1000)}
+            if source.fileno() in ready:
+                return
+            if left_s <= 0 or not ready:
+                raise self.gone(f"does not send {what}")
+            assert aside
+            aside[1]()
+
     def _reply(self, request: Request, size_bytes: int | None, fds_most: int = 0) -> Message:
         message = receive(self, self.socket, self._reply_s, f"the answer to {request.name}")
         try:
@@ -182,12 +219,9 @@ def _exactly(
     connection: Connection, source: socket.socket, size: int, until: float, what: str, fds: list[int]
 ) -> bytes:
     data = b""
-    poll = select.poll()  # unlike select(2) it takes any descriptor
-    poll.register(source, select.POLLIN)
     while len(data) < size:
+        connection.await_data(source, until, what)
         try:
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                raise connection.gone(f"does not send {what}")
             piece, more, flags, _ = socket.recv_fds(source, size - len(data), FDS_MOST, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise connection.closed(f" instead of sending {what} ({error.strerror})") from error

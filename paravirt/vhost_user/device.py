@@ -2,8 +2,8 @@
 
 A thread per device talks to the peer, since an answer may take its time; ops of the device only say what is wanted,
 and a reset waits until the queues are back.  When the peer is gone while its device is active, requests wait: the
-thread looks for it until it is back, then gives it the queues with whatever was in flight.  The rings, calls and the
-record of what is in flight are ``native/vhost_user.c``.
+thread looks for it until it is back, then gives it what was in flight.  The rings that a peer has, and the threads
+between them and the driver's queues, are ``native/vhost_user.c``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from .._native import ffi, lib
-from ..devices.base import HOST_FAILED, QUEUE_SIZE, CalledDevice
+from ..devices.base import HOST_FAILED, QUEUE_SIZE, RING_FEATURES, VIRTIO_FEATURE, CalledDevice
 from ..errors import HostCallFailed
-from .connection import REPLY_S, close_all
+from ..interrupts import heard
+from .connection import REPLY_S
 from .errors import PeerError, PeerGone
-from .front_end import FrontEnd, Inflight, Vring
+from .front_end import FrontEnd, Vring
 from .messages import Region
 
 AGAIN_S = 0.2  # between two attempts to find a peer
@@ -43,7 +44,11 @@ class ServedDevice(CalledDevice):
     word: ClassVar[str]
     """What people call such a device."""
     understood: ClassVar[int]
-    """Feature bits that may be between the peer and the driver."""
+    """Feature bits of the device that may be between the peer and the driver."""
+    own: int = 0
+    """Those that are ours to offer, whoever the peer is."""
+    own_queue_sizes: tuple[int, ...] = ()
+    """Of queues behind the peer's that we serve."""
     config_bytes: ClassVar[int]
     """Of its configuration space."""
 
@@ -56,14 +61,15 @@ class ServedDevice(CalledDevice):
         *,
         patience_s: float | None = None,
         reply_s: float = REPLY_S,
+        poll_ns: int = 0,
     ) -> None:
         super().__init__(name)
         self._socket, self._regions, self._fail = socket, regions, fail
-        self._patience_s, self._reply_s = patience_s, reply_s
+        self._patience_s, self._reply_s, self._poll_ns = patience_s, reply_s, poll_ns
         self._core: Any = None  # struct pv_vhost_user *
         self._peer: FrontEnd | None = None
-        self._inflight: Inflight | None = None
-        self._config = b""
+        self._served = 0  # queues, from the first one on
+        self._config = self._peer_config = b""
         self._config_fresh = False
         self._changed = threading.Condition()
         self._wanted: Literal["park", "serve", "end"] = "park"  # under it, as is the state
@@ -71,7 +77,6 @@ class ServedDevice(CalledDevice):
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
         self._away_since = 0.0
-        self._taken = False  # by a peer, since the driver began
         self._told = False  # that the peer is away
         self._reconnects = 0
         self._last: dict[str, int] = {}
@@ -84,15 +89,20 @@ class ServedDevice(CalledDevice):
     def features(self) -> int:
         """What the peer offers and the device may have."""
         assert self._peer
-        return self._peer.features & self.understood
+        return RING_FEATURES | self._peer.features & self.understood | self.own
 
     def config(self) -> bytes:
         """The peer's, with `adapt`."""
         return self._config
 
-    def adapt(self, config: bytes) -> bytes:
-        """`config` as the driver is to see it."""
+    def adapt(self, config: bytes, *, there: bool) -> bytes:
+        """The peer's `config` as the driver is to see it; whether the peer is there."""
+        del there
         return config
+
+    def queues_of(self, peer: FrontEnd) -> int:
+        """How many queues the peer is to serve."""
+        return min(peer.queues, int(lib.PV_MAX_QUEUES))
 
     def check(self, peer: FrontEnd) -> None:
         """Raises PeerError if this kind of device cannot do with what `peer` offers."""
@@ -102,17 +112,20 @@ class ServedDevice(CalledDevice):
     def attach(self, native: Any) -> None:
         """Connects to the peer.  Raises PeerError, PeerGone, HostCallFailed."""
         self._native = native
-        self._peer = self._connect()
-        self._config = self.adapt(self._peer.config)
-        self.queue_sizes = (QUEUE_SIZE,) * min(self._peer.queues, int(lib.PV_MAX_QUEUES))
+        with heard():  # who waits for a program that hangs may stop waiting
+            self._peer = self._connect()
+        self._peer_config = self._peer.config
+        self._config = self.adapt(self._peer_config, there=True)
+        self._served = self.queues_of(self._peer)
+        self.queue_sizes = (QUEUE_SIZE,) * self._served + self.own_queue_sizes
         super().attach(native)
         native.offered[0] = self.features()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         error = ffi.new("char[]", ERROR_BYTES)
-        core = lib.pv_vhost_user_create(native, error, ERROR_BYTES)
+        core = lib.pv_vhost_user_create(native, self._served, self._poll_ns, self._wake_fd, error, ERROR_BYTES)
         if core == ffi.NULL:
             raise HostCallFailed(f"{self.title}: {ffi.string(error).decode()}; see ulimit -a")
         self._core = core
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         thread = threading.Thread(target=self._live, name=f"vhost {self.name}", daemon=True)
         try:
             thread.start()
@@ -143,11 +156,10 @@ class ServedDevice(CalledDevice):
             os.close(self._wake_fd)
             self._wake_fd = -1
         self._let_go()
-        self._forget_inflight()
         super().detach()
 
     def statistics(self) -> dict[str, int]:
-        """Calls, sleeps, chains, in_flight; reconnects."""
+        """Chains, kicks, calls, interrupts, polls, poll_ns, sleeps: of all queues; in_flight, reconnects."""
         if self._core is None:
             return self._last
         counts = ffi.new("struct pv_vhost_user_statistics *")
@@ -209,20 +221,20 @@ class ServedDevice(CalledDevice):
 
     def _vrings(self) -> tuple[Vring, ...]:
         """Queues that the driver has enabled, as the peer is told of them."""
-        return tuple(self._vring(n) for n in range(self._native.queue_count) if self._native.queues[n].state.enabled)
+        return tuple(self._vring(n) for n in range(self._served) if self._native.queues[n].state.enabled)
 
     def _vring(self, number: int) -> Vring:
-        queue = self._native.queues[number]
-        return Vring(
-            number,
-            queue.state.size,
-            descriptors_hva=int(ffi.cast("uintptr_t", queue.descriptors)),
-            available_hva=int(ffi.cast("uintptr_t", queue.driver)),
-            used_hva=int(ffi.cast("uintptr_t", queue.device_area)),
-            base=queue.state.next_avail,
-            kick_fd=queue.doorbell_fd,
-            call_fd=lib.pv_vhost_user_call_fd(self._core, number),
-        )
+        ring = ffi.new("struct pv_vhost_user_ring *")
+        lib.pv_vhost_user_describe(self._core, number, ring)
+        where = (ring.descriptors_hva, ring.available_hva, ring.used_hva)
+        return Vring(number, int(lib.PV_SHADOW_SIZE), *where, ring.kick_fd, ring.call_fd)
+
+    def _memory(self) -> tuple[Region, ...]:
+        """All that the peer maps.  Chains name addresses of this process, so these are what it is told."""
+        hva, size_bytes = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        fd = lib.pv_vhost_user_memory(self._core, hva, size_bytes)
+        rings = Region(hva[0], size_bytes[0], hva[0], fd, 0)
+        return (*(region._replace(gpa=region.hva) for region in self._regions()), rings)
 
     def _begin(self) -> bool:
         """A driver begins; False if it changed its mind.  From now on a reset has to wait."""
@@ -231,90 +243,61 @@ class ServedDevice(CalledDevice):
                 return False
             self._state = "away"
         self._away_since = time.monotonic()
-        self._taken = self._told = False
-        self._forget_inflight()
+        self._told = False
         return True
 
     def _serve(self) -> None:
-        """Gives the queues to the peer: for the first time, or with what its predecessor has taken."""
+        """Gives the queues to the peer: for the first time, or with what its predecessor had."""
         if self._peer is None:
             self._peer = self._connect()
-        peer, native = self._peer, self._native
-        accepted = native.state.accepted[0]
-        self._check_again(peer, accepted)
-        before = self._inflight
-        record = peer.inflight(native.queue_count, QUEUE_SIZE, before)
-        if record is not before:  # what was in flight is not in a record that has just begun
-            self._forget_inflight()
-            self._inflight = record
-        for vring in self._vrings():
-            self._lend(vring.number, tracked=record is not None and record is before)
-        vrings = self._vrings()
-        self._taken = True
-        lib.pv_vhost_user_serve(self._core)
+        peer, accepted = self._peer, self._native.state.accepted[0]
+        features = accepted & self.understood | VIRTIO_FEATURE.VERSION_1
+        self._check_again(peer, features)
+        lib.pv_vhost_user_restart(self._core)
         self._be("serving")
-        peer.start(accepted, self._regions(), vrings)
-        for vring in vrings:
-            lib.pv_vhost_user_stir(self._core, vring.number)
+        peer.start(features, self._memory(), self._vrings())
+        lib.pv_vhost_user_serve(self._core)
         self._told = False
+        self._show_config()  # it may be another one than the driver has seen
 
-    def _check_again(self, peer: FrontEnd, accepted: int) -> None:
+    def _check_again(self, peer: FrontEnd, features: int) -> None:
         now = f"{self.title}: what listens at {self._socket} now"
-        if accepted & ~(peer.features & self.understood):
+        if features & ~peer.features:
             raise PeerError(f"{now} offers less than before; start it with the options that it had")
-        if any(vring.number >= peer.queues for vring in self._vrings()):
+        if any(vring.number >= self.queues_of(peer) for vring in self._vrings()):
             raise PeerError(f"{now} has {peer.queues} queues, too few; start it with the options that it had")
-
-    def _lend(self, queue: int, *, tracked: bool) -> None:
-        result = lib.pv_vhost_user_lend(self._core, queue, self._taken, tracked)
-        if result == lib.PV_LENT_BROKEN:
-            lib.pv_device_fault(self._native, VQ_7)
-            raise PeerError(f"{self.title}: its driver broke the queue {queue} while the back end was away")
-        if result == lib.PV_LENT_UNSURE:
-            raise PeerError(
-                f"{self.title}: which requests were in flight when {self._socket} went away is not known; "
-                "use a back end that keeps a record (INFLIGHT_SHMFD), or give the host a CPU more"
-            )
 
     def _park(self) -> None:
         """Takes the queues back and lets the driver have them."""
-        peer, serving = self._peer, self._state == "serving"
+        lib.pv_vhost_user_park(self._core)
         try:
-            if peer and serving:
-                positions = peer.stop(self._vrings())
-                lib.pv_vhost_user_park(self._core)  # it looks at the notes, too
-                for queue, position in positions.items():
-                    lib.pv_vhost_user_returned(self._core, queue, position)
-        except PeerGone as error:
-            self._let_go()
-            if peer and not peer.connection.ended:
-                self._unsafe(error)
+            if self._peer and self._state == "serving":
+                self._peer.stop(self._vrings())
         except PeerError as error:
-            self._let_go()
-            self._unsafe(error)
+            self._let_go(error)
         finally:
-            lib.pv_vhost_user_park(self._core)
+            lib.pv_vhost_user_park(self._core)  # it may have given something back
+            lib.pv_vhost_user_forget(self._core)
             self._be("parked")
 
-    def _unsafe(self, error: PeerError) -> None:
-        """A peer that lives was not had to stop: it may write to guest memory at any time."""
-        log.warning("paravirt: %s", error)
-        self._fail(error)
-
-    def _let_go(self) -> None:
+    def _let_go(self, error: PeerError | None = None) -> None:
+        """Ends the session.  Who works on guest memory, and does not hang up in turn, may write to it at any time."""
         peer, self._peer = self._peer, None
-        if peer:
-            peer.close()
-
-    def _forget_inflight(self) -> None:
-        record, self._inflight = self._inflight, None
-        if record:
-            close_all([record.fd])
+        if peer is None:
+            return
+        if peer.working and not peer.connection.hang_up():
+            unsafe = PeerError(
+                f"{error or self.title}; it did not let go of guest memory either, so the machine ends: kill it"
+            )
+            log.warning("paravirt: %s", unsafe)
+            self._fail(unsafe)
+        peer.close()
 
     # ---- the peer is gone ----
 
     def _lost(self, error: PeerGone) -> None:
-        self._let_go()
+        self._let_go(error)
+        self._show_config()
         if self._state == "parked":
             return  # nothing was lost; there is time until a driver begins
         if self._state == "serving":
@@ -329,6 +312,7 @@ class ServedDevice(CalledDevice):
             self._give_up(PeerGone(f"{error}; the patience of {patience_s:g} s is over"))
 
     def _look_for_it(self) -> None:
+        self._offer_config()
         self._sleep(AGAIN_S)
         if self._wanted != "serve":
             return
@@ -336,11 +320,10 @@ class ServedDevice(CalledDevice):
         away_s = time.monotonic() - self._away_since
         log.warning("paravirt: %s: its back end is there again after %.1f s", self.title, away_s)
         self._reconnects += 1
-        self._renew_config()
 
     def _give_up(self, error: PeerError | None) -> None:
         """The driver is told to reset the device; then there is another attempt."""
-        self._let_go()
+        self._let_go(error)
         lib.pv_vhost_user_park(self._core)
         if self._state == "parked":
             return
@@ -354,16 +337,21 @@ class ServedDevice(CalledDevice):
     def _listen(self) -> None:
         """Waits for the peer to say something, or for something to be wanted."""
         peer = self._peer
+        if peer and peer.config_changed:
+            peer.read_config()
+            self._show_config()
         self._offer_config()
+        if peer and peer.config_changed:  # once more, while it answered
+            return
         ready = self._sleep(CONFIG_AGAIN_S if self._config_fresh else None)
         if peer is None:
             return
+        if self._state == "serving" and lib.pv_vhost_user_broken(self._core):
+            raise peer.connection.wrong("gave back a request that it does not have")
         if peer.connection.socket.fileno() in ready:
             peer.connection.expect_nothing()
         if peer.back_channel and peer.back_channel.fileno() in ready:
-            message = peer.hear()
-            peer.answer(message)  # first: it may wait for that before it tells its configuration
-            self._renew_config()
+            peer.hear()
 
     def _sleep(self, timeout_s: float | None) -> set[int]:
         poll = select.poll()
@@ -377,9 +365,12 @@ class ServedDevice(CalledDevice):
             os.eventfd_read(self._wake_fd)
         return ready
 
-    def _renew_config(self) -> None:
-        assert self._peer
-        config = self.adapt(self._peer.read_config())
+    def _show_config(self) -> None:
+        """The driver will be told if what it is to see has changed."""
+        peer = self._peer
+        if peer:
+            self._peer_config = peer.config
+        config = self.adapt(self._peer_config, there=peer is not None)
         if config != self._config:
             self._config, self._config_fresh = config, True
 
@@ -387,6 +378,3 @@ class ServedDevice(CalledDevice):
         """A reset may hold the device's lock and wait for this thread, which hence only tries."""
         if self._config_fresh:
             self._config_fresh = not lib.pv_device_try_set_config(self._native, self._config, len(self._config))
-
-
-VQ_7 = ffi.new("char[]", b"VQ-7")

@@ -15,7 +15,6 @@ from .messages import (
     CONFIG,
     FEATURE_PROTOCOL,
     HEADER,
-    INFLIGHT,
     NEED_REPLY,
     REGIONS_MOST,
     REPLY,
@@ -45,17 +44,8 @@ class Vring(NamedTuple):
     descriptors_hva: int
     available_hva: int
     used_hva: int
-    base: int
-    """Position in the available ring to begin at."""
     kick_fd: int
     call_fd: int
-
-
-class Inflight(NamedTuple):
-    """The peer's own record of what it has taken; outlives it."""
-
-    fd: int
-    payload: bytes
 
 
 class FrontEnd:
@@ -68,6 +58,10 @@ class FrontEnd:
         self.connection = Connection(path, what, reply_s)
         self.back_channel: socket.socket | None = None
         """Where the peer asks; its own side of the session."""
+        self.working = False
+        """Whether the peer has guest memory, and has not given its queues back."""
+        self.config_changed = False
+        """Whether the peer says that it has another configuration than `config`."""
         self._config_bytes, self._reply_s = config_bytes, reply_s
         try:
             self._negotiate()
@@ -93,21 +87,22 @@ class FrontEnd:
             raise c.wrong("offers no queue")
         if ProtocolFeature.BACKEND_REQ in self.protocol:
             self._open_back_channel()
-        self.config = self.read_config()
+        self.read_config()
 
     def _open_back_channel(self) -> None:
         self.back_channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.back_channel.settimeout(self._reply_s)
         with theirs:
             self.connection.tell(Request.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
+        # It may ask while we do, and wait for its answer before it gives ours.
+        self.connection.listen_to(self.back_channel, self.hear)
 
-    def read_config(self) -> bytes:
-        """The configuration space as the peer has it now."""
-        size = self._config_bytes
-        if not size:
-            return b""
-        answer = self.connection.ask(Request.GET_CONFIG, CONFIG.pack(0, size, 0) + bytes(size), CONFIG.size + size)
-        return answer.payload[CONFIG.size :]
+    def read_config(self) -> None:
+        """Asks for the configuration space as the peer has it now."""
+        self.config_changed, self.config = False, b""
+        if size := self._config_bytes:
+            answer = self.connection.ask(Request.GET_CONFIG, CONFIG.pack(0, size, 0) + bytes(size), CONFIG.size + size)
+            self.config = answer.payload[CONFIG.size :]
 
     def close(self) -> None:
         """Ends the session.  More than once is fine."""
@@ -123,14 +118,15 @@ class FrontEnd:
         c = self.connection
         if len(regions) > REGIONS_MOST:
             raise PeerError(
-                f"guest memory has {len(regions)} regions, a vhost-user back end is given {REGIONS_MOST} at most; "
-                "attach the disk as a file, or give the guest memory in fewer parts"
+                f"guest memory and rings lie in {len(regions)} parts, a vhost-user back end is given {REGIONS_MOST} at "
+                "most; give the guest memory in fewer parts"
             )
         c.tell(Request.SET_FEATURES, U64.pack(features | (self.features & FEATURE_PROTOCOL)))
         if ProtocolFeature.STATUS in self.protocol:
             c.tell(Request.SET_STATUS, U64.pack(STATUS_FEATURES_OK))
             if c.ask_number(Request.GET_STATUS) & STATUS_FEATURES_OK != STATUS_FEATURES_OK:
                 raise c.wrong("refuses the features that it offered")
+        self.working = True
         c.tell(Request.SET_MEM_TABLE, pack_memory(regions), [region.fd for region in regions])
         for vring in vrings:
             self._give(vring)
@@ -143,40 +139,17 @@ class FrontEnd:
     def _give(self, v: Vring) -> None:
         c = self.connection
         c.tell(Request.SET_VRING_NUM, VRING_STATE.pack(v.number, v.size))
-        c.tell(Request.SET_VRING_BASE, VRING_STATE.pack(v.number, v.base))
+        c.tell(Request.SET_VRING_BASE, VRING_STATE.pack(v.number, 0))
         addresses = VRING_ADDRESSES.pack(v.number, 0, v.descriptors_hva, v.used_hva, v.available_hva, 0)
         c.tell(Request.SET_VRING_ADDR, addresses)
         c.tell(Request.SET_VRING_CALL, U64.pack(v.number), [v.call_fd])
         c.tell(Request.SET_VRING_KICK, U64.pack(v.number), [v.kick_fd])
 
-    def inflight(self, queues: int, size: int, before: Inflight | None) -> Inflight | None:
-        """The peer's record of requests in flight: a new one, or that of the peer before, given to this one.
-
-        None: this peer keeps none.  Before `start`.
-        """
-        if ProtocolFeature.INFLIGHT_SHMFD not in self.protocol:
-            return None
-        c = self.connection
-        record = before
-        if record is None:
-            wanted = INFLIGHT.pack(0, 0, queues, size)
-            answer = c.ask(Request.GET_INFLIGHT_FD, wanted, INFLIGHT.size, fds_most=1)
-            if len(answer.fds) != 1:
-                raise c.wrong("sent no descriptor with GET_INFLIGHT_FD")
-            record = Inflight(answer.fds[0], answer.payload)
-        try:
-            c.tell(Request.SET_INFLIGHT_FD, record.payload, [record.fd])
-        except BaseException:
-            if before is None:
-                close_all([record.fd])
-            raise
-        return record
-
     # ---- it ends ----
 
-    def stop(self, vrings: tuple[Vring, ...]) -> dict[int, int]:
-        """Takes the queues back: the peer touches guest memory no more.  Index of a queue → position it came to."""
-        c, bases = self.connection, {}
+    def stop(self, vrings: tuple[Vring, ...]) -> None:
+        """Takes the queues back: the peer gives back what it has and touches guest memory no more."""
+        c = self.connection
         for vring in vrings:
             if self.features & FEATURE_PROTOCOL:
                 c.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(vring.number, 0))
@@ -184,17 +157,16 @@ class FrontEnd:
             index, base = VRING_STATE.unpack(answer.payload)
             if index != vring.number or base >= 1 << 16:
                 raise c.wrong(f"gave queue {index} back at {base} when asked for queue {vring.number}")
-            bases[vring.number] = base
         if ProtocolFeature.STATUS in self.protocol:
             c.tell(Request.SET_STATUS, U64.pack(0))
         elif ProtocolFeature.RESET_DEVICE in self.protocol:
             c.tell(Request.RESET_DEVICE)
-        return bases
+        self.working = False
 
     # ---- the peer speaks ----
 
-    def hear(self) -> Message:
-        """A message that came over the back channel.  Raises PeerError if it is none that this session has."""
+    def hear(self) -> None:
+        """Takes and answers a message of the back channel.  Raises PeerError if this session has no such."""
         assert self.back_channel
         if not self.back_channel.recv(1, socket.MSG_PEEK):
             raise self.connection.closed("")
@@ -203,15 +175,15 @@ class FrontEnd:
         known = message.request == BackendRequest.CONFIG_CHANGE and ProtocolFeature.CONFIG in self.protocol
         if not known or message.payload or message.fds:
             raise self.connection.wrong(f"sent its request {message.request}, which was not agreed upon")
-        return message
+        self.config_changed = True
+        if self.connection.acknowledged and message.flags & NEED_REPLY:
+            self._answer(message)
 
-    def answer(self, message: Message, failed: int = 0) -> None:
-        """Answers a message that was heard, if that is wanted."""
-        if self.back_channel and self.connection.acknowledged and message.flags & NEED_REPLY:
-            reply = HEADER.pack(message.request, VERSION | REPLY, U64.size) + U64.pack(failed)
-            try:
-                self.back_channel.sendall(reply)
-            except TimeoutError as error:
-                raise self.connection.gone("does not read the answers to its own requests") from error
-            except OSError as error:
-                raise self.connection.closed(f" for its own requests ({error.strerror})") from error
+    def _answer(self, message: Message) -> None:
+        assert self.back_channel
+        try:
+            self.back_channel.sendall(HEADER.pack(message.request, VERSION | REPLY, U64.size) + U64.pack(0))
+        except TimeoutError as error:
+            raise self.connection.gone("does not read the answers to its own requests") from error
+        except OSError as error:
+            raise self.connection.closed(f" for its own requests ({error.strerror})") from error

@@ -26,7 +26,6 @@ VRING_ADDRESSES = struct.Struct("=IIQQQQ")  # index, flags, descriptors, used, a
 MEMORY = struct.Struct("=II")  # regions, 0; then the regions
 REGION = struct.Struct("=QQQQ")  # gpa, bytes, hva, offset in the file
 CONFIG = struct.Struct("=III")  # offset, bytes, flags; then the bytes
-INFLIGHT = struct.Struct("=QQHH4x")  # bytes, offset, queues, size of each; padded as C does
 
 FEATURE_PROTOCOL = 1 << 30
 """Feature bit that says: protocol features can be asked for.  A driver never sees it."""
@@ -53,8 +52,6 @@ class Request(IntEnum):
     SET_BACKEND_REQ_FD = 21
     GET_CONFIG = 24
     SET_CONFIG = 25
-    GET_INFLIGHT_FD = 31
-    SET_INFLIGHT_FD = 32
     RESET_DEVICE = 34
     SET_STATUS = 39
     GET_STATUS = 40
@@ -73,7 +70,6 @@ class ProtocolFeature(IntFlag):
     REPLY_ACK = 1 << 3
     BACKEND_REQ = 1 << 5
     CONFIG = 1 << 9
-    INFLIGHT_SHMFD = 1 << 12
     RESET_DEVICE = 1 << 13
     STATUS = 1 << 16
 

@@ -53,8 +53,8 @@ class Served:
         self.plugged = plugged
         return plugged
 
-    def start(self, **options: Any) -> BlockDriver:
-        return BlockDriver(self.plugged, self.plugged.start(**options)[0])
+    def start(self, *, indirect: bool = False, **options: Any) -> BlockDriver:
+        return BlockDriver(self.plugged, self.plugged.start(**options)[0], indirect=indirect)
 
     def statistics(self) -> dict[str, int]:
         return dict(self.plugged.device.statistics())

@@ -10,11 +10,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from hypercall_abi.devices.virtio_block import BLOCK_REQUEST
 from paravirt.vhost_user.connection import Connection
 from paravirt.vhost_user.errors import PeerError, PeerGone
 from paravirt.vhost_user.front_end import FrontEnd
@@ -30,7 +31,7 @@ from paravirt.vhost_user.messages import (
     Region,
     Request,
 )
-from tests.support.served_disk import PATIENCE_S, Served, wait_for
+from tests.support.served_disk import PATIENCE_S, Served, wait_for, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer, reply
 
 GOOD = U64.pack(FEATURES)
@@ -147,23 +148,71 @@ def test_it_hangs_while_it_is_started(served: Served, hangs: Request) -> None:
     assert time.monotonic() - began < 10
 
 
-GIVEN_BACK = {
-    "hangs": (lambda peer, payload: None, "does not send the answer to GET_VRING_BASE"),
-    "another queue": (says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(7, 0))), "gave queue 7 back"),
-    "no position": (says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(0, 1 << 20))), "at 1048576"),
-    "short": (says(reply(Request.GET_VRING_BASE, b"")), "0 bytes instead of 8"),
+GIVEN_BACK: dict[str, Prank] = {
+    "hangs": lambda peer, payload: None,
+    "another queue": says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(7, 0))),
+    "no position": says(reply(Request.GET_VRING_BASE, VRING_STATE.pack(0, 1 << 20))),
+    "short": says(reply(Request.GET_VRING_BASE, b"")),
 }
 
 
 @pytest.mark.parametrize("how", GIVEN_BACK)
 def test_it_does_not_give_the_queue_back(served: Served, how: str) -> None:
-    """It may write to guest memory at any time: the machine ends, the reset returns."""
-    prank, text = GIVEN_BACK[how]
-    served.peer(pranks={Request.GET_VRING_BASE: prank})
-    served.plug(reply_s=0.2)
+    """It hangs up in turn, which says as much: the reset returns, the machine goes on."""
+    served.peer(pranks={Request.GET_VRING_BASE: GIVEN_BACK[how]})
+    served.plug(reply_s=5 if how != "hangs" else 0.2)
     assert served.start().read(0, 512).data == served.sector(0)
     served.plugged.set_status(0)
-    assert [text in str(error) for error in served.failures] == [True]
+    assert not served.failures
+
+
+@contextmanager
+def stuck(served: Served, request: Request) -> Iterator[None]:
+    """A peer that does nothing any more once it is told that."""
+    free = threading.Event()
+
+    def stick(peer: VhostPeer, payload: bytes) -> bytes:
+        free.wait(PATIENCE_S)
+        raise Died
+
+    served.peer(pranks={request: stick})
+    served.plug(reply_s=0.2)
+    try:
+        yield
+    finally:
+        free.set()
+
+
+@pytest.mark.parametrize("request_", [Request.GET_VRING_BASE, Request.SET_VRING_ENABLE], ids=lambda r: r.name)
+def test_it_neither_stops_nor_hangs_up(served: Served, request_: Request) -> None:
+    """It may write to guest memory at any time: the machine ends, and the reset returns."""
+    with stuck(served, request_):
+        disk = served.start()
+        if request_ == Request.GET_VRING_BASE:
+            assert disk.read(0, 512).data == served.sector(0)
+        else:
+            wait_for(lambda: served.failures, "the machine goes on")
+        served.plugged.set_status(0)
+        (error,) = served.failures
+        assert f"does not send the answer to {request_.name}" in str(error)
+        assert "did not let go of guest memory" in str(error)
+
+
+def test_it_gives_back_what_it_does_not_have(served: Served) -> None:
+    """Its session ends; what it does have is the next one's."""
+    peer = served.peer(holding=True)
+    served.plug()
+    disk = served.start()
+    request = disk.lay_out(BLOCK_REQUEST.READ, 7, room_bytes=512)
+    disk.send(request)
+    wait_taken(peer, 1)
+    peer.used_again(peer.heads[0] ^ 1)
+    assert served.plugged.wait_fault() == "HOST"
+    assert not served.failures, "it hung up"
+    served.plugged.set_status(0)
+    peer.die()
+    served.peer()
+    assert served.start().read(7, 512).data == served.sector(7)
 
 
 def test_death_while_it_gives_the_queue_back(served: Served) -> None:
@@ -250,7 +299,7 @@ def test_memory_in_too_many_parts(served: Served) -> None:
     served.peer()
     front_end = FrontEnd(served.socket, "disk 'disk'", 60)
     regions = tuple(Region(n << 20, 4096, n << 20, 0, 0) for n in range(REGIONS_MOST + 1))
-    with pytest.raises(PeerError, match="9 regions, .* 8 at most"):
+    with pytest.raises(PeerError, match="9 parts, .* 8 at most"):
         front_end.start(0, regions, ())
     front_end.close()
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hypercall_abi.devices.virtio_block import BLOCK_FEATURE, BLOCK_REQUEST, BLOCK_STATUS
+from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.vhost_user.errors import PeerError, PeerGone
-from paravirt.vhost_user.messages import INFLIGHT, NEED_REPLY, U64, VERSION, ProtocolFeature, Request
+from paravirt.vhost_user.messages import CONFIG, FEATURE_PROTOCOL, NEED_REPLY, VERSION, ProtocolFeature, Request
 from tests.support.block_driver import SECTOR, BlockDriver
-from tests.support.served_disk import SECTORS, Served, wait_for, wait_taken
+from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_for, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, VhostPeer, reply
 
 
@@ -65,10 +64,21 @@ def test_without_acknowledgements(served: Served) -> None:
 
 
 def test_what_is_not_understood_is_not_offered(served: Served) -> None:
-    served.peer(features=FEATURES | 1 << 34 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE)
+    served.peer(features=FEATURES | 1 << 36 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE)
     offered = served.plug().native.offered[0]
-    assert not offered & (1 << 34 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE | 1 << 30)
+    assert not offered & (1 << 36 | 1 << 33 | BLOCK_FEATURE.CONFIG_WCE | 1 << 30)
     assert offered & BLOCK_FEATURE.FLUSH
+
+
+@pytest.mark.parametrize("indirect", [False, True])
+def test_rings_that_the_peer_does_not_know(served: Served, indirect: bool) -> None:
+    """The driver's are its own affair: packed, with indirect tables, with event indexes."""
+    peer = served.peer(features=FEATURES & ~(VIRTIO_FEATURE.INDIRECT_DESC | VIRTIO_FEATURE.EVENT_IDX))
+    served.plug()
+    disk = served.start(packed=not indirect, indirect=indirect)
+    for turn in range(300):
+        assert disk.read(turn % SECTORS, SECTOR).data == served.sector(turn % SECTORS)
+    assert peer.accepted == VIRTIO_FEATURE.VERSION_1 | BLOCK_FEATURE.FLUSH | FEATURE_PROTOCOL
 
 
 def test_read_only_must_be_the_servers(served: Served) -> None:
@@ -119,60 +129,13 @@ def test_requests_in_flight_survive(served: Served, caplog: pytest.LogCaptureFix
         wait_for(lambda: served.statistics()["reconnects"] == 1, "the device did not find the new peer")
     left = [head for number, head in enumerate(heads) if number not in done]
     wait_for(lambda: len(second.heads) == len(left), "the new peer was not given what was in flight")
-    assert sorted(second.heads) == sorted(left)
+    assert second.heads == left, "in another order"
     second.complete(*range(len(left)))
     answers += disk.finish(8 - len(done))
     check_answers(served, requests, answers)
     assert [record.message.count("closed the connection") for record in caplog.records] == [1, 0], "said once each"
     second.holding = False
     assert disk.read(9, SECTOR).data == served.sector(9), "it goes on"
-
-
-def keep_record(peer: VhostPeer, payload: bytes) -> None:
-    """GET_INFLIGHT_FD: a record that says nothing."""
-    assert peer.connection
-    fd = os.memfd_create("record")
-    answer = reply(Request.GET_INFLIGHT_FD, INFLIGHT.pack(4096, 0, 1, 64))
-    socket.send_fds(peer.connection, [answer], [fd])
-    os.close(fd)
-
-
-KEEPS_A_RECORD: dict[str, Any] = {
-    "protocol": PROTOCOL | ProtocolFeature.INFLIGHT_SHMFD,
-    "pranks": {
-        Request.GET_INFLIGHT_FD: keep_record,
-        Request.SET_INFLIGHT_FD: lambda peer, payload: reply(Request.SET_INFLIGHT_FD, U64.pack(0)),
-    },
-}
-
-
-def records() -> int:
-    """How many of them this process holds."""
-    found = 0
-    for fd in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            found += "memfd:record" in os.readlink(f"/proc/self/fd/{fd}")
-    return found
-
-
-@pytest.mark.parametrize("first_keeps", [False, True])
-def test_another_one_that_keeps_a_record_or_does_not(served: Served, first_keeps: bool) -> None:
-    """A record that has just begun says nothing of what its predecessor had taken."""
-    ways: tuple[dict[str, Any], dict[str, Any]] = ({}, KEEPS_A_RECORD)
-    first = served.peer(holding=True, **ways[first_keeps])
-    served.plug()
-    disk = served.start(size=64)
-    requests = lay_out(disk, 8)
-    disk.send(*requests)
-    wait_taken(first, 8)
-    first.complete(5, 3)
-    answers = disk.finish(2)
-    first.die()
-    second = served.peer(holding=True, **ways[not first_keeps])
-    wait_taken(second, 6)
-    assert records() == (not first_keeps)
-    second.complete(*range(6))
-    check_answers(served, requests, answers + disk.finish(6))
 
 
 def test_requests_while_it_is_away(served: Served) -> None:
@@ -254,11 +217,42 @@ def test_the_disk_grows(served: Served, flags: int) -> None:
     assert served.plugged.native.state.generation == 1
 
 
-def test_the_disk_has_grown_while_it_was_away(served: Served) -> None:
+@pytest.mark.parametrize("when", ["parked", "serving"])
+def test_the_disk_has_grown_while_it_was_away(served: Served, when: str) -> None:
+    """Also where it went before the driver's queues were its own."""
     first = served.peer()
-    served.plug()
-    served.start()
+    device = served.plug().device
+    if when == "serving":
+        assert served.start().read(0, SECTOR).data == served.sector(0)
     first.die()
     served.data.extend(bytes(SECTOR))
+    if when == "parked":
+        wait_for(lambda: device._peer is None, "its death was not seen")  # type: ignore[attr-defined]
     served.peer()
+    if when == "parked":
+        served.start()
     wait_for(lambda: int.from_bytes(served.plugged.config()[:8], "little") == SECTORS + 1, "the driver is not told")
+
+
+def test_it_changes_again_while_it_is_asked(served: Served) -> None:
+    """A peer may wait for the answer to its news before it answers what it was asked."""
+    peer = served.peer()
+    served.plug()
+    served.start()
+    news: list[bytes] = []
+
+    def change_again(asked: VhostPeer, payload: bytes) -> bytes:
+        del asked.pranks[Request.GET_CONFIG]
+        served.data.extend(bytes(SECTOR))
+        before = asked.config()
+        asked.change_config(VERSION | NEED_REPLY)
+        assert asked.back_channel
+        asked.back_channel.settimeout(PATIENCE_S)
+        news.append(asked.back_channel.recv(20))
+        return reply(Request.GET_CONFIG, payload[: CONFIG.size] + before[: len(payload) - CONFIG.size])
+
+    peer.pranks[Request.GET_CONFIG] = change_again
+    served.data.extend(bytes(SECTOR))
+    peer.change_config()
+    wait_for(lambda: news and served.plugged.config()[:8] == peer.config()[:8], "the driver is not told of the second")
+    assert int.from_bytes(served.plugged.config()[:8], "little") == SECTORS + 2
