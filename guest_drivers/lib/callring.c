@@ -72,8 +72,11 @@ uint32_t pv_callring_ready(const struct pv_callring *ring)
 
 bool pv_callring_take(struct pv_callring *ring, struct pv_completion *completion)
 {
-	if (!pv_callring_ready(ring))
+	if (!pv_callring_ready(ring)) {
+		/* It comes from the host's CPU together with the tail that counts it, not after it. */
+		__builtin_prefetch(&ring->completions[ring->taken & (ring->entries - 1)]);
 		return false;
+	}
 	*completion = ring->completions[ring->taken++ & (ring->entries - 1)];
 	if (completion->status < PV_STATUS_NO_MEMORY) /* ERR-1 */
 		completion->status = PV_STATUS_FAILED;

@@ -143,10 +143,8 @@ PV_HANDLER(base_boot_info)
 /* One entry; the submission is copied once and only the copy is looked at (BATCH-4). */
 static void batch_entry(struct pv_vcpu *vcpu, const uint8_t *submission, uint8_t *completion)
 {
-	struct pv_submission copy;
+	const struct pv_submission copy = pv_submission_copy((const struct pv_submission *)submission);
 
-	memcpy(&copy, submission, sizeof(copy));
-	__asm__ volatile("" ::: "memory"); /* the copy is not read again from guest memory */
 	pv_submission_serve(vcpu, PV_ROAD_BATCH, &copy, (struct pv_completion *)completion);
 }
 

@@ -109,12 +109,10 @@ static void serve_next(struct pv_vcpu *vcpu)
 {
 	struct pv_callring *ring = &vcpu->callring;
 	uint32_t mask = vcpu->state.callring.setup.entries - 1, at = vcpu->state.callring.next & mask;
-	struct pv_submission copy;
 
 	__builtin_prefetch(&ring->submissions[(at + AHEAD) & mask]);
 	__builtin_prefetch(&ring->completions[(at + AHEAD) & mask], 1);
-	memcpy(&copy, &ring->submissions[at], sizeof(copy));
-	__asm__ volatile("" ::: "memory"); /* BATCH-4: the copy is not read again from guest memory */
+	const struct pv_submission copy = pv_submission_copy(&ring->submissions[at]);
 	bool slow = may_take_long(copy.call);
 	if (slow)
 		publish(vcpu); /* what is done does not wait for it */
@@ -131,8 +129,11 @@ static uint32_t visit(struct pv_vcpu *vcpu, bool others)
 	uint32_t tail = __atomic_load_n(&vcpu->callring.control->submission_tail, __ATOMIC_ACQUIRE);
 	uint32_t waiting = tail - state->next, done = 0;
 
-	if (!waiting)
+	if (!waiting) {
+		/* The first submission comes from the other CPU together with the tail that counts it, not after it. */
+		__builtin_prefetch(&vcpu->callring.submissions[state->next & (state->setup.entries - 1)]);
 		return 0;
+	}
 	if (waiting > state->setup.entries) {
 		fault(vcpu);
 		return 0;

@@ -295,13 +295,12 @@ void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_su
 	if (!from->flags) { /* BATCH-3 */
 		struct pv_call call = { .id = from->call, .road = road };
 
-		memcpy(call.args, from->args, sizeof(call.args));
+		pv_copy_words(call.args, from->args, PV_LIMIT_ARGUMENTS);
 		pv_dispatch(vcpu, &call, &result);
 	} else {
 		count_call(vcpu, road);
 	}
-	struct pv_completion done = { .cookie = from->cookie, .status = result.status, .value = result.value };
-	memcpy(to, &done, sizeof(done));
+	*to = (struct pv_completion){ .cookie = from->cookie, .status = result.status, .value = result.value };
 }
 
 void pv_trap(struct pv_vcpu *vcpu, struct pv_trap *registers)

@@ -27,7 +27,26 @@ uint64_t pv_watchdog_serve(struct pv_machine *machine, uint64_t now_ns);
 
 /* ---- dispatch.c, for batches and rings ---- */
 
-/* Carries out a submission, a copy (BATCH-4), and writes its completion into guest memory. */
+/*
+ * By words, each read once.  Not as memcpy does it: a wide load of what was just stored by words, or the other way
+ * round, waits until the stores have left the CPU's buffer, which takes as long as the whole call.
+ */
+static inline void pv_copy_words(uint64_t *to, const uint64_t *from, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/* The one look at a submission in guest memory (BATCH-4). */
+static inline struct pv_submission pv_submission_copy(const struct pv_submission *submission)
+{
+	struct pv_submission copy;
+
+	pv_copy_words((uint64_t *)&copy, (const uint64_t *)submission, sizeof(copy) / sizeof(uint64_t));
+	return copy;
+}
+
+/* Carries out a submission, a copy, and writes its completion into guest memory. */
 void pv_submission_serve(struct pv_vcpu *vcpu, uint32_t road, const struct pv_submission *from,
 			 struct pv_completion *to);
 

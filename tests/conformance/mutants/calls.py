@@ -33,8 +33,8 @@ DISPATCH = (
     _dispatch(
         id="completions_are_padded_with_ones",
         rule="DATA-2",
-        old="memcpy(to, &done, sizeof(done));",
-        new="memcpy(to, &done, sizeof(done)); to->reserved0[7] = 1;",
+        old=".cookie = from->cookie,",
+        new=".reserved0 = { [7] = 1 }, .cookie = from->cookie,",
     ),
     _dispatch(
         id="missing_vendor_is_invalid",
