@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -97,6 +98,15 @@ static void put_plain_header(const struct iovec *room, uint32_t count)
 	pv_net_scatter(room, count, 0, &plain, sizeof(plain));
 }
 
+/* Whether an empty read was the end, and no empty message: all has been read, and nothing follows. */
+static bool ended(int fd)
+{
+	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
+	uint8_t more;
+
+	return poll(&end, 1, 0) == 1 && recv(fd, &more, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static uint64_t receive_datagram(struct pv_net_link *link, struct iovec *room, uint32_t count)
 {
 	put_plain_header(room, count);
@@ -104,9 +114,9 @@ static uint64_t receive_datagram(struct pv_net_link *link, struct iovec *room, u
 	struct msghdr message = { .msg_iov = room + gone, .msg_iovlen = count - gone };
 	ssize_t got = recvmsg(link->fd, &message, MSG_TRUNC | MSG_DONTWAIT);
 
-	/* An empty datagram is no frame; an empty read of what is connected is its end. */
+	/* An empty message is no frame. */
 	if (got == 0)
-		link->lost = link->connected;
+		link->lost = link->connected && ended(link->fd);
 	else if (got < 0)
 		link->lost = !later(errno);
 	return got > 0 ? (uint64_t)got : 0;

@@ -131,8 +131,12 @@ static uint32_t send_pieces(struct pv_vsock *vsock, struct connection *connectio
 
 	if (sent >= 0)
 		return (uint32_t)sent;
-	if (errno != EAGAIN && errno != EINTR)
+	if (errno == ENOBUFS || errno == ENOMEM) {
+		connection->starved = true; /* it has room, the kernel has not: nobody tells when that changes */
+		host_timer(vsock, true);
+	} else if (errno != EAGAIN && errno != EINTR) {
 		connection->deaf = true;
+	}
 	return 0;
 }
 
@@ -255,8 +259,8 @@ static bool parse_line(char *line, uint32_t *port)
 	return !*end && number < PV_VSOCK_CID_ANY;
 }
 
-/* Reads the line and nothing behind it. */
-static void greet(struct pv_vsock *vsock, struct connection *connection)
+/* Reads the line and nothing behind it; `ended`: nothing follows what is there. */
+static void greet(struct pv_vsock *vsock, struct connection *connection, bool ended)
 {
 	char line[LINE_BYTES + 1];
 	ssize_t there = recv(connection->fd, line, LINE_BYTES, MSG_PEEK | MSG_DONTWAIT);
@@ -265,7 +269,7 @@ static void greet(struct pv_vsock *vsock, struct connection *connection)
 
 	if (there < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (!end && there > 0 && there < LINE_BYTES && !connection->hung_up)
+	if (!end && there > 0 && there < LINE_BYTES && !ended)
 		return; /* the rest is on its way */
 	if (end && recv(connection->fd, line, (size_t)(end - line) + 1, MSG_DONTWAIT) != end - line + 1)
 		end = NULL;
@@ -314,7 +318,7 @@ static void changed(struct pv_vsock *vsock, struct connection *connection, uint3
 		connection->hung_up = true;
 	if (connection->state == GREETING) {
 		if (connection->readable)
-			greet(vsock, connection);
+			greet(vsock, connection, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 		return;
 	}
 	if (connection->hung_up && !connection->deaf)
@@ -325,7 +329,17 @@ static void changed(struct pv_vsock *vsock, struct connection *connection, uint3
 		connection_schedule(vsock, connection);
 }
 
-/* Who waits for the guest in vain. */
+/* Tries again what the kernel had no memory for. */
+static void feed(struct pv_vsock *vsock, struct connection *connection)
+{
+	connection->starved = false;
+	if (connection_fill(connection))
+		flush(vsock, connection);
+	if (connection->state != FREE)
+		connection_schedule(vsock, connection);
+}
+
+/* Who waits for the guest in vain, and whom nothing else wakes. */
 static void tick(struct pv_vsock *vsock)
 {
 	uint64_t now_ns = pv_clock_ns(), count;
@@ -340,7 +354,9 @@ static void tick(struct pv_vsock *vsock)
 				host_say(connection, "ERROR the guest does not answer");
 			connection_reset(vsock, connection, &vsock->statistics.resets_late);
 		}
-		some |= connection->due_ns != 0;
+		if (connection->starved && connection->fd >= 0)
+			feed(vsock, connection);
+		some |= connection->due_ns || (connection->starved && connection->fd >= 0);
 	}
 	host_timer(vsock, some);
 	vsock->may_accept = true;

@@ -48,6 +48,7 @@ struct connection {
 	bool readable; /* the socket may have something for us */
 	bool hung_up; /* its peer is gone */
 	bool deaf; /* its peer reads no more: what the guest sends is thrown away */
+	bool starved; /* the kernel had no memory for what its peer is to have */
 	bool ended; /* its peer has sent all */
 	bool asked; /* for credit, since there was none */
 	uint32_t guest_shut; /* PV_VSOCK_SHUTDOWN_, as the guest said */

@@ -176,6 +176,19 @@ def test_the_other_end_goes_away(kind: socket.SocketKind) -> None:
         assert not driver.device.needs_reset
 
 
+def test_an_empty_message_is_no_frame_and_no_end() -> None:
+    with net_guest(socket.SOCK_SEQPACKET) as (driver, link):
+        driver.offer([1600], [1600], [1600])
+        link.send(b"")
+        link.send(frame(60))
+        assert driver.take()[0][HEADER:] == frame(60)
+        link.send(b"")
+        link.send(frame(61))
+        link.shutdown(socket.SHUT_WR)
+        assert driver.take()[0][HEADER:] == frame(61)
+        counted(driver, "links_lost", 1)
+
+
 def test_a_link_that_is_down() -> None:
     with net_guest() as (driver, link):
         device = driver.device.device

@@ -46,6 +46,18 @@ def test_host_connects(driver: VsockDriver) -> None:
     assert driver.statistics()["connections"] == 1
 
 
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_line_that_will_have_no_end(driver: VsockDriver, pause: bool) -> None:
+    """Who has sent all gets an answer, and does not keep its place."""
+    with driver.program() as peer:
+        peer.sendall(b"CONNECT 7")
+        if pause:
+            driver.wait_statistics("open_connections", 1)
+        peer.shutdown(socket.SHUT_WR)
+        assert line(peer).startswith(b"ERROR write CONNECT")
+        driver.wait_statistics("open_connections", 0)
+
+
 def test_data_behind_the_line_is_the_stream(driver: VsockDriver) -> None:
     with driver.program() as peer:
         peer.sendall(b"CONNECT 7\nhello")
