@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The floor of a network: frames written to a TAP device and read from it with nothing in between, and what floods
- * a TAP device with frames from the other side.
+ * The floor of a network: frames written to a TAP device and read from it with nothing in between, and what fills
+ * the device's queue from the other side.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
-#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -48,7 +47,7 @@ uint64_t floor_write(int fd, uint32_t size_bytes, uint64_t frames)
 	return now_ns() - begin;
 }
 
-/* The same for frames that a flood brings. */
+/* The same for frames that wait in the queue. */
 uint64_t floor_read(int fd, uint64_t frames)
 {
 	uint8_t frame[HEADER_BYTES + MOST_BYTES];
@@ -65,8 +64,8 @@ uint64_t floor_read(int fd, uint64_t frames)
 	return now_ns() - begin;
 }
 
-/* Sends frames into an interface until *stop; how many, or -errno. */
-int64_t flood(int interface, uint32_t size_bytes, const uint32_t *stop)
+/* Sends that many frames into an interface; how many it took, or -errno. */
+int64_t fill(int interface, uint32_t size_bytes, uint64_t frames)
 {
 	struct sockaddr_ll where = {
 		.sll_family = AF_PACKET,
@@ -85,8 +84,7 @@ int64_t flood(int interface, uint32_t size_bytes, const uint32_t *stop)
 	memcpy(frame, to, sizeof(to));
 	frame[12] = PROTOCOL >> 8;
 	frame[13] = PROTOCOL & 0xff;
-	/* What the interface drops is an error of some kernels' and not of ours. */
-	while (!__atomic_load_n(stop, __ATOMIC_RELAXED))
+	for (uint64_t i = 0; i < frames; i++)
 		sent += sendto(fd, frame, size_bytes, 0, (struct sockaddr *)&where, sizeof(where)) > 0;
 	close(fd);
 	return sent;

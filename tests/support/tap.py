@@ -35,6 +35,11 @@ def await_up(name: str) -> None:
         time.sleep(0.01)
 
 
+def set_queue_length(name: str, frames: int) -> None:
+    """How many frames may wait in the device `name`; raises NoTap."""
+    _ip("link", "set", name, "txqueuelen", str(frames))
+
+
 @contextmanager
 def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
     """The TAP device `name` with the address HOST, until the context ends; raises NoTap.
