@@ -158,7 +158,7 @@ static void queue_changed(struct pv_device *device, uint32_t queue, bool enabled
 		want(thread, PV_WANT_SERVE);
 }
 
-/* Signals are for the threads that run vCPUs. */
+/* Signals are for the threads that run vCPUs, but for what says that a copy of ours failed (fault_copy.c). */
 static int start_thread(struct pv_backend_thread *thread)
 {
 	sigset_t all, before;
@@ -169,6 +169,7 @@ static int start_thread(struct pv_backend_thread *thread)
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&thread->thread, &attributes, thread_main, thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

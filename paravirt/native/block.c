@@ -67,6 +67,9 @@ struct pv_block *pv_block_create(struct pv_device *device, const struct pv_block
 		block->options = *options;
 		block->limited = options->limit.operations_per_second || options->limit.bytes_per_second;
 		pv_limit_init(&block->limit, &options->limit);
+		if (options->engine == PV_AIO_AUTO && options->unaligned_fd < 0)
+			block->cached =
+				pv_block_cached_create(options->fd, options->capacity_sectors * PV_BLOCK_SECTOR_BYTES);
 		pv_backend_init(&block->backend, device, &pv_block_ops, "disk", options->poll_ns);
 		device->ops.agreed = agreed;
 		device->ops.config_written = config_written;
@@ -87,6 +90,7 @@ void pv_block_destroy(struct pv_block *block)
 	pv_backend_deinit(&block->backend);
 	for (uint32_t i = 0; i < PV_MAX_QUEUES; i++)
 		free(block->queues[i].requests);
+	pv_block_cached_destroy(block->cached);
 	free(block);
 }
 

@@ -29,7 +29,7 @@ struct pv_block_options {
 	int fd; /* stays the caller's, open until pv_block_destroy */
 	int unaligned_fd; /* O_DIRECT: the same file without it, for requests not aligned; else -1 */
 	uint32_t alignment_bytes; /* O_DIRECT: of address, offset and length; else 1 */
-	uint32_t engine; /* one of PV_AIO_ */
+	uint32_t engine; /* one of PV_AIO_; AUTO: reads of what the page cache has do without */
 	uint32_t read_only;
 	uint32_t writethrough; /* writes are durable when answered, until the driver says otherwise (CONFIG_WCE) */
 	uint64_t capacity_sectors;
@@ -45,6 +45,7 @@ struct pv_block_statistics {
 	uint64_t read_bytes;
 	uint64_t written_bytes;
 	uint64_t throttles; /* times that requests were left waiting for the limit */
+	uint64_t cached; /* reads answered by a copy from the page cache */
 	uint64_t merges; /* requests carried out with the one before them */
 	uint64_t batches; /* groups of requests handed to the engine at once */
 	uint64_t interrupts; /* groups of completions that the driver was told of */

@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define SECTOR_BYTES 512u
 #define RANGE_UNMAP 1u
 
 _Static_assert(sizeof(((struct pv_block_options *)0)->id) == PV_BLOCK_ID_BYTES, "GET_ID gives this many bytes");
@@ -80,13 +79,13 @@ static int begin_transfer(struct pv_block_request *request, const struct pv_bloc
 		data_to_guest(request);
 	else
 		data_from_guest(request);
-	if (request->data_bytes % SECTOR_BYTES || /* BLK-4 */
-	    !within(options, request->sector, request->data_bytes / SECTOR_BYTES))
+	if (request->data_bytes % PV_BLOCK_SECTOR_BYTES || /* BLK-4 */
+	    !within(options, request->sector, request->data_bytes / PV_BLOCK_SECTOR_BYTES))
 		return done(outcome, PV_BLOCK_STATUS_IO_ERROR, 0);
 	if (request->data_bytes == 0)
 		return done(outcome, PV_BLOCK_STATUS_OK, 0);
 	io->operation = request->type == PV_BLOCK_REQUEST_READ ? PV_AIO_READ : PV_AIO_WRITE;
-	io->offset_bytes = request->sector * SECTOR_BYTES;
+	io->offset_bytes = request->sector * PV_BLOCK_SECTOR_BYTES;
 	io->size_bytes = request->data_bytes;
 	io->fd = file_for(io, options);
 	return PV_BLOCK_START;
@@ -130,8 +129,8 @@ static int next_range(struct pv_block_request *request, const struct pv_block_op
 		else
 			io->operation = range->flags & RANGE_UNMAP ? PV_AIO_ZERO_UNMAP : PV_AIO_ZERO;
 		io->fd = plain_file(options);
-		io->offset_bytes = range->sector * SECTOR_BYTES;
-		io->size_bytes = (uint64_t)range->sectors * SECTOR_BYTES;
+		io->offset_bytes = range->sector * PV_BLOCK_SECTOR_BYTES;
+		io->size_bytes = (uint64_t)range->sectors * PV_BLOCK_SECTOR_BYTES;
 		return PV_BLOCK_START;
 	}
 	if (io->durable) {
@@ -166,7 +165,7 @@ static uint64_t zeros_of(const struct pv_block_request *request)
 	uint64_t size_bytes = 0;
 
 	for (uint32_t i = 0; i < request->ranges_left; i++)
-		size_bytes += (uint64_t)request->ranges[i].sectors * SECTOR_BYTES;
+		size_bytes += (uint64_t)request->ranges[i].sectors * PV_BLOCK_SECTOR_BYTES;
 	return size_bytes;
 }
 

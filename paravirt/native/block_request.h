@@ -9,6 +9,8 @@
 #include "aio.h"
 #include "block.h"
 
+#define PV_BLOCK_SECTOR_BYTES 512u
+
 struct pv_block_request {
 	struct pv_aio_request io; /* first: an aio gives it back */
 	struct pv_chain chain; /* segments are used up by the I/O */

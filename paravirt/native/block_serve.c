@@ -114,6 +114,19 @@ static void fail(struct pv_block_queue *queue, struct pv_block_request *request)
 	complete(queue, request, &outcome);
 }
 
+/* Whether a read was carried out at once. */
+static bool from_cache(struct pv_block_queue *queue, struct pv_block_request *request, struct pv_block_outcome *outcome)
+{
+	struct pv_block *block = queue->block;
+
+	if (!block->cached || request->type != PV_BLOCK_REQUEST_READ ||
+	    !pv_block_cached_read(block->cached, &request->io))
+		return false;
+	pv_backend_count(&queue->statistics.cached, 1);
+	request->io.error = 0;
+	return pv_block_request_continue(request, &block->options, outcome) == PV_BLOCK_DONE;
+}
+
 /* Carries a chain out as far as it goes without waiting; true if I/O was started. */
 static bool begin(struct pv_block_queue *queue, struct pv_block_request *request)
 {
@@ -128,11 +141,14 @@ static bool begin(struct pv_block_queue *queue, struct pv_block_request *request
 				request->data_bytes);
 	switch (result) {
 	case PV_BLOCK_START:
-		if (!is_to_fail(block, request)) {
+		if (is_to_fail(block, request)) {
+			fail(queue, request);
+		} else if (from_cache(queue, request, &outcome)) {
+			complete(queue, request, &outcome);
+		} else {
 			stage(queue, request);
 			return true;
 		}
-		fail(queue, request);
 		return false;
 	case PV_BLOCK_DONE:
 		complete(queue, request, &outcome);
@@ -185,6 +201,18 @@ static uint32_t take(struct pv_block_queue *queue, struct pv_backend_thread *thr
 	return taken;
 }
 
+/* Completes what the engine carried out. */
+static void complete_io(struct pv_block_queue *queue, struct pv_block_request *request,
+			const struct pv_block_outcome *outcome)
+{
+	bool transfer = request->type == PV_BLOCK_REQUEST_READ || request->type == PV_BLOCK_REQUEST_WRITE;
+
+	if (queue->block->cached && transfer && outcome->status == PV_BLOCK_STATUS_OK)
+		pv_block_cached_passed(queue->block->cached, request->sector * PV_BLOCK_SECTOR_BYTES,
+				       request->data_bytes);
+	complete(queue, request, outcome);
+}
+
 /* Completes one and what went with it. */
 static void complete_all(struct pv_block_queue *queue, struct pv_block_request *request)
 {
@@ -196,7 +224,7 @@ static void complete_all(struct pv_block_queue *queue, struct pv_block_request *
 
 		pv_way_completed(ring_of(queue), request->chain.head);
 		pv_block_merged_outcome(request, &done_bytes, &outcome);
-		complete(queue, request, &outcome);
+		complete_io(queue, request, &outcome);
 		request = next;
 	}
 }
@@ -218,7 +246,7 @@ static uint32_t collect(struct pv_block_queue *queue)
 		else if (pv_block_request_continue(request, &queue->block->options, &outcome) == PV_BLOCK_START)
 			start(queue, request);
 		else
-			complete(queue, request, &outcome);
+			complete_io(queue, request, &outcome);
 	}
 	return number;
 }

@@ -8,6 +8,7 @@
 #include "aio.h"
 #include "backend.h"
 #include "block.h"
+#include "block_cached.h"
 #include "block_request.h"
 
 struct pv_block_queue {
@@ -29,6 +30,7 @@ struct pv_block {
 	struct pv_device *device;
 	struct pv_block_options options;
 	struct pv_limit limit;
+	struct pv_block_cached *cached; /* NULL: all reads are the engine's */
 	uint32_t limited; /* options.limit has a rate */
 	uint32_t writeback; /* the driver sends FLUSH for what is to be durable; written under the device's lock */
 	struct pv_block_queue queues[PV_MAX_QUEUES];

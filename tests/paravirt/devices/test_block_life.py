@@ -25,7 +25,7 @@ SIZE = 4 * MIB
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(params=["uring", "threads"])
+@pytest.fixture(params=["auto", "uring", "threads"])
 def engine(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -25,7 +25,7 @@ SIZE = 1 << 20
 WRITEBACK = ffi.offsetof("struct pv_block_config", "writeback")
 
 
-@pytest.fixture(params=["uring", "threads"])
+@pytest.fixture(params=["auto", "uring", "threads"])
 def engine(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -203,7 +203,7 @@ def test_requests_that_follow_one_another_are_one_operation(path: Path, engine: 
             assert answers[request].used_bytes == 2 * SECTOR + 1
         assert {answers[request].used_bytes for request in writes} == {1}
         assert {answer.status for answer in answers.values()} == {BLOCK_STATUS.OK}
-        assert disk.device.device.statistics()["merges"] == 7 + 3
+        assert disk.device.device.statistics()["merges"] == (3 if engine == "auto" else 7 + 3), "no cached reads"
     assert path.read_bytes()[100 * SECTOR : 104 * SECTOR] == b"".join(bytes([n]) * SECTOR for n in range(4))
 
 
@@ -214,7 +214,7 @@ def test_of_one_operation_what_was_done_is_done(path: Path, engine: Any) -> None
         reads = [disk.lay_out(BLOCK_REQUEST.READ, n, room_bytes=SECTOR) for n in range(6)]
         disk.send(*reads)
         answers = dict(disk.finish(6))
-        assert disk.device.device.statistics()["merges"] == 5
+        assert disk.device.device.statistics()["merges"] == (2 if engine == "auto" else 5), "no cached reads"
         assert [answers[request].status for request in reads] == [0, 0, 0, 1, 1, 1]
         assert [answers[request].used_bytes for request in reads] == [513, 513, 513, 101, 1, 1]
 

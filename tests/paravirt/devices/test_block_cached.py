@@ -1,0 +1,159 @@
+"""Reads of what the page cache has: copied from the mapped file, unless it is not there, or was cut."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hypercall_abi.devices.virtio_block import BLOCK_REQUEST, BLOCK_STATUS
+from paravirt.devices.block import BlockDevice
+from tests.support.block_driver import SECTOR, BlockDriver, block_guest
+
+OK, IO_ERROR = BLOCK_STATUS.OK, BLOCK_STATUS.IO_ERROR
+PAGE = mmap.PAGESIZE
+PIECE = 512 * PAGE
+SIZE = 2 * PIECE + PAGE + SECTOR  # the last sector is of no whole page
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def contents() -> bytes:
+    return random.Random(8).randbytes(SIZE)
+
+
+@pytest.fixture
+def path(tmp_path: Path, contents: bytes) -> Path:
+    path = tmp_path / "disk"
+    path.write_bytes(contents)
+    return path
+
+
+def cached(disk: BlockDriver) -> int:
+    """Reads that were copies."""
+    device = disk.device.device
+    assert isinstance(device, BlockDevice)
+    return device.statistics()["cached"]
+
+
+def test_what_is_there_is_copied(path: Path, contents: bytes) -> None:
+    """Whole pages or not, in one piece of guest memory or in several."""
+    with block_guest(path) as disk:
+        for n, (sector, sectors) in enumerate([(0, 8), (3, 1), (7, 2), (PIECE // SECTOR - 4, 8), (1, 500)], 1):
+            answer = disk.read(sector, sectors * SECTOR, () if n % 2 else (100, 30))
+            assert (answer.status, answer.used_bytes) == (OK, sectors * SECTOR + 1)
+            assert answer.data == contents[sector * SECTOR : (sector + sectors) * SECTOR]
+            assert cached(disk) == n
+        assert disk.read(SIZE // SECTOR - 1, SECTOR).data == contents[-SECTOR:]
+        assert cached(disk) == n, "the end of a file that is no whole page is the engine's"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    with block_guest(path) as disk:
+        for n in range(20):
+            assert disk.write(n, bytes([n]) * SECTOR).status == OK
+            assert disk.read(n, SECTOR).data == bytes([n]) * SECTOR
+        assert cached(disk) == 20
+        assert disk.ranges(BLOCK_REQUEST.WRITE_ZEROES, (8, 8, 1)).status == OK
+        assert disk.read(8, 8 * SECTOR).data == bytes(8 * SECTOR)
+
+
+def test_what_is_not_there_is_the_engines(path: Path, contents: bytes) -> None:
+    """Once it went through the page cache it is there."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+    with block_guest(path) as disk:
+        assert disk.read(40, 8 * SECTOR).data == contents[40 * SECTOR : 48 * SECTOR]
+        first = cached(disk)
+        if first:
+            pytest.skip("this file system keeps what is not needed")
+        assert disk.read(40, 8 * SECTOR).data == contents[40 * SECTOR : 48 * SECTOR]
+        assert cached(disk) == 1
+
+
+def test_a_file_that_is_cut_and_grows_again(path: Path, contents: bytes) -> None:
+    """Each time all that was known is forgotten, more often than there are rounds."""
+    with block_guest(path) as disk:
+        for _ in range(300):
+            assert disk.read(16, 16 * SECTOR).data == contents[16 * SECTOR : 32 * SECTOR]
+            os.truncate(path, 24 * SECTOR)
+            cut = disk.read(16, 16 * SECTOR)
+            assert (cut.status, cut.used_bytes) == (IO_ERROR, 8 * SECTOR + 1)
+            assert cut.data[: 8 * SECTOR] == contents[16 * SECTOR : 24 * SECTOR]
+            with path.open("r+b") as file:
+                file.seek(24 * SECTOR)
+                file.write(contents[24 * SECTOR :])
+        assert cached(disk) == 300
+
+
+@pytest.mark.parametrize("size", [24 * SECTOR - 1, 24 * SECTOR - PAGE + 1, 24 * SECTOR - PAGE])
+def test_zeros_behind_the_end_are_no_data(path: Path, size: int) -> None:
+    """The file's own zeros are."""
+    with path.open("r+b") as file:
+        file.write(bytes(24 * SECTOR))
+    with block_guest(path) as disk:
+        assert disk.read(23, SECTOR).data == bytes(SECTOR)
+        assert cached(disk) == 1
+        os.truncate(path, size)
+        assert disk.read(23, SECTOR).status == IO_ERROR
+        assert cached(disk) == 1
+
+
+def test_named_engines_do_all_themselves(path: Path) -> None:
+    with block_guest(path, engine="threads") as disk:
+        assert disk.read(0, SECTOR).status == OK
+        assert cached(disk) == 0
+
+
+PROGRAM = """
+import faulthandler, mmap, os, signal, sys
+from pathlib import Path
+from tests.support.block_driver import SECTOR, block_guest
+path, how = Path(sys.argv[1]), sys.argv[2]
+if how == "handler":
+    faulthandler.enable()
+if how == "ignored":
+    signal.signal(signal.SIGBUS, signal.SIG_IGN)
+with block_guest(path) as disk:
+    if how == "replaced":
+        signal.signal(signal.SIGBUS, lambda *_: None)
+        with block_guest(path, read_only=True) as second:
+            assert second.read(0, SECTOR).status == 0
+            print(second.device.device.statistics()["cached"])
+            sys.exit()
+    disk.read(0, SECTOR)
+    with path.open("r+b") as file:
+        mine = mmap.mmap(file.fileno(), 0)
+        os.truncate(path, 0)
+        assert disk.read(0, SECTOR).status == 1
+        print("lives", flush=True)
+        if how == "sent":
+            os.kill(os.getpid(), signal.SIGBUS)
+        else:
+            mine[0]
+"""
+
+
+@pytest.mark.parametrize("how", ["plain", "handler", "ignored", "sent"])
+def test_faults_that_are_not_ours_end_the_process_as_before(path: Path, how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, path, how], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (-signal.SIGBUS, "lives\n"), done.stderr
+    assert ("Bus error" in done.stderr) == (how == "handler")
+
+
+def test_without_our_handler_nothing_is_mapped(path: Path) -> None:
+    """Somebody put another in its place: a file that is cut would end the process."""
+    path.chmod(0o600)
+    program = PROGRAM.replace("block_guest(path) as disk", "block_guest(path, read_only=True) as disk")
+    done = subprocess.run([sys.executable, "-c", program, path, "replaced"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
