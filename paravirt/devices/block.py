@@ -185,7 +185,7 @@ class BlockDevice(Device):
         return "uring" if lib.pv_block_engine(self._native) == lib.PV_AIO_URING else "threads"
 
     def statistics(self) -> dict[str, int]:
-        """Requests, errors, bytes, throttles, cached, merges, batches, interrupts, polls, poll_ns, sleeps: of all queues."""
+        """The fields of ``struct pv_block_statistics``: of all queues."""
         if self._native is None:
             return self._last
         counts = ffi.new("struct pv_block_statistics *")

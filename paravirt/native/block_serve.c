@@ -119,9 +119,12 @@ static bool from_cache(struct pv_block_queue *queue, struct pv_block_request *re
 {
 	struct pv_block *block = queue->block;
 
-	if (!block->cached || request->type != PV_BLOCK_REQUEST_READ ||
-	    !pv_block_cached_read(block->cached, &request->io))
+	if (!block->cached || request->type != PV_BLOCK_REQUEST_READ)
 		return false;
+	pv_way_submitted(ring_of(queue), request->chain.head);
+	if (!pv_block_cached_read(block->cached, &request->io))
+		return false;
+	pv_way_completed(ring_of(queue), request->chain.head);
 	pv_backend_count(&queue->statistics.cached, 1);
 	request->io.error = 0;
 	return pv_block_request_continue(request, &block->options, outcome) == PV_BLOCK_DONE;

@@ -77,9 +77,15 @@ def test_every_vcpu_works_on_its_own_queue(path: Path, transport: str, wait: str
 
 def test_a_sequential_guest_is_merged(path: Path) -> None:
     words = "requests=2000 depth=32 order=sequential"
-    _, disk = run("bench_block", Disk("disk", path, read_only=True), words)
+    _, disk = run("bench_block", Disk("disk", path, read_only=True), words, io_engine="uring")
     assert disk.more["read_bytes"] == 2201 * 4096
     assert disk.more["merges"] > 0
+
+
+def test_what_the_page_cache_has_is_copied(path: Path) -> None:
+    _, disk = run("bench_block", Disk("disk", path, read_only=True), "requests=2000 depth=32")
+    assert disk.more["read_bytes"] == 2201 * 4096
+    assert disk.more["cached"] > 0
 
 
 def test_fewer_queues_than_the_guest_wants(path: Path) -> None:

@@ -166,7 +166,7 @@ BLOCK = (
         old='pv_device_fault(device, "BLK-3");',
         new="pv_queue_push(&device->queues[0], request->chain.head, 0);",
     ),
-    _block(id="parts_of_sectors", rule="BLK-4", old="request->data_bytes % SECTOR_BYTES", new="0"),
+    _block(id="parts_of_sectors", rule="BLK-4", old="request->data_bytes % PV_BLOCK_SECTOR_BYTES", new="0"),
     _block(id="status_byte_not_counted", rule="BLK-5", old="(uint32_t)data_bytes + 1", new="(uint32_t)data_bytes"),
     _block(
         id="unknown_request_is_an_error",
