@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import ParavirtError
     from .machine import Machine
     from .outcome import Outcome
+    from .pool import Pool
 
 _HOMES = {
     "Budgets": "config",
@@ -26,10 +27,11 @@ _HOMES = {
     "ParavirtError": "errors",
     "Machine": "machine",
     "Outcome": "outcome",
+    "Pool": "pool",
     "find_image": "boot.bundled",
 }
 
-__all__ = ["Budgets", "Disk", "Machine", "MachineConfig", "Outcome", "ParavirtError", "find_image"]
+__all__ = ["Budgets", "Disk", "Machine", "MachineConfig", "Outcome", "ParavirtError", "Pool", "find_image"]
 
 
 def __getattr__(name: str) -> Any:

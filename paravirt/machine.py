@@ -31,7 +31,7 @@ from .interrupts import Held
 from .mapped import MappedDisks
 from .memory import GuestMemory
 from .outcome import Outcome, Statistics
-from .services import serve
+from .services import FEATURES, serve
 from .services.console import Console
 from .services.system import CrashReport
 from .vcpu import Vcpu, pinned
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from .recording.recorder import Recorder
     from .trace import Tracer
 
-OFFERED = {  # features, by service
-    int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
-    int(lib.PV_SERVICE_MEMORY): int(lib.PV_MEMORY_FEATURE_BALLOON | lib.PV_MEMORY_FEATURE_FREE_PAGE_REPORTING),
-    int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET | lib.PV_DEVICE_FEATURE_HOTPLUG),
-}
 RESETS_MOST = 100
 PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
@@ -80,6 +75,7 @@ class Machine:
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
+        self._prepared = False
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
@@ -89,13 +85,21 @@ class Machine:
     def offered(self) -> dict[int, int]:
         """Services offered to this guest: number → features."""
         here = (s.number for s in SERVICES.values() if s.number not in self.denied.services)
-        return {number: OFFERED.get(number, 0) for number in here}
+        return {number: FEATURES.get(number, 0) for number in here}
 
     def extended(self) -> dict[int, int]:
         """The same of extensions' services."""
         return {n: features for n, features in self.extensions.features.items() if n not in self.denied.services}
 
     def __enter__(self) -> Self:
+        self.prepare()
+        return self
+
+    def prepare(self) -> None:
+        """Makes all of it if that was not done, as entering the context does; give it back by :meth:`close`."""
+        if self._prepared:
+            return
+        self._prepared = True
         try:
             with Held():
                 self._observe()
@@ -109,15 +113,19 @@ class Machine:
             if isinstance(error, OSError):
                 raise HostCallFailed(f"cannot make the machine: {error.strerror}; see ulimit -a") from error
             raise
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the guest and gives everything back."""
         with Held(), self.life:
             self.stop()
             self._give_back()
 
     def _give_back(self) -> None:
         self._last = self.statistics()
+        self._prepared = False
         try:
             self._resources.close()
         finally:
@@ -169,9 +177,6 @@ class Machine:
         self._offer()
         self.accelerator.set_entry(self.layout)
         self._add_vcpus(self.layout)
-        if self.tracer:
-            for vcpu in self.vcpus:
-                vcpu.native.trace = self.tracer.track(f"vCPU {vcpu.index}")
         self.callrings = CallRings(self)
         give_back(self.callrings.close)
         self.devices = VirtioDevices(self, windows > 0)
@@ -183,18 +188,13 @@ class Machine:
 
     def _offer(self) -> None:
         native, budgets = self.native, self.config.budgets
-        for number, features in self.offered().items():
-            native.services |= 1 << number
-            native.offered[number] = features
-        for number in self.offered():
-            native.denied[number] = self.denied.calls.get(number, 0)
         native.poison = self.config.poison
         native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1
         native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second
         native.state.balloon_target_bytes = self.balloon_target_bytes
-        serve(native)
+        serve(native, self.offered(), self.denied.calls)
         self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
@@ -206,6 +206,7 @@ class Machine:
         for index in range(self.config.vcpus):
             page = self.memory.hva(layout.vcpu_pages_gpa + index * PAGE_BYTES, PAGE_BYTES)
             vcpu = Vcpu(index, self.native, page)
+            vcpu.native.trace = self.track(f"vCPU {index}") or ffi.NULL
             self.vcpus.append(vcpu)
             self.native.vcpus[index] = vcpu.native
             self.native.vcpu_count = index + 1

@@ -7,15 +7,29 @@ not the process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .._native import lib
 from . import console as console
 from . import system as system
 
+FEATURES = {  # offered, by the number of the service
+    int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
+    int(lib.PV_SERVICE_MEMORY): int(lib.PV_MEMORY_FEATURE_BALLOON | lib.PV_MEMORY_FEATURE_FREE_PAGE_REPORTING),
+    int(lib.PV_SERVICE_DEVICE): int(lib.PV_DEVICE_FEATURE_QUEUE_RESET | lib.PV_DEVICE_FEATURE_HOTPLUG),
+}
 
-def serve(native: Any) -> None:
-    """Has a ``struct pv_machine *`` whose ``opaque`` is the handle of a Machine call the functions here."""
+
+def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int]) -> None:
+    """Offers services (number → features) but for denied calls (number → bit mask of functions).
+
+    A ``struct pv_machine *`` whose ``opaque`` is the handle of a Machine calls the functions here.
+    """
+    for number, features in offered.items():
+        native.services |= 1 << number
+        native.offered[number] = features
+        native.denied[number] = denied.get(number, 0)
     native.ops.console_write = lib.pv_py_console_write
     native.ops.console_read = lib.pv_py_console_read
     native.ops.end = lib.pv_py_end

@@ -28,15 +28,16 @@ class Console:
     """
 
     def __init__(self, sink: object, source: bytes | int) -> None:
-        self._sink = sink
+        self.sink = sink
+        """Called with what the guest writes, if it can be."""
         self._source = source if isinstance(source, int) else None
         self._waiting = b"" if isinstance(source, int) else source
         self._lock = threading.Lock()  # vCPUs and the virtio console read; who looks first also takes
 
     def write(self, data: bytes) -> None:
         """Hands `data` on."""
-        if callable(self._sink):
-            self._sink(data)
+        if callable(self.sink):
+            self.sink(data)
 
     def read(self, size_bytes: int) -> bytes:
         """Up to `size_bytes` of waiting input (CON-3)."""
