@@ -206,7 +206,7 @@ class Machine:
         for index in range(self.config.vcpus):
             page = self.memory.hva(layout.vcpu_pages_gpa + index * PAGE_BYTES, PAGE_BYTES)
             vcpu = Vcpu(index, self.native, page)
-            vcpu.native.trace = self.track(f"vCPU {index}") or ffi.NULL
+            vcpu.native.trace = self.tracer.track(f"vCPU {index}") if self.tracer else ffi.NULL
             self.vcpus.append(vcpu)
             self.native.vcpus[index] = vcpu.native
             self.native.vcpu_count = index + 1
