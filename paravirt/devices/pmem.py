@@ -68,7 +68,7 @@ class PmemDevice(Device):
             self._native = None
 
     def statistics(self) -> dict[str, int]:
-        """Requests, errors, syncs, sync_ns, interrupts, and the size of the region."""
+        """Requests, errors, syncs, sync_ns, interrupts, sleeps, and the size of the region."""
         if self._native is None:
             return self._last
         counts = ffi.new("struct pv_pmem_statistics *")

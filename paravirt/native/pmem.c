@@ -202,7 +202,10 @@ void pv_pmem_get_statistics(const struct pv_pmem *pmem, struct pv_pmem_statistic
 {
 	const uint64_t *from = (const uint64_t *)&pmem->statistics;
 	uint64_t *to = (uint64_t *)statistics;
+	struct pv_backend_statistics thread;
 
 	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	pv_backend_get_statistics(&pmem->backend, &thread);
+	statistics->sleeps = thread.sleeps;
 }

@@ -35,6 +35,7 @@ struct pv_pmem_statistics {
 	uint64_t syncs; /* each for all the flushes that waited */
 	uint64_t sync_ns; /* time spent in them */
 	uint64_t interrupts;
+	uint64_t sleeps; /* of its thread, which does not look for work before */
 };
 
 struct pv_pmem;

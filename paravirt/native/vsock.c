@@ -178,7 +178,12 @@ void pv_vsock_get_statistics(const struct pv_vsock *vsock, struct pv_vsock_stati
 {
 	const uint64_t *from = (const uint64_t *)&vsock->statistics;
 	uint64_t *to = (uint64_t *)statistics;
+	struct pv_backend_statistics thread;
 
 	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	pv_backend_get_statistics(&vsock->backend, &thread);
+	statistics->polls = thread.polls;
+	statistics->poll_ns = thread.poll_ns;
+	statistics->sleeps = thread.sleeps;
 }

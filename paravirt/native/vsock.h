@@ -44,6 +44,9 @@ struct pv_vsock_statistics {
 	uint64_t resets_full; /* more connections, or descriptors, than there may be */
 	uint64_t resets_late; /* the guest did not answer in time */
 	uint64_t resets_ended; /* the usual end: the answer to a SHUTDOWN of both directions */
+	uint64_t polls; /* looks for work that found it */
+	uint64_t poll_ns; /* time spent looking */
+	uint64_t sleeps;
 };
 
 struct pv_vsock;

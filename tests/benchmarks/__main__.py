@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .report import Row, table, write_growth_svg, write_json, write_svg
 
-BENCHES = ("calls", "events", "block", "net", "start", "memory", "growth")
+BENCHES = ("calls", "events", "block", "net", "vsock", "start", "memory", "growth")
 
 
 def main() -> int:

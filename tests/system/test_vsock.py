@@ -26,6 +26,7 @@ from tests.support.vsock_driver import line
 pytestmark = [pytest.mark.kvm]
 
 ECHO, END, SINK = 7, 8, 9  # ports of the guest
+BENCH = 5000  # port of the host that bench_vsock connects to
 PATIENCE_S = 60
 
 
@@ -206,3 +207,48 @@ def test_an_image_that_needs_one(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 30
     assert "needs a vsock 'socks'; attach it with --vsock socks=PATH" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "answered", "wrong"),
+    [
+        ("op=send bytes=100000 size=5000", 100_000, 1, ""),
+        ("op=receive bytes=100000", 1, 100_000, ""),
+        ("op=echo bytes=6400 size=64", 64 * 111, 64 * 111, ""),
+        ("op=send bytes=0", 0, 0, "bytes must be a number from 1 to"),
+    ],
+)
+def test_the_bench_counts_what_passed(tmp_path: Path, words: str, asked: int, answered: int, wrong: str) -> None:
+    """With a program that answers as it should: the guest ends well, and every byte was there."""
+    console = bytearray()
+    path = tmp_path / "v"
+    config = MachineConfig(
+        GUESTS / "bench_vsock.elf",
+        devices=(Vsock("socks", path, 7),),
+        command_line=words,
+        console=console.extend,
+        timeout_s=PATIENCE_S,
+    )
+
+    def serve() -> None:
+        with suppress(OSError), listener.accept()[0] as stream:
+            stream.settimeout(PATIENCE_S)
+            got = sent = 0
+            while got < asked and (data := stream.recv(1 << 16)):
+                got += len(data)
+                if "echo" in words:
+                    stream.sendall(data)
+                    sent += len(data)
+            stream.sendall(bytes(answered - sent))
+            stream.recv(1)  # until the guest is done
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{path}_{BENCH}")
+        listener.listen()
+        listener.settimeout(PATIENCE_S if not wrong else 0.1)
+        with in_thread(serve), Machine(config) as machine:
+            outcome = machine.run()
+    assert outcome.status == (1 if wrong else 0), console.decode()
+    more = outcome.statistics.devices[0].more
+    assert (more["from_guest_bytes"], more["to_guest_bytes"]) == (asked, answered)
+    assert console.decode().startswith(wrong or "bench: ")
