@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,8 @@ class Tracer:
             name = f"{device.title} queue {number}"
             track = self.track(name)
             with self._lock:
-                self._ways[name] = Ways(device, number)
+                on = {"pid": self._pid, "tid": list(self._tracks).index(name)}
+                self._ways[name] = Ways(device, number, on, self._began_ns)
             way = ffi.new("struct pv_way *")
             lib.pv_way_init(way, track, device.traced_together)
             native.queues[number].way = way
@@ -131,30 +132,28 @@ class Tracer:
                     self._keep(number, name, count)
 
     def _keep(self, track: int, name: str, count: int) -> None:
+        ways = self._ways.get(name)
         for i in range(count):
             if self._left <= 0:
                 self._dropped += count - i
                 break
-            for event in self._events(self._took[i], name):
-                self._write(self._placed(track, event))
+            if not ways:
+                self._write(self._event(track, self._took[i]))
+                self._left -= 1
+                continue
+            for event in ways.events(self._took[i]):
+                self._put_event(event)
                 self._left -= 1
 
-    def _events(self, e: Any, name: str) -> Iterator[dict[str, Any]]:
-        """What one event of the C core is in the file; `ts` is still of its clock."""
-        if name in self._ways:
-            yield from self._ways[name].events(e)
-        else:
-            yield self._event(e)
-
-    def _placed(self, track: int, event: dict[str, Any]) -> dict[str, Any]:
-        return {"pid": self._pid, "tid": track} | event | {"ts": (event["ts"] - self._began_ns) / 1000}
-
     def _write(self, event: dict[str, Any]) -> None:
-        self._put(("" if self._first else ",\n") + json.dumps(event))
+        self._put_event(json.dumps(event))
+
+    def _put_event(self, event: str) -> None:
+        self._put(("" if self._first else ",\n") + event)
         self._first = False
 
-    def _event(self, e: Any) -> dict[str, Any]:
-        event: dict[str, Any] = {"ts": e.begin_ns}
+    def _event(self, track: int, e: Any) -> dict[str, Any]:
+        event = {"pid": self._pid, "tid": track, "ts": (e.begin_ns - self._began_ns) / 1000}
         text = bytes(ffi.buffer(e.text))[: e.id].decode("utf-8", "replace") if e.kind in _GUEST else ""
         if e.kind == lib.PV_TRACE_MARK:
             return event | {"ph": "i", "s": "t", "name": text or "mark", "args": {"value": e.value}}

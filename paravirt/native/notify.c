@@ -45,11 +45,12 @@ static void config_interrupt(struct pv_device *device)
 void pv_device_interrupt(struct pv_device *device, uint32_t queue)
 {
 	struct pv_queue_state *s = &device->state.queues[queue];
-	struct pv_way *way = device->queues[queue].way;
+	struct pv_queue *of = &device->queues[queue];
 
 	interrupt(device, INTERRUPT_USED, &s->vcpu, &s->channel);
-	if (way)
-		way->ops->interrupted(&device->queues[queue], s->vcpu, s->channel);
+	if (of->way)
+		of->way->ops->interrupted(of, __atomic_load_n(&s->vcpu, __ATOMIC_RELAXED),
+					  __atomic_load_n(&s->channel, __ATOMIC_RELAXED));
 }
 
 void pv_device_fault(struct pv_device *device, const char *rule)
