@@ -6,7 +6,7 @@ from typing import Any
 
 from .boot.image import Image
 from .boot.layout import Layout
-from .boot.tables import PAGE
+from .config import PAGE_BYTES
 from .memory import GuestMemory
 
 # First byte of instructions that CPL 3 may not use here, and what does the same.
@@ -19,9 +19,11 @@ IN_OUT = (*range(0xE4, 0xE8), *range(0xEC, 0xF0))
 
 
 def _writable(image: Image, layout: Layout, memory: GuestMemory, gpa: int) -> bool:
-    if gpa < PAGE or not memory.contains(gpa, 8) or layout.time_page_gpa <= gpa < layout.host_end_gpa:
+    if gpa < PAGE_BYTES or not memory.contains(gpa, 8) or layout.time_page_gpa <= gpa < layout.host_end_gpa:
         return False
-    pages = ((s.gpa // PAGE * PAGE, s.end_gpa + -s.end_gpa % PAGE, s.writable) for s in image.segments)
+    pages = (
+        (s.gpa // PAGE_BYTES * PAGE_BYTES, s.end_gpa + -s.end_gpa % PAGE_BYTES, s.writable) for s in image.segments
+    )
     return all(writable for start, end, writable in pages if start <= gpa < end)
 
 

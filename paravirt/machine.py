@@ -24,7 +24,7 @@ from .boot.image import check_against_host, load_image
 from .boot.layout import Layout, lay_out
 from .boot.manifest import PlannedDevice, plan_devices
 from .callring import CallRings
-from .config import MachineConfig, check_host
+from .config import PAGE_BYTES, MachineConfig, check_host
 from .errors import GuestCrashed, GuestReset, GuestTimeout, HostCallFailed
 from .extensions import Extensions
 from .interrupts import Held
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .trace import Tracer
 
 RESETS_MOST = 100
-PAGE_BYTES = 4096
 LONGEST_WAIT_S = 3600.0
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._native import ffi, lib
 from .attachments.pmem import Pmem
+from .config import PAGE_BYTES
 from .errors import DiskLost, HostCallFailed
 from .memory import HIGH_RAM_BASE
 
 if TYPE_CHECKING:
     from .boot.manifest import PlannedDevice
 
-PAGE_BYTES = 4096
 EHWPOISON = 133  # of a page that the hardware lost; errno does not name it
 ALIGNMENT = int(lib.PV_REGION_ALIGNMENT)
 

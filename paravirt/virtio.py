@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 from ._native import ffi, lib
@@ -77,6 +78,10 @@ class VirtioDevices:
         self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         return self._fds[-1]
 
+    def _close(self, fd: int) -> None:
+        self._fds.remove(fd)
+        os.close(fd)
+
     def _wire(self, device: Device) -> None:
         machine, accelerator = self._machine, self._machine.accelerator
         native: Any = ffi.new("struct pv_device *")
@@ -102,16 +107,20 @@ class VirtioDevices:
         lib.pv_device_arrive(native)
 
     def _tie(self, native: Any) -> None:
-        """Has its queues' doorbells signal eventfds."""
+        """Has its queues' doorbells signal eventfds: all of them, or none."""
         accelerator = self._machine.accelerator
         if self._mmio:
             native.offered[0] &= ~RING_RESET  # there is no register for it
-        for number in range(native.queue_count):
-            fd = native.queues[number].doorbell_fd = self._eventfd()
-            if self._mmio:
-                accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
-            else:
-                accelerator.add_doorbell(fd, native.index, number)
+        with ExitStack() as tied:
+            for number in range(native.queue_count):
+                fd = native.queues[number].doorbell_fd = self._eventfd()
+                tied.callback(self._close, fd)
+                if self._mmio:
+                    accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
+                else:
+                    accelerator.add_doorbell(fd, native.index, number)
+                    tied.callback(accelerator.remove_doorbell, fd, native.index, number)
+            tied.pop_all()
 
     def arrive(self, attachment: Attachment) -> None:
         """Attaches a device that the manifest names, while the guest runs (DEV-22).

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..schema import Record
 
+PAGE_BYTES = 4096
+
 
 class GuestMemory:
     """Ranges of guest memory: GPA → size in bytes (zeroed), or GPA → bytes, which it then works on."""

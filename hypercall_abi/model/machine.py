@@ -15,13 +15,12 @@ from ..schema import Limit
 from ..services import event, time
 from ..services.vcpu import VCPU_STATE as STATE
 from .answers import Answer, Chooser, first
-from .guest_memory import GuestMemory
+from .guest_memory import PAGE_BYTES, GuestMemory
 
 if TYPE_CHECKING:
     from .callring import CallRing
     from .virtio_device import VirtioDevice
 
-PAGE_BYTES = 4096
 NEVER = time.DEADLINE.NEVER
 _PAGE = event.VCPU_PAGE
 _WIDTHS = {field.name: field.size // (field.count or 1) for field in _PAGE.fields}

@@ -129,6 +129,10 @@ class Kvm:
         """The kernel signals `fd` when the guest rings the doorbell for a queue."""
         self._check(lib.pv_kvm_doorbell(self.native, fd, device << 16 | queue))
 
+    def remove_doorbell(self, fd: int, device: int, queue: int) -> None:
+        """As if `add_doorbell` had not been."""
+        self._check(lib.pv_kvm_no_doorbell(self.native, fd, device << 16 | queue))
+
     def add_mmio_doorbell(self, fd: int, gpa: int, queue: int) -> None:
         """The same for a write of `queue` to a virtio-mmio register at `gpa`."""
         self._check(lib.pv_kvm_mmio_doorbell(self.native, fd, gpa, queue))

@@ -127,6 +127,9 @@ class Software:
     def add_doorbell(self, fd: int, device: int, queue: int) -> None:
         """Doorbells come as exits."""
 
+    def remove_doorbell(self, fd: int, device: int, queue: int) -> None:
+        """The same."""
+
     def add_mmio_doorbell(self, fd: int, gpa: int, queue: int) -> None:
         """The same."""
 

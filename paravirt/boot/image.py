@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..abi import SERVICES, VERSION, Constants
-from ..config import Privilege, show_size
+from ..config import PAGE_BYTES, Privilege, show_size
 from ..errors import (
     AbiNotOffered,
     BadEntry,
@@ -35,7 +35,6 @@ from .notes import Notes, parse_notes
 IMAGE_MOST_BYTES = 1 << 30
 PROGRAM_HEADERS_MOST = 64
 NOTE_SEGMENT_MOST_BYTES = 65536
-PAGE_BYTES = 4096
 LARGE_PAGE_BYTES = 2 << 20
 GPA_END = 1 << 52  # no x86-64 has more physical address bits
 

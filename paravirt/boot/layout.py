@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._native import lib
 from ..abi import VERSION, Constants, build, size_of
-from ..config import MachineConfig
+from ..config import PAGE_BYTES, MachineConfig
 from ..errors import ConfigError
 from ..memory import GuestMemory, ram_ranges
 from . import pvh
@@ -25,7 +25,6 @@ from .tables import (
     DEVICE,
     LARGE,
     NO_EXECUTE,
-    PAGE,
     PRESENT,
     READ_ONLY,
     SYSTEM,
@@ -78,11 +77,11 @@ class Layout(NamedTuple):
 
 def mmio_window_gpa(index: int) -> int:
     """Address of the register window of device `index`."""
-    return MMIO_BASE + index * PAGE
+    return MMIO_BASE + index * PAGE_BYTES
 
 
 def _pages(size_bytes: int) -> int:
-    return size_bytes + -size_bytes % PAGE
+    return size_bytes + -size_bytes % PAGE_BYTES
 
 
 def lay_out(
@@ -138,19 +137,19 @@ def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table
     if info_bytes > BOOT_INFO_MOST:
         raise ConfigError(f"the boot information would be {info_bytes} bytes, at most {BOOT_INFO_MOST} fit; give less")
     sizes = {
-        "vcpu_pages_gpa": config.vcpus * PAGE,
-        "time_page_gpa": PAGE,
+        "vcpu_pages_gpa": config.vcpus * PAGE_BYTES,
+        "time_page_gpa": PAGE_BYTES,
         "boot_info_gpa": _pages(info_bytes),
         "start_info_gpa": _pages(info_bytes) if image.is_pvh else 0,  # holds less of the same
-        "idt_gpa": PAGE,
+        "idt_gpa": PAGE_BYTES,
         "gdt_gpa": _pages(layout.gdt_bytes),
-        "tss_gpa": PAGE,
+        "tss_gpa": PAGE_BYTES,
         "page_table_gpa": 0,
     }
     # Mapping the area itself splits at most every large page that it touches.
     split = sum(sizes.values()) // LARGE + 2
     end = ram_ranges(config.memory_bytes)[0][1]
-    host = at = end - (sum(sizes.values()) + (table_pages + split) * PAGE)
+    host = at = end - (sum(sizes.values()) + (table_pages + split) * PAGE_BYTES)
     places = {}
     for name, size in sizes.items():
         places[name], at = at, at + size
@@ -161,13 +160,13 @@ def _map_guest(image: Image, ranges: tuple[tuple[int, int], ...], windows: int) 
     tables = PageTables()
     for gpa, size in ranges:
         tables.map(gpa, size, DATA)
-    tables.map(0, PAGE, 0)
+    tables.map(0, PAGE_BYTES, 0)
     for s in image.segments:
         flags = PRESENT | USER | (WRITABLE if s.writable else 0) | (0 if s.executable else NO_EXECUTE)
         tables.map(s.gpa, s.memory_bytes, flags)
     if windows:
-        tables.map(MMIO_BASE, windows * PAGE, DEVICE)
-    tables.map(LOCAL_APIC_GPA, PAGE, DEVICE)
+        tables.map(MMIO_BASE, windows * PAGE_BYTES, DEVICE)
+    tables.map(LOCAL_APIC_GPA, PAGE_BYTES, DEVICE)
     return tables
 
 
@@ -181,7 +180,7 @@ def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], host_gpa: int
     """(gpa, size, kind) of whole pages in order; page zero is not in it (BOOT-12)."""
     taken: list[tuple[int, int, int]] = []
     for s in image.segments:
-        start, end = s.gpa // PAGE * PAGE, _pages(s.end_gpa)
+        start, end = s.gpa // PAGE_BYTES * PAGE_BYTES, _pages(s.end_gpa)
         if taken and start <= taken[-1][1]:
             taken[-1] = (taken[-1][0], max(end, taken[-1][1]), MEMORY_KIND.IMAGE)
         else:
@@ -189,7 +188,7 @@ def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], host_gpa: int
     taken.append((host_gpa, ranges[0][1], MEMORY_KIND.HOST))
     listed = []
     for gpa, size in ranges:
-        at = gpa or PAGE
+        at = gpa or PAGE_BYTES
         for start, end, kind in sorted(t for t in taken if gpa <= t[0] < gpa + size):
             listed += [(at, start - at, MEMORY_KIND.RAM), (start, end - start, kind)]
             at = end
@@ -231,7 +230,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
         "boot_pages",
         time_gpa=layout.time_page_gpa,
         vcpu_gpa=layout.vcpu_pages_gpa,
-        vcpu_stride_bytes=PAGE,
+        vcpu_stride_bytes=PAGE_BYTES,
         continuity_gpa=0,
     )
     tables = build(
@@ -239,7 +238,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
         idt_gpa=layout.idt_gpa,
         code_selector=CODE_SELECTOR[level],
         data_selector=DATA_SELECTOR[level],
-        idt_bytes=PAGE,
+        idt_bytes=PAGE_BYTES,
     )
     return join(
         [

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-PAGE = 4096
+from ..config import PAGE_BYTES
+
 LARGE = 2 << 20
 HUGE = 1 << 30
 ENTRIES = 512
@@ -41,7 +42,7 @@ class PageTables:
 
     def map(self, gpa: int, size_bytes: int, flags: int) -> None:
         """Maps the pages that hold a range; what was there before is replaced.  flags 0: not mapped."""
-        at, end = gpa // PAGE * PAGE, gpa + size_bytes
+        at, end = gpa // PAGE_BYTES * PAGE_BYTES, gpa + size_bytes
         while at < end:
             index = at // LARGE
             if at % LARGE == 0 and end - at >= LARGE:
@@ -52,8 +53,8 @@ class PageTables:
             if index not in self._small:
                 before = self._large.pop(index, 0)
                 self._small[index] = dict.fromkeys(range(ENTRIES), before) if before else {}
-            self._small[index][at % LARGE // PAGE] = flags
-            at += PAGE
+            self._small[index][at % LARGE // PAGE_BYTES] = flags
+            at += PAGE_BYTES
 
     @property
     def page_count(self) -> int:
@@ -71,7 +72,7 @@ class PageTables:
             key = (level, index)
             if key not in pages:
                 parent = child(level + 1, index // 512) if level < 4 else pages[4, 0]
-                pages[key], places[key] = [0] * ENTRIES, gpa + len(places) * PAGE
+                pages[key], places[key] = [0] * ENTRIES, gpa + len(places) * PAGE_BYTES
                 if level < 4:
                     parent[index % 512] = places[key] | table
             return pages[key]
@@ -83,7 +84,7 @@ class PageTables:
             leaf = child(1, index)
             for page, flags in entries.items():
                 if flags:
-                    leaf[page] = index * LARGE + page * PAGE | flags
+                    leaf[page] = index * LARGE + page * PAGE_BYTES | flags
         for key, filled in pages.items():
             yield places[key], TABLE.pack(*filled)
 

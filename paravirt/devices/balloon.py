@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._native import ffi, lib
 from ..abi import Constants, build
+from ..config import PAGE_BYTES
 from .base import QUEUE_SIZE, PythonDevice
 from .queue import Chain, Queue
 from .service import ServiceThread
@@ -24,7 +25,6 @@ FEATURE = Constants("BALLOON_F")
 STAT = Constants("BALLOON_STAT")
 INFLATE, DEFLATE, STATISTICS = 0, 1, 2
 # Reports have 4 in the specification; drivers that leave FREE_PAGE_HINT's queue out of their count have 3.
-PAGE_BYTES = 4096
 PAGES_MOST = (1 << 32) - 1
 ONE_STAT = struct.Struct("<HQ")
 STATS_BYTES = 64 * ONE_STAT.size  # what of a driver's statistics is looked at

@@ -15,7 +15,7 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.block import Disk
 from ..attachments.block_served import ServedDisk
-from ..config import IoEngine
+from ..config import PAGE_BYTES, IoEngine
 from ..errors import ConfigError, DiskNotWritable, HostCallFailed
 from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
 from .disk_file import SECTOR_BYTES, open_disk
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..machine import Machine
 
 BLOCK_FEATURE = Constants("BLOCK_F")
-PAGE_BYTES = 4096
 ERROR_BYTES = 200
 BURST_NS = 100_000_000  # what a limit allows in that time may go at once
 ENGINES = {"auto": lib.PV_AIO_AUTO, "uring": lib.PV_AIO_URING, "threads": lib.PV_AIO_THREADS}

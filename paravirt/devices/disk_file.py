@@ -33,11 +33,14 @@ def open_disk(disk: FileAttachment, step_bytes: int = SECTOR_BYTES) -> tuple[int
     A writer excludes every other user, readers share.  Raises the errors of a disk.
     """
     try:
-        _check_kind(os.stat(disk.path).st_mode, disk)
-        fd = os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC)
+        _check_kind(os.stat(disk.path).st_mode, disk)  # before: opening some devices does something
+        rights = os.O_RDONLY if disk.read_only else os.O_RDWR
+        fd = os.open(disk.path, rights | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO that has come since does not hold us
     except OSError as error:
         raise _refused(disk, error) from error
     try:
+        _check_kind(os.fstat(fd).st_mode, disk)
+        os.set_blocking(fd, True)  # else io_uring answers EAGAIN where it would have to wait
         _lock(fd, disk)
         return fd, _size(fd, disk, step_bytes)
     except BaseException:

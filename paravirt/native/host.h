@@ -14,6 +14,7 @@
 #include "paravirt_host.h"
 #include "state.h"
 
+#define PV_PAGE_BYTES 4096ull
 #define PV_SERVICES 16 /* slots of the standard; extensions follow */
 
 /* ---- guest_memory.c, memory.c: guest-physical ranges and their host addresses ---- */

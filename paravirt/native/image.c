@@ -13,7 +13,6 @@
 #define MAX_PROGRAM_HEADERS 64
 #define MAX_NOTE_BYTES 65536
 #define GPA_END (1ull << 52)
-#define PAGE_BYTES 4096
 
 #define EXECUTABLE 1
 #define LOAD 1
@@ -95,12 +94,12 @@ static const char *check_segments(const struct pv_image *image)
 			break;
 		if (end > next->gpa)
 			return "two segments overlap (BOOT-14)";
-		if (!image->plain && (end - 1) / PAGE_BYTES == next->gpa / PAGE_BYTES && s->flags != next->flags)
+		if (!image->plain && (end - 1) / PV_PAGE_BYTES == next->gpa / PV_PAGE_BYTES && s->flags != next->flags)
 			return "two segments of other flags share a page; align them to 4096 (BOOT-14)";
 	}
 	if (!image->segment_count)
 		return "it has nothing to load";
-	if (!image->plain && image->segments[0].gpa < PAGE_BYTES)
+	if (!image->plain && image->segments[0].gpa < PV_PAGE_BYTES)
 		return "a segment lies in page zero (BOOT-2)";
 	return entered ? NULL : "its entry point is not in an executable segment (BOOT-14)";
 }

@@ -188,7 +188,7 @@ int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line)
 	return add_irqfd(kvm, fd, line);
 }
 
-static int add_ioeventfd(struct pv_kvm *kvm, int fd, uint64_t place, uint32_t value, uint32_t flags)
+static int set_ioeventfd(struct pv_kvm *kvm, int fd, uint64_t place, uint32_t value, uint32_t flags)
 {
 	struct kvm_ioeventfd ioeventfd = {
 		.datamatch = value,
@@ -203,12 +203,19 @@ static int add_ioeventfd(struct pv_kvm *kvm, int fd, uint64_t place, uint32_t va
 
 int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
 {
-	return add_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);
+	return set_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);
+}
+
+int pv_kvm_no_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
+{
+	const uint32_t flags = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN;
+
+	return set_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, flags);
 }
 
 int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value)
 {
-	return add_ioeventfd(kvm, fd, gpa, value, 0);
+	return set_ioeventfd(kvm, fd, gpa, value, 0);
 }
 
 /* The guest's counter is the host's: the time page needs no offset per vCPU. Where it fails it was so already. */

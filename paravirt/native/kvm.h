@@ -80,6 +80,8 @@ int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu);
 void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu);
 /* The kernel signals fd when the guest writes value to the doorbell port. */
 int pv_kvm_doorbell(struct pv_kvm *kvm, int fd, uint32_t value);
+/* As if that had not been; closing fd is not enough. */
+int pv_kvm_no_doorbell(struct pv_kvm *kvm, int fd, uint32_t value);
 /* The same for a 32-bit write of value to an MMIO address. */
 int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value);
 /* The kernel raises the line of the I/O APIC, which is there where kvm->lines says so, when fd is signalled. */

@@ -11,8 +11,6 @@
 
 #include "host.h"
 
-#define PAGE_BYTES 4096
-
 uint32_t pv_host_api(void)
 {
 	return PV_HOST_API;
@@ -178,13 +176,13 @@ bool pv_machine_deny(struct pv_machine *machine, uint32_t id)
 
 bool pv_machine_pages(struct pv_machine *machine, uint64_t time_gpa, uint64_t vcpu_gpa)
 {
-	uint8_t *pages = pv_memory_at(&machine->memory, vcpu_gpa, (uint64_t)machine->vcpu_count * PAGE_BYTES);
+	uint8_t *pages = pv_memory_at(&machine->memory, vcpu_gpa, (uint64_t)machine->vcpu_count * PV_PAGE_BYTES);
 
-	machine->time_page = pv_memory_at(&machine->memory, time_gpa, PAGE_BYTES);
-	if (!machine->time_page || !pages || time_gpa % PAGE_BYTES || vcpu_gpa % PAGE_BYTES)
+	machine->time_page = pv_memory_at(&machine->memory, time_gpa, PV_PAGE_BYTES);
+	if (!machine->time_page || !pages || time_gpa % PV_PAGE_BYTES || vcpu_gpa % PV_PAGE_BYTES)
 		return false;
 	for (uint32_t i = 0; i < machine->vcpu_count; i++) {
-		struct pv_vcpu_page *page = (void *)(pages + (size_t)i * PAGE_BYTES);
+		struct pv_vcpu_page *page = (void *)(pages + (size_t)i * PV_PAGE_BYTES);
 
 		memset(page, 0, sizeof(*page));
 		page->index = i;

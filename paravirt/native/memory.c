@@ -41,8 +41,6 @@ int pv_memory_discard(const struct pv_memory *memory, uint64_t gpa, uint64_t siz
 	return hva ? pv_memory_discard_at(memory, hva, size_bytes) : -EFAULT;
 }
 
-#define PAGE_BYTES 4096
-
 /* MEM-1, MEM-2, MEM-5: all ranges, before the first is touched. */
 static int64_t check_ranges(const struct pv_memory *memory, const struct pv_memory_range *ranges, uint64_t count)
 {
@@ -54,7 +52,7 @@ static int64_t check_ranges(const struct pv_memory *memory, const struct pv_memo
 		left -= ranges[i].size_bytes;
 	}
 	for (uint64_t i = 0; i < count; i++) {
-		if (ranges[i].gpa % PAGE_BYTES || ranges[i].size_bytes % PAGE_BYTES)
+		if (ranges[i].gpa % PV_PAGE_BYTES || ranges[i].size_bytes % PV_PAGE_BYTES)
 			return PV_STATUS_UNALIGNED;
 		if (!pv_memory_at(memory, ranges[i].gpa, ranges[i].size_bytes))
 			return PV_STATUS_BAD_ADDRESS;
@@ -158,7 +156,7 @@ PV_HANDLER(memory_report)
 
 bool pv_machine_balloon(struct pv_machine *machine, uint64_t target_bytes)
 {
-	if (target_bytes % PAGE_BYTES || target_bytes > pv_memory_bytes(&machine->memory)) /* MEM-7 */
+	if (target_bytes % PV_PAGE_BYTES || target_bytes > pv_memory_bytes(&machine->memory)) /* MEM-7 */
 		return false;
 	uint64_t before = __atomic_exchange_n(&machine->state.balloon_target_bytes, target_bytes, __ATOMIC_SEQ_CST);
 	if (before != target_bytes &&

@@ -7,7 +7,6 @@
 
 #include "host.h"
 
-#define PV_PAGE_BYTES 4096ull
 #define PV_LARGE_PAGE_BYTES (2ull << 20)
 
 #define PV_MAP_PRESENT (1ull << 0)

@@ -7,7 +7,8 @@ given out, so a program is laid out twice.
 
 from __future__ import annotations
 
-PAGE_BYTES = 4096
+from ..config import PAGE_BYTES
+
 KEPT_BYTES = 2 * PAGE_BYTES  # a part of a queue: at most a page, anywhere in one
 RANGE_MOST_BYTES = 64 << 20  # limit MEMORY_BYTES
 

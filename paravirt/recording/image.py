@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from hypercall_abi.notes import DEVICE_FLAG, NOTE, NOTE_DEVICE, OWNER
 from hypercall_abi.recording import RECORDING, REPLAY_PLACE
 
+from ..config import PAGE_BYTES
 from ..errors import RecordingError
 from .reader import Device
 
-PAGE_BYTES = 4096
 # Of the ELF specification: places in the file's header, and a program header.
 _PHOFF_AT, _PHNUM_AT = 32, 56
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")

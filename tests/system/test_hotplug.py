@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypercall_abi.devices.types import DEVICE_TYPE
 from paravirt import Disk, Machine, MachineConfig
 from paravirt.attachments.pmem import Pmem
 from paravirt.devices.block import BlockDevice
-from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound, GuestReset
+from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound, GuestReset, HostCallFailed
 from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import RESET, call, write_guest
@@ -176,6 +177,28 @@ def test_a_disk_that_cannot_be_opened_leaves_nothing(late: Disk, tmp_path: Path)
         told.wait(b"waits 0")
         with pytest.raises(DiskNotFound):
             machine.devices.arrive(late.replace(path=tmp_path / "none"))
+        machine.devices.arrive(late)
+        told.wait(b"in use")
+
+
+def test_a_disk_whose_doorbells_cannot_be_tied_leaves_nothing(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel forgets those that it had: the device that comes next has the same number."""
+    told = Told()
+    with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told, vcpus=2)) as machine:
+        machine.start()
+        told.wait(b"waits 0")
+        tie = machine.accelerator.add_doorbell
+
+        def full(fd: int, device: int, queue: int) -> None:
+            if queue:
+                raise HostCallFailed("no room for doorbells")
+            tie(fd, device, queue)
+
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patched, pytest.raises(HostCallFailed, match="no room"):
+            patched.setattr(machine.accelerator, "add_doorbell", full)
+            machine.devices.arrive(late)
+        assert len(os.listdir("/proc/self/fd")) == before
         machine.devices.arrive(late)
         told.wait(b"in use")
 

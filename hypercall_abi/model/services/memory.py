@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from ...conventions import STATUS
 from ...services.memory import BYTES, MEMORY_RANGE
 from ..answers import Allowed, Answer, ok, refused
+from ..guest_memory import PAGE_BYTES
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
-PAGE_BYTES = 4096
 Act = Callable[[int, int], None]
 
 

@@ -24,7 +24,9 @@ BOOT = (
         old="ioctl(own->fd, KVM_SET_REGS, &regs) < 0",
         new="(regs.r15 |= !own->mode_given, ioctl(own->fd, KVM_SET_REGS, &regs)) < 0",
     ),
-    _layout(id="page_zero_mapped", rule="BOOT-2", old="tables.map(0, PAGE, 0)", new="tables.map(0, PAGE, DATA)"),
+    _layout(
+        id="page_zero_mapped", rule="BOOT-2", old="tables.map(0, PAGE_BYTES, 0)", new="tables.map(0, PAGE_BYTES, DATA)"
+    ),
     _layout(id="text_is_writable", rule="BOOT-4", old="(WRITABLE if s.writable else 0)", new="WRITABLE"),
     _layout(id="data_is_executable", rule="BOOT-4", old="(0 if s.executable else NO_EXECUTE)", new="0"),
     _layout(id="pages_told_twice", rule="BOOT-8", old="config.boot_records", new="((BOOT_RECORD.PAGES, 0, pages),)"),
@@ -41,12 +43,12 @@ BOOT = (
         new="CR4_LONG | CR4_OSXSAVE",
     ),
     _kvm(id="local_apic_off", rule="BOOT-11", old="0x1ff", new="0xff"),
-    _layout(id="page_zero_in_the_map", rule="BOOT-12", old="at = gpa or PAGE", new="at = gpa"),
+    _layout(id="page_zero_in_the_map", rule="BOOT-12", old="at = gpa or PAGE_BYTES", new="at = gpa"),
     _layout(
         id="ram_is_dirty",
         rule="BOOT-12",
         old=_WRITE_TSS,
-        new=f"memory.write(PAGE, b'leftover')\n{_WRITE_TSS}",
+        new=f"memory.write(PAGE_BYTES, b'leftover')\n{_WRITE_TSS}",
     ),
     _layout(
         id="idt_has_a_gate",
@@ -60,7 +62,7 @@ BOOT = (
         rule="BOOT-15",
         old="memory.write(s.gpa, s.data)",
         new="memory.write(s.gpa, s.data)\n"
-        "if s.memory_bytes - len(s.data) > 3 * PAGE:\n    memory.write(s.end_gpa - 3 * PAGE, b'\\xff' * 8)",
+        "if s.memory_bytes - len(s.data) > 3 * PAGE_BYTES:\n    memory.write(s.end_gpa - 3 * PAGE_BYTES, b'\\xff' * 8)",
     ),
     _info(
         id="padding_is_not_zero",

@@ -62,8 +62,8 @@ DEVICE = (
     _kvm(
         id="doorbell_rings_nowhere",
         rule="DEV-8",
-        old="return add_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);",
-        new="return add_ioeventfd(kvm, eventfd(0, EFD_CLOEXEC), PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);",
+        old="return set_ioeventfd(kvm, fd, PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);",
+        new="return set_ioeventfd(kvm, eventfd(0, EFD_CLOEXEC), PV_DOORBELL_PORT, value, KVM_IOEVENTFD_FLAG_PIO);",
     ),
     _status(id="driver_without_acknowledge", rule="DEV-9", old="status & DRIVER && !(status & ACKNOWLEDGE)", new="0"),
     _ring(id="odd_sizes_are_fine", rule="DEV-10", old="size & (size - 1)", new="0"),

@@ -150,8 +150,8 @@ MEMORY = (
     _memory(
         id="parts_of_pages",
         rule="MEM-2",
-        old="ranges[i].gpa % PAGE_BYTES || ranges[i].size_bytes % PAGE_BYTES",
-        new="ranges[i].gpa % PAGE_BYTES",
+        old="ranges[i].gpa % PV_PAGE_BYTES || ranges[i].size_bytes % PV_PAGE_BYTES",
+        new="ranges[i].gpa % PV_PAGE_BYTES",
     ),
     _memory(
         id="discard_keeps_the_bytes",
@@ -188,7 +188,7 @@ MEMORY = (
         old="__atomic_fetch_add(&vcpu->machine->reported_bytes, bytes, __ATOMIC_RELAXED);",
         new="const struct pv_memory *m = &vcpu->machine->memory; "
         "const struct pv_memory_range *r = status < 0 ? NULL : pv_memory_at(m, args[0], sizeof(*r)); "
-        "if (r && r->size_bytes) memset(pv_memory_at(m, r->gpa, PAGE_BYTES), 0xff, PAGE_BYTES);",
+        "if (r && r->size_bytes) memset(pv_memory_at(m, r->gpa, PV_PAGE_BYTES), 0xff, PV_PAGE_BYTES);",
     ),
 )
 

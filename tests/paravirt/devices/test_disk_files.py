@@ -56,6 +56,7 @@ def refused(disk: Disk, kind: type[DiskError], text: str) -> None:
 
 def test_good(path: Path) -> None:
     fd, size = open_disk(Disk("data", path))
+    assert os.get_blocking(fd), "io_uring would not wait for it"
     os.close(fd)
     assert size == 1024
 
@@ -88,6 +89,16 @@ def test_fifo(tmp_path: Path) -> None:
     """Opening it would wait for ever."""
     os.mkfifo(tmp_path / "fifo")
     refused(Disk("data", tmp_path / "fifo"), DiskUnreadable, "neither a file nor a block device")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_fifo_that_takes_a_files_place(path: Path, read_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and its opening, which does not wait."""
+    looked, look = path.stat(), os.stat
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(os, "stat", lambda *at, **how: looked if at == (path,) else look(*at, **how))
+    refused(Disk("data", path, read_only), DiskUnreadable, "neither a file nor a block device")
 
 
 def test_character_device() -> None:
