@@ -12,6 +12,12 @@ SERVED = "vhost:"  # before a socket, where else a path stands
 PATIENCE = "patience="
 
 
+def check_patience(what: str, patience_s: float | None) -> None:
+    """Raises ConfigError if the device `what` cannot be that patient."""
+    if patience_s is not None and not 0 <= patience_s < 1e9:
+        raise ConfigError(f"{what}: the patience is from 0 to 10^9 s, not {patience_s:g}")
+
+
 class ServedDisk(Attachment):
     """The block device `name`, which the program that listens at `socket` serves (vhost-user).
 
@@ -28,8 +34,7 @@ class ServedDisk(Attachment):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.__dict__["socket"] = Path(self.socket)
-        if self.patience_s is not None and not 0 <= self.patience_s < 1e9:
-            raise ConfigError(f"disk {self.name!r}: the patience is from 0 to 10^9 s, not {self.patience_s:g}")
+        check_patience(f"disk {self.name!r}", self.patience_s)
 
     def restricted(self, *, read_only: bool) -> Self:
         """Read-only if either says so."""

@@ -9,17 +9,22 @@ from typing import ClassVar
 
 from ..errors import ConfigError
 from . import Attachment
+from .block_served import PATIENCE, SERVED, check_patience
 
 PAIRS_MOST = 3  # a device has 8 queues: two for each, and one for control
 MTU_LEAST, MTU_MOST = 68, 65535  # virtio 5.1.4.1
 PORT = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE | re.ASCII)
-FORMS = "NAME=user, NAME=tap:INTERFACE, NAME=fd:NUMBER or NAME=loop"
+FORMS = "NAME=user, NAME=tap:INTERFACE, NAME=fd:NUMBER, NAME=vhost:SOCKET or NAME=loop"
 
 
 def new_mac() -> bytes:
     """A random Ethernet address that nobody was given: locally administered, of one station."""
     return b"\x02" + os.urandom(5)
+
+
+def _is_interface(name: str) -> bool:
+    return 0 < len(name.encode()) < 16 and "/" not in name and name.isprintable()
 
 
 class Net(Attachment):
@@ -28,8 +33,9 @@ class Net(Attachment):
     kind: ClassVar[str] = "NET"
 
     link: str = "user"
-    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs), or
-    ``loop``, which gives back each frame.
+    """``user`` (by passt, no rights needed), ``tap:INTERFACE``, ``fd:NUMBER`` (``fd:NUMBER+NUMBER`` for pairs),
+    ``vhost:SOCKET`` (the program that listens there carries frames: vhost-user), or ``loop``, which gives back each
+    frame.
 
     A descriptor, which stays the caller's, is a TAP queue, a socket that keeps frames apart, or a stream socket with
     passt's framing."""
@@ -47,6 +53,8 @@ class Net(Attachment):
     """The same of bytes."""
     capture: Path | None = None
     """Where the frames are written (pcapng); None: nowhere."""
+    patience_s: float | None = None
+    """With ``vhost:`` how long the program may be away before the device is given up; None: for ever."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +67,7 @@ class Net(Attachment):
             raise ConfigError(f"network {self.name!r}: {self.pairs} pairs of queues; there are from 1 to {PAIRS_MOST}")
         self._check_link()
         self._check_forward()
+        self._check_served()
         if not (0 <= self.frames_per_second < 1 << 63 and 0 <= self.bytes_per_second < 1 << 63):
             raise ConfigError(f"network {self.name!r}: a limit is from 0 to 2^63")
         if self.capture is not None:
@@ -68,7 +77,7 @@ class Net(Attachment):
         kind, colon, rest = self.link.partition(":")
         if kind in ("user", "loop") and not colon:
             fitting = 1
-        elif kind == "tap" and 0 < len(rest.encode()) < 16 and "/" not in rest and rest.isprintable():
+        elif (self.served and rest) or (kind == "tap" and _is_interface(rest)):
             fitting = self.pairs
         elif kind == "fd" and re.fullmatch(r"\d{1,9}(\+\d{1,9})*", rest, re.ASCII):
             fitting = rest.count("+") + 1
@@ -85,6 +94,26 @@ class Net(Attachment):
             match = PORT.fullmatch(ports)
             if protocol not in ("tcp", "udp") or not match or not all(0 < int(port) < 65536 for port in match.groups()):
                 raise ConfigError(f"network {self.name!r}: {text!r} is no forwarding; write tcp:HOST-PORT:GUEST-PORT")
+
+    def _check_served(self) -> None:
+        check_patience(f"network {self.name!r}", self.patience_s)
+        if self.patience_s is not None and not self.served:
+            raise ConfigError(f"network {self.name!r}: patience is for the link {SERVED}SOCKET, not for {self.link}")
+        if self.served and (self.frames_per_second or self.bytes_per_second or self.capture):
+            raise ConfigError(
+                f"network {self.name!r}: the frames of {self.link} do not pass here, so they are neither limited nor "
+                "captured; have the program do it that carries them"
+            )
+
+    @property
+    def served(self) -> bool:
+        """Whether another program carries its frames."""
+        return self.link.startswith(SERVED)
+
+    @property
+    def socket(self) -> Path:
+        """Where that program listens."""
+        return Path(self.link.removeprefix(SERVED))
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -133,12 +162,15 @@ def parse_net(text: str) -> Net:
             values["frames_per_second"] = _number(value, key)
         elif key in ("mtu", "pairs"):
             values[key] = _number(value, key)
+        elif f"{key}=" == PATIENCE:
+            values["patience_s"] = float(_number(value, key))
         elif key in ("tcp", "udp"):
             values["forward"] = (*values["forward"], f"{key}:{value}")  # type: ignore[misc]
         else:
             raise ConfigError(
                 f"{text!r}: {option!r} is not an option of a network; "
-                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, pps=N, bps=SIZE, tcp=HOST:GUEST, udp=HOST:GUEST"
+                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, pps=N, bps=SIZE, tcp=HOST:GUEST, udp=HOST:GUEST, "
+                "patience=SECONDS"
             )
     if equals and not link:
         raise ConfigError(f"{text!r} is not a network; write {FORMS}")

@@ -56,9 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; NAME=vhost:SOCKET[,ro][,patience=S]: one that "
         "another program serves, such as qemu-storage-daemon; may be repeated")  # fmt: skip
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
-        help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, or loop, which "
-        "gives each frame back (user); options: "
-        ",mac=… ,mtu=… ,pairs=… ,pps=… ,bps=… ,tcp=HOST:GUEST ,udp=HOST:GUEST; may be repeated")  # fmt: skip
+        help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, vhost:SOCKET "
+        "(frames are another program's), or loop, which gives each frame back (user); options: ,mac=… ,mtu=… ,pairs=… "
+        ",pps=… ,bps=… ,tcp=HOST:GUEST ,udp=HOST:GUEST ,patience=S; may be repeated")  # fmt: skip
     add("--capture", action="append", default=[], metavar="NAME=FILE",
         help="write the frames of the network NAME to FILE (pcapng); may be repeated")  # fmt: skip
     add("--vsock", action="append", default=[], metavar="NAME=PATH[,cid=N]",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -180,7 +179,7 @@ class PythonDevice(CalledDevice):
         for queue in self.queues:
             fd = queue.doorbell_fd
             self._watched.append(fd)
-            self.service.watch(fd, partial(self._rung, queue, fd))
+            self.service.watch(fd, partial(self._rung, queue))
             os.eventfd_write(fd, 1)  # chains may have been waiting since before
 
     def reset(self) -> None:
@@ -222,9 +221,8 @@ class PythonDevice(CalledDevice):
         """Chains handled."""
         return {"chains": self._chains}
 
-    def _rung(self, queue: Queue, fd: int) -> bool:
-        with suppress(BlockingIOError):  # called again, not rung again
-            os.eventfd_read(fd)
+    def _rung(self, queue: Queue) -> bool:
+        queue.drain_doorbell()
         return bool(self.guard(self.serve, queue))
 
 

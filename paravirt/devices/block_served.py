@@ -24,6 +24,7 @@ class ServedBlockDevice(ServedDevice):
 
     type = lib.PV_DEVICE_TYPE_BLOCK
     word = "disk"
+    example = "qemu-storage-daemon with --export vhost-user-blk,…,addr.type=unix,addr.path={}"
     # Not CONFIG_WCE: without it a driver flushes what it wants kept, whatever the peer does (virtio 5.2.5.2).
     understood = F.SIZE_MAX | F.SEG_MAX | F.RO | F.BLK_SIZE | F.FLUSH | F.TOPOLOGY | F.MQ | F.DISCARD | F.WRITE_ZEROES
     # Up to the fields of secure erase, which not every peer knows.

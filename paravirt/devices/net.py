@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NET_FEATURE = Constants("NET_F")
 NET_STATUS = Constants("NET_STATUS")
+NET_CONTROL = Constants("NET_CONTROL")
 CONTROL_QUEUE_SIZE = 16
 ETHERNET_BYTES = 18  # before the payload, with a VLAN's tag
 FRAMES_MTU = 65535 - 14  # of a socket that does not say
@@ -268,8 +269,15 @@ def _advice(error: int, several: str) -> str:
     return "see ip tuntap help"
 
 
-def make(planned: PlannedDevice, machine: Machine) -> NetDevice:
+def make(planned: PlannedDevice, machine: Machine) -> Device:
     """The network that was attached."""
     net = planned.attachment
     assert isinstance(net, Net)
+    if net.served:
+        from .net_served import ServedNetDevice
+
+        guest = machine.memory.regions, machine.fail
+        return ServedNetDevice(
+            planned.name, net, machine.devices.service, *guest, poll_ns=machine.config.budgets.poll_ns
+        )
     return NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)

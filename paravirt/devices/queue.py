@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any
 
 from .._native import ffi, lib
@@ -57,6 +59,11 @@ class Queue:
     def doorbell_fd(self) -> int:
         """The eventfd that the driver's doorbell writes."""
         return int(self._native.doorbell_fd)
+
+    def drain_doorbell(self) -> None:
+        """Takes what was rung: the queue is about to be looked at."""
+        with suppress(BlockingIOError):  # called again, not rung again
+            os.eventfd_read(self.doorbell_fd)
 
     def pop(self) -> Chain | None:
         """The next chain.  None: none is waiting, or the driver broke a rule and has been told (DEV-7)."""

@@ -41,15 +41,16 @@ def name_of(request: int) -> str:
 
 
 class Connection:
-    """The front end's side of the socket at `path`; `what` names the device in errors.
+    """The front end's side of the socket at `path`; `what` names the device in errors, `example` a program
+    that could be there ({} is the path).
 
     Raises PeerGone if nobody listens there, and everywhere below if the peer is gone or does not answer within
     `reply_s`; PeerError if it breaks the protocol.  After either the connection is of no use any more.
     """
 
-    def __init__(self, path: Path, what: str, reply_s: float = REPLY_S) -> None:
+    def __init__(self, path: Path, what: str, reply_s: float = REPLY_S, example: str = "") -> None:
         self._where = f"{what}: the vhost-user back end at {path}"
-        self._what, self._path, self._reply_s = what, path, reply_s
+        self._what, self._path, self._reply_s, self._example = what, path, reply_s, example
         self.acknowledged = False
         """Whether REPLY_ACK holds: every message is answered."""
         self.ended = False
@@ -70,10 +71,8 @@ class Connection:
         if isinstance(error, TimeoutError | BlockingIOError):  # the latter where as many wait as may
             raise PeerGone(f"{self._where} takes no connection; it may serve another machine, or hang") from error
         if error.errno in (ENOENT, ECONNREFUSED):
-            raise PeerGone(
-                f"{self._what}: nothing listens at {self._path}; start what serves it, for example "
-                f"qemu-storage-daemon with --export vhost-user-blk,…,addr.type=unix,addr.path={self._path}"
-            ) from error
+            example = f", for example {self._example.format(self._path)}" if self._example else ""
+            raise PeerGone(f"{self._what}: nothing listens at {self._path}; start what serves it{example}") from error
         why = error.strerror or error  # a name that is too long has no errno
         raise PeerGone(f"{self._what}: cannot connect to {self._path}: {why}; give the path of a socket") from error
 

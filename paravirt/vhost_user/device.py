@@ -43,6 +43,8 @@ class ServedDevice(CalledDevice):
 
     word: ClassVar[str]
     """What people call such a device."""
+    example: ClassVar[str]
+    """A program that could serve it; {} is the socket."""
     understood: ClassVar[int]
     """Feature bits of the device that may be between the peer and the driver."""
     own: int = 0
@@ -107,6 +109,10 @@ class ServedDevice(CalledDevice):
     def check(self, peer: FrontEnd) -> None:
         """Raises PeerError if this kind of device cannot do with what `peer` offers."""
 
+    def queues_in_use(self) -> int:
+        """How many of the peer's queues it may work on, from the first one on."""
+        return self._served
+
     # ---- made and given back ----
 
     def attach(self, native: Any) -> None:
@@ -134,7 +140,7 @@ class ServedDevice(CalledDevice):
         self._thread = thread
 
     def _connect(self) -> FrontEnd:
-        peer = FrontEnd(self._socket, self.title, self.config_bytes, self._reply_s)
+        peer = FrontEnd(self._socket, self.title, self.config_bytes, self._reply_s, self.example)
         try:
             self.check(peer)
         except BaseException:
@@ -185,6 +191,10 @@ class ServedDevice(CalledDevice):
     def _want(self, what: Literal["park", "serve", "end"]) -> None:
         with self._changed:
             self._wanted = what
+        self.wake()
+
+    def wake(self) -> None:
+        """Has the device's thread look what is wanted."""
         os.eventfd_write(self._wake_fd, 1)
 
     # ---- the device's thread ----
@@ -255,7 +265,7 @@ class ServedDevice(CalledDevice):
         self._check_again(peer, features)
         lib.pv_vhost_user_restart(self._core)
         self._be("serving")
-        peer.start(features, self._memory(), self._vrings())
+        peer.start(features, self._memory(), self._vrings(), self.queues_in_use())
         lib.pv_vhost_user_serve(self._core)
         self._told = False
         self._show_config()  # it may be another one than the driver has seen
@@ -341,6 +351,8 @@ class ServedDevice(CalledDevice):
             peer.read_config()
             self._show_config()
         self._offer_config()
+        if peer and self._state == "serving":
+            peer.use(self.queues_in_use())
         if peer and peer.config_changed:  # once more, while it answered
             return
         ready = self._sleep(CONFIG_AGAIN_S if self._config_fresh else None)

@@ -54,10 +54,12 @@ class FrontEnd:
     Raises PeerError and PeerGone, as all that follows does.
     """
 
-    def __init__(self, path: Path, what: str, config_bytes: int, reply_s: float = REPLY_S) -> None:
-        self.connection = Connection(path, what, reply_s)
+    def __init__(self, path: Path, what: str, config_bytes: int, reply_s: float = REPLY_S, example: str = "") -> None:
+        self.connection = Connection(path, what, reply_s, example)
         self.back_channel: socket.socket | None = None
         """Where the peer asks; its own side of the session."""
+        self._given: set[int] = set()
+        self._in_use: set[int] = set()
         self.working = False
         """Whether the peer has guest memory, and has not given its queues back."""
         self.config_changed = False
@@ -113,8 +115,8 @@ class FrontEnd:
 
     # ---- a driver begins ----
 
-    def start(self, features: int, regions: tuple[Region, ...], vrings: tuple[Vring, ...]) -> None:
-        """Gives the peer guest memory and queues; it works from now on."""
+    def start(self, features: int, regions: tuple[Region, ...], vrings: tuple[Vring, ...], in_use: int) -> None:
+        """Gives the peer guest memory and queues; it works from now on, on those that `use` says."""
         c = self.connection
         if len(regions) > REGIONS_MOST:
             raise PeerError(
@@ -130,11 +132,18 @@ class FrontEnd:
         c.tell(Request.SET_MEM_TABLE, pack_memory(regions), [region.fd for region in regions])
         for vring in vrings:
             self._give(vring)
-        if self.features & FEATURE_PROTOCOL:
-            for vring in vrings:
-                c.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(vring.number, 1))
+        self._given, self._in_use = {vring.number for vring in vrings}, set()
+        self.use(in_use)
         if ProtocolFeature.STATUS in self.protocol:
             c.tell(Request.SET_STATUS, U64.pack(STATUS_DRIVER_OK))
+
+    def use(self, count: int) -> None:
+        """Has the peer work on those of the queues that it was given whose numbers are below `count`, and no other."""
+        wanted = {number for number in self._given if number < count}
+        for number in sorted(wanted ^ self._in_use):
+            if self.features & FEATURE_PROTOCOL:
+                self.connection.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(number, number in wanted))
+        self._in_use = wanted
 
     def _give(self, v: Vring) -> None:
         c = self.connection
@@ -150,9 +159,8 @@ class FrontEnd:
     def stop(self, vrings: tuple[Vring, ...]) -> None:
         """Takes the queues back: the peer gives back what it has and touches guest memory no more."""
         c = self.connection
+        self.use(0)
         for vring in vrings:
-            if self.features & FEATURE_PROTOCOL:
-                c.tell(Request.SET_VRING_ENABLE, VRING_STATE.pack(vring.number, 0))
             answer = c.ask(Request.GET_VRING_BASE, VRING_STATE.pack(vring.number, 0), VRING_STATE.size)
             index, base = VRING_STATE.unpack(answer.payload)
             if index != vring.number or base >= 1 << 16:

@@ -6,13 +6,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
+from hypercall_abi.devices.virtio_net import NET_FEATURE
 from paravirt import Machine, MachineConfig
 from paravirt.attachments.net import Net
 from paravirt.boot.bundled import find_image
+from tests.support.net_peer import NetPeer
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
 from tests.support.tap import NoTap, await_up, tap_device
 
@@ -145,3 +148,41 @@ def test_over_passt() -> None:
         assert exchange(("127.0.0.1", echo_port), b"through passt") == b"through passt"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
             link.sendto(b"", ("127.0.0.1", end_port))
+
+
+@pytest.mark.parametrize("transport", ["calls", "mmio"])
+def test_over_vhost_user(tmp_path: Path, transport: str) -> None:
+    """Another program carries the frames; it dies, and the next one carries on."""
+    path = tmp_path / "lan.sock"
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE_S)
+    with ours, its, ExitStack() as peers:
+        peer = peers.enter_context(NetPeer(path, its))
+        with station(Net("lan", f"vhost:{path}"), transport=transport) as machine:
+            for life in range(3):
+                ours.send(ask_mac())
+                mac = ours.recv(2048)[6:12]
+                for size in (1, 1000):
+                    ours.send(datagram(mac, ECHO_PORT, bytes(range(256)) + bytes(size)))
+                    answer = ours.recv(2048)
+                    assert answer[42:].startswith(bytes(range(256)))
+                    assert peer.accepted & NET_FEATURE.CSUM, "the peer would complete the checksum"
+                peer.die()
+                peer = peers.enter_context(NetPeer(path, its))
+                until(lambda: machine.devices.statistics()[0].more["reconnects"] > life, "it was not found")  # noqa: B023
+            ours.send(datagram(mac, END_PORT, b""))
+            (counts,) = machine.devices.statistics()
+            assert counts.fault is None
+
+
+def test_pairs_over_vhost_user(tmp_path: Path) -> None:
+    path = tmp_path / "lan.sock"
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE_S)
+    with ours, its, NetPeer(path, its, pairs=3) as peer, station(Net("lan", f"vhost:{path}", pairs=3), "pairs=3"):
+        ours.send(ask_mac())
+        mac = ours.recv(2048)[6:12]
+        until(lambda: sum(queue.enabled for queue in peer.queues.values()) == 6, "the guest does not use all pairs")
+        ours.send(datagram(mac, ECHO_PORT, b"hello"))
+        assert ours.recv(2048)[42:47] == b"hello"
+        ours.send(datagram(mac, END_PORT, b""))

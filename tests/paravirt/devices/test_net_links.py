@@ -21,6 +21,8 @@ def test_written_on_the_command_line() -> None:
     assert parse_net("lan").link == "user"
     assert parse_net("lan=tap:tap0,pairs=2,mtu=9000").replace(mac=MAC) == Net("lan", "tap:tap0", MAC, mtu=9000, pairs=2)
     assert parse_net("lan=fd:3+4").fds == (3, 4)
+    served = parse_net("lan=vhost:/run/a:b,pairs=2,patience=30")
+    assert (served.socket, served.pairs, served.patience_s) == (Path("/run/a:b"), 2, 30.0)
     net = parse_net("lan=user,mac=02:00:00:00:00:01,pps=10,bps=1M,tcp=8080:80,udp=53:53,tcp=1:2")
     assert (net.mac, net.frames_per_second, net.bytes_per_second) == (MAC, 10, 1 << 20)
     assert net.forward == ("tcp:8080:80", "udp:53:53", "tcp:1:2")
@@ -52,6 +54,11 @@ def test_written_on_the_command_line() -> None:
         ("lan=user,tcp=1", "is no forwarding"),
         ("lan=user,udp=0:7", "is no forwarding"),
         ("lan=user,udp=7:65536", "is no forwarding"),
+        ("lan=vhost:", "is no link"),
+        ("lan=vhost:a.sock,pairs=4", "from 1 to 3"),
+        ("lan=vhost:a.sock,pps=9", "neither limited nor captured; have the program"),
+        ("lan=vhost:a.sock,patience=long", "patience=long: it takes a number"),
+        ("lan=user,patience=9", "patience is for the link vhost:SOCKET, not for user"),
     ],
 )
 def test_wrong_on_the_command_line(text: str, said: str) -> None:
@@ -63,6 +70,8 @@ def test_captures_on_the_command_line() -> None:
     nets = (parse_net("a=loop"), parse_net("b=loop"))
     captured = parse_capture("b=x=y", nets)
     assert [net.capture for net in captured] == [None, Path("x=y")]
+    with pytest.raises(ConfigError, match="neither limited nor captured"):
+        parse_capture("a=f", (parse_net("a=vhost:b"),))
     for text, said in (("b", "is not a capture"), ("b=", "is not a capture"), ("c=f", "there is a, b")):
         with pytest.raises(ConfigError, match=said):
             parse_capture(text, nets)

@@ -300,7 +300,7 @@ def test_memory_in_too_many_parts(served: Served) -> None:
     front_end = FrontEnd(served.socket, "disk 'disk'", 60)
     regions = tuple(Region(n << 20, 4096, n << 20, 0, 0) for n in range(REGIONS_MOST + 1))
     with pytest.raises(PeerError, match="9 parts, .* 8 at most"):
-        front_end.start(0, regions, ())
+        front_end.start(0, regions, (), 0)
     front_end.close()
 
 
