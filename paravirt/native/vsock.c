@@ -12,7 +12,7 @@
 
 #include "vsock_state.h"
 
-#define BATCH 32u /* packets of the guest's in a turn */
+#define BATCH GATHERED_MOST /* packets of the guest's in a turn */
 
 static bool enabled(const struct pv_backend_thread *thread, uint32_t queue)
 {
@@ -27,15 +27,19 @@ static uint32_t transmit_turn(struct pv_vsock *vsock)
 
 	while (taken < BATCH && packet_can_handle(vsock) &&
 	       pv_device_pop(vsock->device, PV_VSOCK_QUEUE_TRANSMIT, &vsock->chain) == 1) {
-		const char *rule = packet_handle(vsock);
+		bool stays = false;
+		const char *rule = packet_handle(vsock, &stays);
 
 		taken++;
 		if (rule) {
+			gather_end(vsock);
 			pv_device_fault(vsock->device, rule);
 			return taken;
 		}
-		pv_queue_push(queue, vsock->chain.head, 0);
+		if (!stays)
+			pv_queue_push(queue, vsock->chain.head, 0);
 	}
+	gather_end(vsock);
 	if (taken && pv_queue_wants_interrupt(queue)) {
 		add(&vsock->statistics.interrupts, 1);
 		pv_device_interrupt(vsock->device, PV_VSOCK_QUEUE_TRANSMIT);

@@ -97,8 +97,7 @@ bool host_say(const struct connection *connection, const char *format, ...)
 	return send(connection->fd, line, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT) == size;
 }
 
-/* Something of the guest's data has left the buffer, or nothing was there to do so. */
-static void forwarded(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
+void host_forwarded(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
 {
 	connection->forwarded_bytes += size_bytes;
 	/* Half of the buffer is known to be free otherwise. */
@@ -116,17 +115,15 @@ static void forwarded(struct pv_vsock *vsock, struct connection *connection, uin
 		shutdown(connection->fd, SHUT_WR);
 }
 
-/* The peer reads no more: whatever was sent and will be counts as forwarded, or the guest would wait for room. */
-static void throw_away(struct pv_vsock *vsock, struct connection *connection)
+void host_throw_away(struct pv_vsock *vsock, struct connection *connection)
 {
 	connection->deaf = true;
-	forwarded(vsock, connection, connection_fill(connection));
+	host_forwarded(vsock, connection, connection_fill(connection));
 }
 
-/* How much a socket took of `size_bytes`, the sum of the pieces. */
-static uint32_t send_pieces(struct pv_vsock *vsock, struct connection *connection, uint32_t pieces)
+uint32_t host_send(struct pv_vsock *vsock, struct connection *connection, struct iovec *pieces, uint32_t count)
 {
-	struct msghdr message = { .msg_iov = vsock->pieces, .msg_iovlen = pieces };
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = count };
 	ssize_t sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 	if (sent >= 0)
@@ -140,8 +137,7 @@ static uint32_t send_pieces(struct pv_vsock *vsock, struct connection *connectio
 	return 0;
 }
 
-/* The pieces of a buffer that is a ring: `size_bytes` from `at` on. */
-static uint32_t ring_pieces(struct pv_vsock *vsock, const struct connection *connection, uint32_t at,
+uint32_t host_buffer_pieces(struct pv_vsock *vsock, const struct connection *connection, uint32_t at,
 			    uint32_t size_bytes)
 {
 	uint8_t *buffer = connection_buffer(vsock, connection);
@@ -155,73 +151,22 @@ static uint32_t ring_pieces(struct pv_vsock *vsock, const struct connection *con
 static void flush(struct pv_vsock *vsock, struct connection *connection)
 {
 	uint32_t fill = connection_fill(connection);
-	uint32_t sent = send_pieces(vsock, connection, ring_pieces(vsock, connection, connection->buffer_at, fill));
+	uint32_t pieces = host_buffer_pieces(vsock, connection, connection->buffer_at, fill);
+	uint32_t sent = host_send(vsock, connection, vsock->pieces, pieces);
 
 	if (connection->deaf) {
-		throw_away(vsock, connection);
+		host_throw_away(vsock, connection);
 	} else {
 		connection->buffer_at = (connection->buffer_at + sent) % BUFFER_BYTES;
-		forwarded(vsock, connection, sent);
+		host_forwarded(vsock, connection, sent);
 	}
-}
-
-/* The segments of a chain from a byte offset on, as pieces. */
-static uint32_t chain_pieces(struct pv_vsock *vsock, uint32_t skip, uint32_t size_bytes)
-{
-	const struct pv_chain *chain = &vsock->chain;
-	uint32_t pieces = 0;
-
-	for (uint32_t i = 0; i < chain->readable && size_bytes; i++) {
-		const struct iovec *segment = &chain->segments[i];
-		uint32_t at = skip < segment->iov_len ? skip : (uint32_t)segment->iov_len;
-		size_t part = segment->iov_len - at < size_bytes ? segment->iov_len - at : size_bytes;
-
-		skip -= at;
-		if (!part)
-			continue;
-		vsock->pieces[pieces++] = (struct iovec){ (uint8_t *)segment->iov_base + at, part };
-		size_bytes -= (uint32_t)part;
-	}
-	return pieces;
-}
-
-/* Keeps what the socket did not take: after `sent` bytes of the data, which received_bytes counts already. */
-static void keep(struct pv_vsock *vsock, struct connection *connection, uint32_t sent, uint32_t size_bytes)
-{
-	uint32_t fill = connection_fill(connection) - (size_bytes - sent);
-	uint32_t at = (connection->buffer_at + fill) % BUFFER_BYTES, offset = HEADER_BYTES + sent;
-	uint32_t pieces = ring_pieces(vsock, connection, at, size_bytes - sent);
-
-	connection->buffer_used = true;
-	for (uint32_t i = 0; i < pieces; i++) {
-		pv_chain_read(&vsock->chain, offset, vsock->pieces[i].iov_base, vsock->pieces[i].iov_len);
-		offset += (uint32_t)vsock->pieces[i].iov_len;
-	}
-}
-
-void host_send(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
-{
-	bool waits = connection_fill(connection) > size_bytes;
-	uint32_t sent = 0;
-
-	if (!size_bytes)
-		return;
-	if (!waits && !connection->deaf)
-		sent = send_pieces(vsock, connection, chain_pieces(vsock, HEADER_BYTES, size_bytes));
-	if (connection->deaf) {
-		throw_away(vsock, connection);
-		return;
-	}
-	forwarded(vsock, connection, sent);
-	if (sent < size_bytes)
-		keep(vsock, connection, sent, size_bytes);
 }
 
 void host_shut(struct pv_vsock *vsock, struct connection *connection)
 {
 	if (connection->guest_shut & SHUT_RECEIVE)
 		shutdown(connection->fd, SHUT_RD);
-	forwarded(vsock, connection, 0);
+	host_forwarded(vsock, connection, 0);
 }
 
 size_t host_receive(struct pv_vsock *vsock, struct connection *connection, uint32_t pieces)
@@ -240,7 +185,7 @@ size_t host_receive(struct pv_vsock *vsock, struct connection *connection, uint3
 void host_accepted(struct pv_vsock *vsock, struct connection *connection)
 {
 	if (!host_say(connection, "OK %u", connection->host_port))
-		throw_away(vsock, connection);
+		host_throw_away(vsock, connection);
 }
 
 /* ---- programs of the host's that connect ---- */
@@ -322,7 +267,7 @@ static void changed(struct pv_vsock *vsock, struct connection *connection, uint3
 		return;
 	}
 	if (connection->hung_up && !connection->deaf)
-		throw_away(vsock, connection);
+		host_throw_away(vsock, connection);
 	else if (connection_fill(connection))
 		flush(vsock, connection);
 	if (connection->state != FREE)

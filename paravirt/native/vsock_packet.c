@@ -72,8 +72,11 @@ static void request(struct pv_vsock *vsock, const struct pv_vsock_header *header
 	add(&vsock->statistics.connections, 1);
 }
 
-static void data(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
+/* True: the packet stays with us for a while. */
+static bool data(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
 {
+	if (size_bytes > BUFFER_BYTES - connection_fill(connection))
+		gather_end(vsock); /* which may make room */
 	if (connection->guest_shut & SHUT_SEND) {
 		connection_reset(vsock, connection, &vsock->statistics.resets_protocol);
 	} else if (size_bytes > BUFFER_BYTES - connection_fill(connection)) { /* VSK-4 */
@@ -81,8 +84,9 @@ static void data(struct pv_vsock *vsock, struct connection *connection, uint32_t
 	} else {
 		connection->received_bytes += size_bytes;
 		add(&vsock->statistics.from_guest_bytes, size_bytes);
-		host_send(vsock, connection, size_bytes);
+		return gather_add(vsock, connection, size_bytes);
 	}
+	return false;
 }
 
 /* The guest is done with it. What it sent before it said that it sends no more still goes to the socket. */
@@ -108,25 +112,25 @@ static void respond(struct pv_vsock *vsock, struct connection *connection)
 	host_accepted(vsock, connection);
 }
 
-/* A packet of a connection. */
-static void handle(struct pv_vsock *vsock, struct connection *connection, const struct pv_vsock_header *header)
+/* A packet of a connection; true: it stays with us for a while. */
+static bool handle(struct pv_vsock *vsock, struct connection *connection, const struct pv_vsock_header *header)
 {
-	bool open = connection->state == OPEN;
+	bool open = connection->state == OPEN, stays = false;
 
 	take_credit(connection, header);
 	if (header->operation == PV_VSOCK_OPERATION_RESET) {
 		reset(vsock, connection);
-		return;
+		return false;
 	}
 	if (connection->state == DEAD)
-		return; /* it will see our RESET */
+		return false; /* it will see our RESET */
 	if (header->operation == PV_VSOCK_OPERATION_RESPONSE && connection->state == REQUESTED) {
 		respond(vsock, connection);
 	} else if (header->operation == PV_VSOCK_OPERATION_SHUTDOWN && open) {
 		connection->guest_shut |= header->flags & SHUT_BOTH;
 		host_shut(vsock, connection);
 	} else if (header->operation == PV_VSOCK_OPERATION_DATA && open) {
-		data(vsock, connection, header->size_bytes);
+		stays = data(vsock, connection, header->size_bytes);
 	} else if (header->operation == PV_VSOCK_OPERATION_CREDIT_REQUEST && open) {
 		connection->owes |= OWES_CREDIT_UPDATE;
 	} else if (header->operation != PV_VSOCK_OPERATION_CREDIT_UPDATE || !open) {
@@ -134,9 +138,10 @@ static void handle(struct pv_vsock *vsock, struct connection *connection, const 
 	}
 	if (connection->state != FREE)
 		connection_schedule(vsock, connection);
+	return stays;
 }
 
-const char *packet_handle(struct pv_vsock *vsock)
+const char *packet_handle(struct pv_vsock *vsock, bool *stays)
 {
 	const struct pv_chain *chain = &vsock->chain;
 	struct pv_vsock_header header;
@@ -153,8 +158,10 @@ const char *packet_handle(struct pv_vsock *vsock)
 		return NULL;
 	}
 	connection = connection_find(vsock, header.source_port, header.destination_port);
+	if (connection != vsock->gathered.connection || header.operation != PV_VSOCK_OPERATION_DATA)
+		gather_end(vsock);
 	if (connection)
-		handle(vsock, connection, &header);
+		*stays = handle(vsock, connection, &header);
 	else if (header.operation == PV_VSOCK_OPERATION_REQUEST)
 		request(vsock, &header);
 	else

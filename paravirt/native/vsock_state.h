@@ -6,6 +6,7 @@
  *	vsock.c			the device: turns of its thread, from create to destroy
  *	vsock_packet.c		what a packet of the guest's means
  *	vsock_connection.c	connections: found, made, ended; who has something to send to the guest
+ *	vsock_gather.c		data of the guest's on its way to a socket, several packets at once
  *	vsock_host.c		their sockets: made, read to the line's end, written, watched
  *	vsock_receive.c		packets to the guest
  */
@@ -22,6 +23,9 @@
 #define SHUT_BOTH (SHUT_RECEIVE | SHUT_SEND)
 #define HASH_SIZE 1024u /* a power of two */
 #define RESETS 256u /* a power of two: RESETs that wait for room and belong to no connection */
+
+#define GATHERED_MOST 32u /* packets */
+#define GATHERED_PIECES (2u * PV_MAX_QUEUE_SIZE) /* a chain has no more than half of them */
 
 enum state {
 	FREE,
@@ -70,6 +74,15 @@ struct reset {
 	uint16_t type;
 };
 
+/* Packets of one connection whose data goes to its socket in one piece; only within a turn. */
+struct gathered {
+	struct connection *connection; /* NULL: there are none */
+	uint32_t size_bytes;
+	uint32_t piece_count, head_count;
+	uint16_t heads[GATHERED_MOST];
+	struct iovec pieces[GATHERED_PIECES];
+};
+
 struct pv_vsock {
 	struct pv_backend backend; /* first: the device's opaque */
 	struct pv_vsock_options options;
@@ -94,6 +107,7 @@ struct pv_vsock {
 	uint8_t *buffers; /* of all connections: memory that is there once it was written */
 	struct connection connections[PV_VSOCK_CONNECTIONS];
 	struct iovec pieces[PV_MAX_QUEUE_SIZE];
+	struct gathered gathered;
 };
 
 static inline void add(uint64_t *counter, uint64_t more)
@@ -143,13 +157,23 @@ static inline uint32_t connection_fill(const struct connection *connection)
 
 /* ---- vsock_packet.c ---- */
 
-/* Does what the packet in vsock->chain says: NULL, or the rule that the driver broke. */
-const char *packet_handle(struct pv_vsock *vsock);
+/* Does what the packet in vsock->chain says: NULL, or the rule that the driver broke. `stays`: as of gather_add. */
+const char *packet_handle(struct pv_vsock *vsock, bool *stays);
 /* Whether a packet could be answered by a RESET of its own, if it had to be. */
 static inline bool packet_can_handle(const struct pv_vsock *vsock)
 {
 	return vsock->resets_head - vsock->resets_tail < RESETS;
 }
+
+/* ---- vsock_gather.c ---- */
+
+/*
+ * Data behind the header in vsock->chain, which received_bytes counts already: on its way to the socket, or into the
+ * connection's buffer, which has room for it.  True: the chain is given back with the others of its kind.
+ */
+bool gather_add(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes);
+/* Sends what is gathered and gives the chains back; before anything else is done about any connection. */
+void gather_end(struct pv_vsock *vsock);
 
 /* ---- vsock_host.c ---- */
 
@@ -164,8 +188,15 @@ bool host_watch(struct pv_vsock *vsock, struct connection *connection);
 int host_connect(struct pv_vsock *vsock, uint32_t port);
 /* The guest took the connection. */
 void host_accepted(struct pv_vsock *vsock, struct connection *connection);
-/* Data behind the header in vsock->chain: to the socket, or into the connection's buffer, which has room for it. */
-void host_send(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes);
+/* How much its socket took of the pieces; that may make it deaf. */
+uint32_t host_send(struct pv_vsock *vsock, struct connection *connection, struct iovec *pieces, uint32_t count);
+/* Something of the guest's data has left for the socket, or nothing was there to do so. */
+void host_forwarded(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes);
+/* The peer reads no more: whatever was sent and will be counts as forwarded, or the guest would wait for room. */
+void host_throw_away(struct pv_vsock *vsock, struct connection *connection);
+/* The bytes of its buffer, which is a ring, from a place on: vsock->pieces, and how many. */
+uint32_t host_buffer_pieces(struct pv_vsock *vsock, const struct connection *connection, uint32_t at,
+			    uint32_t size_bytes);
 /* The guest said which directions it shuts. */
 void host_shut(struct pv_vsock *vsock, struct connection *connection);
 /* Reads to vsock->pieces: bytes, 0: there are none now. */

@@ -22,7 +22,8 @@ SOURCES = {
     "boot_info": [ROOT / "guest_drivers" / "lib" / "boot.c"],
     "calls": [NATIVE / f"{name}.c" for name in LIBRARY],
     "vsock": [
-        NATIVE / f"{name}.c" for name in (*LIBRARY, "vsock_connection", "vsock_host", "vsock_packet", "vsock_receive")
+        NATIVE / f"{name}.c"
+        for name in (*LIBRARY, "vsock_connection", "vsock_gather", "vsock_host", "vsock_packet", "vsock_receive")
     ],
     "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "guest_memory")],
 }

@@ -24,6 +24,8 @@ static struct pv_device device;
 static char place[] = "/tmp/paravirt-fuzz-XXXXXX";
 static int port_fd = -1; /* a program of the host's that listens at port 1 */
 static int peers[PEERS];
+static uint8_t *pieces_of[GATHERED_MOST][2]; /* of the chains of this turn */
+static uint32_t chains;
 
 static int listen_at(const char *name)
 {
@@ -64,14 +66,26 @@ static void set_up(void)
 	memset(peers, -1, sizeof(peers));
 }
 
+/* The turn of the guest's packets is over: what was gathered of them goes. */
+static void end_packets(void)
+{
+	gather_end(&vsock);
+	while (chains)
+		free(pieces_of[--chains][0]), free(pieces_of[chains][1]);
+}
+
 /* A chain of the guest's in two pieces, which AddressSanitizer knows the ends of. */
 static void handle(const void *bytes, size_t size_bytes, size_t cut)
 {
 	size_t first = cut < size_bytes ? cut : size_bytes;
-	uint8_t *pieces[2] = { malloc(first + 1), malloc(size_bytes - first + 1) };
+	uint8_t **pieces = pieces_of[chains];
+	bool stays = false;
 
 	if (!packet_can_handle(&vsock) || !size_bytes)
-		goto done;
+		return;
+	pieces[0] = malloc(first + 1);
+	pieces[1] = malloc(size_bytes - first + 1);
+	chains++;
 	memcpy(pieces[0], bytes, first);
 	memcpy(pieces[1], (const uint8_t *)bytes + first, size_bytes - first);
 	vsock.chain.readable = 0;
@@ -80,11 +94,11 @@ static void handle(const void *bytes, size_t size_bytes, size_t cut)
 		vsock.chain.segments[vsock.chain.readable++] = (struct iovec){ pieces[0], first };
 	if (size_bytes > first)
 		vsock.chain.segments[vsock.chain.readable++] = (struct iovec){ pieces[1], size_bytes - first };
-	const char *rule = packet_handle(&vsock);
+	const char *rule = packet_handle(&vsock, &stays);
 	REQUIRE(!rule || !strcmp(rule, "VSK-1"));
-done:
-	free(pieces[0]);
-	free(pieces[1]);
+	REQUIRE(!stays || vsock.gathered.connection);
+	if (rule || chains == GATHERED_MOST)
+		end_packets();
 }
 
 static void raw_packet(struct input *input)
@@ -199,6 +213,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 	for (uint32_t i = 0; i < STEPS && input.size_bytes; i++) {
 		uint8_t step = take8(&input);
 
+		if (step % 4 > 1)
+			end_packets();
 		if (step % 4 == 0)
 			raw_packet(&input);
 		else if (step % 4 == 1)
@@ -208,6 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 		else
 			program(&input);
 	}
+	end_packets();
 	turn(2);
 	check();
 	connections_drop(&vsock);
