@@ -79,7 +79,7 @@ class Tracer:
         """
         kept = []
         for number in range(native.queue_count):
-            name = f"{device.title} queue {number}"
+            name = f"{device.label} queue {number}"
             track = self.track(name)
             with self._lock:
                 on = {"pid": self._pid, "tid": list(self._tracks).index(name)}

@@ -30,8 +30,8 @@ class Ways:
         self._queue = queue
         self._track = json.dumps(track)[:-1]  # an object that goes on
         self._began_ns = began_ns
-        title = json.dumps(device.title)
-        self._args = f'"args": {{"device": {title}, "queue": {queue}, '
+        label = json.dumps(device.label)
+        self._args = f'"args": {{"device": {label}, "queue": {queue}, '
         self._names: dict[int, str] = {}
         self._seen_ns = 0
 

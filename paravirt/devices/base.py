@@ -90,7 +90,7 @@ class Device(ABC):
         return {}
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """What people call it: its kind and its name."""
         kind = Constants("DEVICE_TYPE").name_of(self.type)
         word = word_of(kind) if kind in KINDS else kind.lower()

@@ -17,6 +17,7 @@
 
 #include "backend.h"
 #include "vhost_user.h"
+#include "way.h"
 
 #define BATCH 64 /* chains each way, before the other way has its turn */
 
@@ -71,6 +72,7 @@ static bool take_back(struct lane *lane)
 
 	while (done < BATCH && !is_broken(lane) &&
 	       (result = pv_shadow_take(&lane->shadow, &head, &written_bytes)) > 0) {
+		pv_way_completed(queue, head);
 		pv_queue_stage(queue, head, written_bytes);
 		done++;
 	}
@@ -89,12 +91,15 @@ static bool take_back(struct lane *lane)
 /* What the driver offered goes to the peer. */
 static bool give(struct lane *lane)
 {
+	struct pv_device *device = lane->vhost->device;
+	struct pv_queue *queue = &device->queues[lane->queue];
 	uint32_t done = 0;
 
-	while (done < BATCH && (lane->held || pv_device_pop(lane->vhost->device, lane->queue, &lane->chain) == 1)) {
+	while (done < BATCH && (lane->held || pv_device_pop(device, lane->queue, &lane->chain) == 1)) {
 		lane->held = !pv_shadow_give(&lane->shadow, &lane->chain);
 		if (lane->held)
 			break;
+		pv_way_submitted(queue, lane->chain.head);
 		done++;
 	}
 	if (done && pv_shadow_publish(&lane->shadow))

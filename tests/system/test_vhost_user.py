@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -112,6 +113,18 @@ def test_demo_from_qcow2(tree: Path, tmp_path: Path, vcpus: int) -> None:
     assert done.files == 40
     served = {device.name: device.more for device in done.outcome.statistics.devices}
     assert all(served[name]["chains"] and served[name]["calls"] for name in ("input", "report"))
+
+
+def test_the_trace_shows_what_the_daemon_had(tree: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    done = demo(tree, tmp_path / "work", Qcow2Files, trace=trace)
+    events = json.loads(trace.read_text())["traceEvents"]
+    begins = [e for e in events if e.get("cat") == "request" and e["ph"] == "b"]
+    for disk in done.outcome.statistics.devices:
+        mine = {e["id"] for e in begins if e.get("args", {}).get("device") == f"disk {disk.name}"}
+        engine = {e["id"] for e in begins if e["name"] == "engine"}
+        assert len(mine) == disk.more["chains"] > 0
+        assert mine <= engine
 
 
 @pytest.mark.parametrize("poison", [False, True], ids=["plain", "poison"])
