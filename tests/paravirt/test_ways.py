@@ -82,7 +82,7 @@ def test_those_that_wait_together_are_seen_together(traced: Traced, path: Path) 
 def test_one_operation_for_several_requests(traced: Traced, path: Path) -> None:
     """Merged requests go the same way, each with its own bytes."""
     with block_guest(path) as disk:
-        disk.send(*(disk.lay_out(BLOCK_REQUEST.READ, n, room_bytes=SECTOR) for n in range(4)))
+        disk.send(*(disk.lay_out(BLOCK_REQUEST.WRITE, n, data=bytes(SECTOR)) for n in range(4)))
         disk.finish(4)
         ways = traced.ways(4)
         assert disk.device.device.statistics()["merges"] == 3
