@@ -9,8 +9,17 @@
 
 #include <errno.h>
 
-/* Most requests handed over before their completions are looked for, so that the driver is not kept waiting. */
+/*
+ * Most requests handed over before their completions are looked for, so that the driver is not kept waiting.  A drive
+ * does not begin before a batch is complete, and has little left to do by the time that a large one is.
+ */
 #define BATCH 16u
+#define DIRECT_BATCH 4u
+
+static uint32_t batch_of(const struct pv_block_queue *queue)
+{
+	return queue->block->options.unaligned_fd < 0 ? BATCH : DIRECT_BATCH;
+}
 
 static struct pv_queue *ring_of(const struct pv_block_queue *queue)
 {
@@ -181,9 +190,9 @@ static bool may_go(struct pv_block_queue *queue, struct pv_backend_thread *threa
 /* Takes chains that wait, up to a batch; how many. A fault stops the queue, not what is in flight. */
 static uint32_t take(struct pv_block_queue *queue, struct pv_backend_thread *thread)
 {
-	uint32_t taken = 0, started = 0;
+	uint32_t taken = 0, started = 0, most = batch_of(queue);
 
-	while (taken < BATCH && may_go(queue, thread)) {
+	while (taken < most && may_go(queue, thread)) {
 		struct pv_block_request *request = get_request(queue);
 
 		if (!request)
@@ -236,7 +245,7 @@ static void complete_all(struct pv_block_queue *queue, struct pv_block_request *
 static uint32_t collect(struct pv_block_queue *queue)
 {
 	struct pv_aio_request *finished[BATCH];
-	uint32_t number = pv_aio_collect(queue->aio, finished, BATCH);
+	uint32_t number = pv_aio_collect(queue->aio, finished, batch_of(queue));
 	struct pv_block_outcome outcome;
 
 	queue->in_flight -= number;
