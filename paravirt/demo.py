@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Self
 
 from .config import Disk, MachineConfig, ServedDisk
+from .control.server import Published
 from .errors import ConfigError, DemoFailed
 from .machine import Machine
 from .outcome import Outcome
-from .publish import Published
 from .storage_daemon import Export, StorageDaemon, image_tool
 
 SECTOR_BYTES = 512

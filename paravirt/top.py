@@ -1,18 +1,13 @@
-"""What this user's machines do, as they publish it (``publish.py``): read, made into rates, told in OpenMetrics."""
+"""What this user's machines do, as they say themselves (``control/``): read, made into rates, told in OpenMetrics."""
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .publish import SUFFIX, place
+from .control.client import Snapshot, machines
 
-READ_S = 2.0
-MOST_BYTES = 4 << 20
 GAUGES = frozenset(  # what back ends say of this moment; all else they count
     (
         "actual_bytes",
@@ -25,35 +20,11 @@ GAUGES = frozenset(  # what back ends say of this moment; all else they count
         "open_connections",
     )
 )
-Snapshot = dict[str, Any]
-"""What a machine says of itself: name, uuid, pid, accelerator, memory_bytes, statistics."""
-
-
-def _ask(path: Path) -> bytes:
-    said = b""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(READ_S)
-        asking.connect(str(path))
-        while (part := asking.recv(1 << 16)) and len(said) < MOST_BYTES:
-            said += part
-    return said
 
 
 def read_all(directory: Path | None = None) -> list[Snapshot]:
     """Every machine that answers, by name and process.  What a killed process left behind is removed."""
-    found = []
-    for path in sorted((directory or place()).glob(f"*{SUFFIX}")):
-        try:
-            said = _ask(path)
-        except ConnectionRefusedError:
-            with suppress(OSError):
-                path.unlink()
-            continue
-        except OSError:  # gone meanwhile, or too slow
-            continue
-        with suppress(ValueError):  # it ended in the midst of its answer
-            found.append(json.loads(said))
-    return sorted(found, key=lambda s: (s["name"], s["pid"], s["uuid"]))
+    return [snapshot for _, snapshot in machines(directory)]
 
 
 def rates(before: Any, after: Any, seconds: float) -> Any:

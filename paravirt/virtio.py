@@ -183,8 +183,17 @@ class VirtioDevices:
                 if native.type == lib.PV_DEVICE_TYPE_BALLOON:
                     cast("BalloonDevice", device).want(target_bytes)
 
-    def grow(self, name: str, size_bytes: int) -> None:
-        """The disk `name` becomes so large while the guest runs.  Raises ConfigError, DiskNotWritable."""
+    def present(self) -> tuple[tuple[Device, Any], ...]:
+        """Those that have not gone, with their ``struct pv_device *``."""
+        with self._arriving:
+            self._end_gone()
+            return tuple((device, native) for device, native in self.devices if not native.gone)
+
+    def grow(self, name: str, size_bytes: int | None = None) -> int:
+        """The disk `name` becomes so large while the guest runs, or as large as its file is; its size in bytes.
+
+        Raises ConfigError, DiskNotWritable.
+        """
         from .devices.block import BlockDevice
 
         with self._present:

@@ -23,6 +23,8 @@ COMMANDS = {
     "run": "boot a guest",
     "demo": "show and verify the whole of it with a guest that reads a disk",
     "top": "show what this user's machines are doing",
+    "device": "attach, detach and grow devices of a running machine",
+    "balloon": "ask a running guest for memory",
     "replay": "make recorded calls again and compare",
     "build": "build a guest from a C file",
     "inspect": "show what an image says of itself",

@@ -157,9 +157,9 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
     """Runs the machine; what it did is in `answer` however it ended."""
     began_ns = time.monotonic_ns()
     try:
+        from ..control.server import Published
         from ..machine import Machine  # loads the C core
         from ..outcome import plain
-        from ..publish import Published
     except ImportError as error:
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with Machine(config) as machine, Published(machine):

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .common import add_command, print_json, show, table
 
 if TYPE_CHECKING:
-    from ..top import Snapshot
+    from ..control.client import Snapshot
 
 EPILOG = """\
 Counts are per second of the last interval; depth is the chains that a back end has taken and not

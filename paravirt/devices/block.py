@@ -146,12 +146,14 @@ class BlockDevice(Device):
         options.fd, options.unaligned_fd = self._fds[-1], fd
         options.alignment_bytes = PAGE_BYTES  # no file system asks for more
 
-    def grow(self, size_bytes: int) -> None:
-        """The file becomes so large, if it is not, and the driver is told.  Any thread but the machine's own.
+    def grow(self, size_bytes: int | None = None) -> int:
+        """The file becomes so large, if it is not, and the driver is told; None: as large as it is.  The size then.
 
-        Raises ConfigError, DiskNotWritable.
+        Any thread but the machine's own.  Raises ConfigError, DiskNotWritable.
         """
         now_bytes = self._capacity_sectors * SECTOR_BYTES
+        if size_bytes is None:
+            size_bytes = os.lseek(self._fds[0], 0, os.SEEK_END) // SECTOR_BYTES * SECTOR_BYTES
         if size_bytes < now_bytes or size_bytes % SECTOR_BYTES:
             raise ConfigError(
                 f"disk {self.name!r} cannot become {size_bytes} bytes: under a guest it only grows, by sectors of "
@@ -167,6 +169,7 @@ class BlockDevice(Device):
             ) from error
         self._capacity_sectors = size_bytes // SECTOR_BYTES
         lib.pv_block_grow(self._native, self._capacity_sectors)
+        return size_bytes
 
     def detach(self) -> None:
         """Ends the thread and closes the disk."""

@@ -15,7 +15,8 @@ import pytest
 from paravirt import Disk, Machine, MachineConfig
 from paravirt.cli import main
 from paravirt.cli.top import _each, _fitting
-from paravirt.publish import Published, place
+from paravirt.control import place
+from paravirt.control.server import Published
 from paravirt.top import names, openmetrics, rates, read_all
 from tests.support.elf import BLOCK, SPIN, manifest, require
 from tests.support.guests import say, write_guest

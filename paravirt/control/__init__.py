@@ -1,0 +1,26 @@
+"""How programs of the same user talk to machines that run: a UNIX socket for each, in a directory of the user's.
+
+``server.py`` is the machine's side, ``verbs.py`` what can be asked of it, ``client.py`` the side of who asks.
+Here is what both know: where the sockets are, and what goes over them.  A request is one line of JSON, an object
+with ``verb`` and what that takes; the answer is an object with ``answer`` or ``error``, and the end.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".sock"
+REQUEST_MOST_BYTES = 65536
+ANSWER_MOST_BYTES = 4 << 20
+Request = dict[str, Any]
+
+
+def place() -> Path:
+    """Where this user's machines have their sockets; it may not be there."""
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "paravirt"
+    import tempfile  # costs the start of every machine otherwise
+
+    return Path(tempfile.gettempdir()) / f"paravirt-{os.getuid()}"

@@ -1,0 +1,109 @@
+"""What can be asked of a running machine: a function for each verb, of the machine and the request.
+
+They are called from the machine's control thread while no life of it begins or ends, and none takes long: who asks
+waits, others wait for it.  What they return is what JSON can hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..attachments import KINDS, Attachment
+from ..boot.manifest import DEVICE_TYPE
+from ..config import parse_disk
+from ..errors import ConfigError
+from ..outcome import plain
+from . import Request
+
+if TYPE_CHECKING:
+    from ..machine import Machine
+
+LEAVE_S = 0.2
+PLACES = ("path", "socket", "capture")  # fields of attachments that are files
+
+
+def _word(request: Request, name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise ConfigError(f"{request['verb']} needs {name!r}, a text")
+    return value
+
+
+def _size(request: Request, name: str) -> int | None:
+    value = request.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63):
+        raise ConfigError(f"{request['verb']} takes {name!r} as a number of bytes, not {value!r}")
+    return value
+
+
+def statistics(machine: Machine, _: Request) -> dict[str, Any]:
+    """Who it is, and its counts so far."""
+    config = machine.config
+    return {
+        "name": config.name,
+        "uuid": config.uuid.hex(),
+        "pid": os.getpid(),
+        "accelerator": machine.accelerator.name,
+        "memory_bytes": config.memory_bytes,
+        "statistics": plain(machine.statistics()),
+    }
+
+
+def device_list(machine: Machine, _: Request) -> list[dict[str, Any]]:
+    """Devices that the guest has, by `name` and `kind`; one that it was asked to give back is `leaving`."""
+    found = []
+    for device, native in machine.devices.present():
+        kind = DEVICE_TYPE.name_of(device.type)
+        word = KINDS[kind][0] if kind in KINDS else kind.lower()
+        found.append({"name": device.name, "kind": word, "leaving": bool(native.leaving)})
+    return found
+
+
+def _attachment(kind: str, text: str) -> Attachment:
+    from ..attachments.net import parse_net
+    from ..attachments.vsock import parse_vsock
+
+    parsers: dict[str, Callable[[str], Attachment]] = {"disk": parse_disk, "net": parse_net, "vsock": parse_vsock}
+    if kind not in parsers:
+        raise ConfigError(f"a device of the kind {kind!r} does not arrive; there are {', '.join(parsers)}")
+    return parsers[kind](text)
+
+
+def device_add(machine: Machine, request: Request) -> None:
+    """A device arrives: of the option `kind` of ``paravirt run``, written as `text`; `directory` is who asks's."""
+    attachment = _attachment(_word(request, "kind"), _word(request, "text"))
+    directory = Path(_word(request, "directory"))
+    found = {name: getattr(attachment, name, None) for name in PLACES}
+    machine.devices.arrive(attachment.replace(**{name: directory / path for name, path in found.items() if path}))
+
+
+def device_remove(machine: Machine, request: Request) -> bool:
+    """The device `name` is asked for; whether it has gone.  Otherwise it goes when the guest gives it back."""
+    return machine.devices.leave(_word(request, "name"), LEAVE_S)
+
+
+def device_grow(machine: Machine, request: Request) -> int:
+    """The disk `name` becomes `size_bytes`, or as large as its file is; its size then."""
+    return machine.devices.grow(_word(request, "name"), _size(request, "size_bytes"))
+
+
+def balloon(machine: Machine, request: Request) -> dict[str, int]:
+    """The guest is asked for `target_bytes`, if that is given; what is wanted and what it has given."""
+    target_bytes = _size(request, "target_bytes")
+    if target_bytes is not None:
+        machine.balloon(target_bytes)
+    memory = machine.statistics().memory
+    return {"target_bytes": memory.balloon_target_bytes, "balloon_bytes": memory.balloon_bytes}
+
+
+VERBS: dict[str, Callable[[Machine, Request], Any]] = {
+    "statistics": statistics,
+    "device list": device_list,
+    "device add": device_add,
+    "device remove": device_remove,
+    "device grow": device_grow,
+    "balloon": balloon,
+}

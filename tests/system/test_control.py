@@ -1,0 +1,245 @@
+"""What is asked of machines that run, by the command line: devices that come, go and grow, and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paravirt import Disk, Machine, MachineConfig
+from paravirt.cli import main
+from paravirt.control.client import machines
+from paravirt.control.server import Published
+from tests.support.built import GUESTS
+from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
+from tests.support.guests import write_guest
+from tests.support.told import PATIENCE_S, Told
+
+pytestmark = [pytest.mark.kvm]
+
+MIB = 1 << 20
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line: its status, and what it said on either stream."""
+
+    def run(*argv: str) -> tuple[int, str]:
+        status = main(argv)
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Machine]]:
+    """Machines that run and can be asked, until the end of the test."""
+    with ExitStack() as running:
+
+        def begin(config: MachineConfig) -> Machine:
+            before = len(machines())
+            machine = running.enter_context(Machine(config))
+            running.enter_context(Published(machine))
+            machine.start()
+            until = time.monotonic() + PATIENCE_S
+            while len(machines()) == before:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            return machine
+
+        yield begin
+
+
+def spinning(tmp_path: Path, **options: Any) -> MachineConfig:
+    """A guest that knows the disks `first` and `late`, and does nothing about them."""
+    notes = [require(), manifest((BLOCK, OPTIONAL, "first"), (BLOCK, OPTIONAL, "late"))]
+    return MachineConfig(write_guest(tmp_path / "spin", SPIN, b"", notes), name="spin", **options)
+
+
+def disk(path: Path) -> Path:
+    path.write_bytes(bytes(MIB))
+    return path
+
+
+def test_a_disk_comes_and_goes(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
+    """Its path is relative to who asks."""
+    disk(tmp_path / "late.img")
+    told = Told()
+    machine = start(MachineConfig(GUESTS / "hotplug.elf", console=told, name="guest"))
+    for turn in range(2):
+        told.wait(f"waits {turn}".encode())
+        assert command("device", "list", "guest") == (0, "the machine 'guest' has no devices\n")
+        assert command("device", "add", "guest", "--disk", "late=late.img") == (0, "")
+        told.wait(b"in use")
+        assert command("device", "list", str(os.getpid())) == (0, "late  disk\n")
+        told.text.clear()
+        assert command("device", "remove", machine.config.uuid.hex()[:8], "late", "--timeout", "60") == (0, "")
+    assert machine.wait(PATIENCE_S).status == 0
+
+
+def test_a_guest_that_keeps_its_disk(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
+    config = MachineConfig(GUESTS / "growing.elf", disks=(Disk("data", disk(tmp_path / "data")),), name="guest")
+    told = Told()
+    start(config.replace(console=told))
+    told.wait(b"has 2048 sectors")
+    status, said = command("device", "remove", "guest", "data", "--timeout", "0.3")
+    assert status == 124
+    assert "the guest has not given 'data' back within 0.3 s; it was asked to" in said
+    assert json.loads(command("device", "list", "guest", "--json")[1]) == [
+        {"name": "data", "kind": "disk", "leaving": True}
+    ]
+
+
+@pytest.mark.parametrize("by_owner", [False, True])
+def test_a_disk_grows(start: Callable[..., Machine], command: Command, tmp_path: Path, by_owner: bool) -> None:
+    path = disk(tmp_path / "data")
+    told = Told()
+    machine = start(MachineConfig(GUESTS / "growing.elf", disks=(Disk("data", path),), console=told, name="guest"))
+    told.wait(b"has 2048 sectors")
+    if by_owner:
+        os.truncate(path, 2 * MIB)
+    assert command("device", "grow", "guest", "data", *([] if by_owner else ["2M"])) == (0, "data: 2M\n")
+    told.wait(b"has 4096 sectors")
+    assert machine.wait(PATIENCE_S).status == 0
+
+
+def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) -> None:
+    told = Told()
+    machine = start(MachineConfig(GUESTS / "balloon.elf", memory_bytes=32 * MIB, console=told, name="guest"))
+    told.wait(b"touched")
+    status, said = command("balloon", "guest", "8M")
+    assert status == 0
+    assert said.startswith("asked for 8M, given ")
+    until = time.monotonic() + PATIENCE_S
+    while json.loads(command("balloon", "guest", "--json")[1]) != {"target_bytes": 8 * MIB, "balloon_bytes": 8 * MIB}:
+        assert time.monotonic() < until
+    command("balloon", "guest", "0")
+    assert machine.wait(PATIENCE_S).status == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (("device", "list", "other"), 2, "no machine 'other' of this user's runs, there is spin; see paravirt top"),
+        (("device", "add", "spin"), 2, "nothing is to be attached; give --disk, --net, --vsock"),
+        (("device", "add", "spin", "--disk", "late"), 2, "'late' is not a disk; write NAME=PATH"),
+        (("device", "add", "spin", "--disk", "late=none"), 32, "none"),
+        (("device", "add", "spin", "--disk", "first=image"), 2, "the machine has a disk 'first'; let it leave first"),
+        (("device", "add", "spin", "--disk", "other=image"), 31, "other"),
+        (("device", "add", "spin", "--net", "late"), 31, "late"),
+        (("device", "add", "spin", "--vsock", "late=x,cid=1"), 2, "cid must be from 3"),
+        (("device", "remove", "spin", "late"), 2, "the machine has no device 'late' that could leave"),
+        (("device", "remove", "spin", "first", "--timeout", "-1"), 2, "a time-out of -1 s"),
+        (("device", "grow", "spin", "late"), 2, "the machine has no disk 'late' whose file this host serves"),
+        (("device", "grow", "spin", "first", "x"), 2, "'x' is not a size"),
+        (("device", "grow", "spin", "first", "1K"), 2, "under a guest it only grows"),
+        (("balloon", "spin", "1T"), 2, "at most the guest's 128M"),
+        (("balloon", "spin", "1"), 2, "must be whole pages"),
+        (("balloon", "spin", "99999999T"), 2, "as a number of bytes"),
+    ],
+)
+def test_bad_input(
+    start: Callable[..., Machine],
+    command: Command,
+    tmp_path: Path,
+    argv: tuple[str, ...],
+    status: int,
+    words: str,
+) -> None:
+    """One line, the status that the same has at the start of a machine, and a machine that runs on."""
+    disk(tmp_path / "image")
+    start(spinning(tmp_path, disks=(Disk("first", disk(tmp_path / "first")),)))
+    got, said = command(*argv)
+    assert (got, said.count("\n")) == (status, 1)
+    assert words in said
+    assert command("device", "list", "spin") == (0, "first  disk\n")
+
+
+def test_machines_of_one_name(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
+    both = [start(spinning(tmp_path)) for _ in range(2)]
+    status, said = command("balloon", "spin")
+    assert status == 2
+    assert "2 machines are 'spin'; name one by the beginning of its UUID: " in said
+    for machine in both:
+        uuid = machine.config.uuid.hex()
+        assert uuid[:8] in said
+        assert command("balloon", uuid) == (0, "asked for 0, given 0\n")
+
+
+NO_REQUEST = "this is no request"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"", NO_REQUEST),
+        (b"\n", NO_REQUEST),
+        (b"{}\n", NO_REQUEST),
+        (b"[]\n", NO_REQUEST),
+        (b'{"verb": 3}\n', NO_REQUEST),
+        (b"\xff\n", NO_REQUEST),
+        (b"[" * 60000 + b"\n", NO_REQUEST),
+        (b'"' + b"x" * 65536 + b'"\n', NO_REQUEST),
+        (b'{"verb": "fly"}\n', "does not know how to 'fly'; there are statistics, "),
+        (b'{"verb": "device add", "kind": "pmem", "text": "a=b", "directory": "/"}\n', "'pmem' does not arrive"),
+        (b'{"verb": "device add", "kind": "disk", "text": 3}\n', "device add needs 'text', a text"),
+        (b'{"verb": "device remove"}\n', "device remove needs 'name', a text"),
+        (b'{"verb": "device grow", "name": "a", "size_bytes": "1M"}\n', "as a number of bytes, not '1M'"),
+        (b'{"verb": "balloon", "target_bytes": -1}\n', "as a number of bytes, not -1"),
+        (b'{"verb": "balloon", "target_bytes": true}\n', "as a number of bytes, not True"),
+    ],
+)
+def test_what_is_no_request(start: Callable[..., Machine], tmp_path: Path, said: bytes, words: str) -> None:
+    start(spinning(tmp_path))
+    ((path, _),) = machines()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(PATIENCE_S)
+        asking.connect(str(path))
+        asking.sendall(said)
+        asking.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := asking.recv(65536):
+            answer += part
+    error = json.loads(answer)["error"]
+    assert error["type"] == "ConfigError"
+    assert words in error["text"]
+    assert len(machines()) == 1
+
+
+def test_a_bug_of_ours_does_not_end_the_machine(
+    start: Callable[..., Machine], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(spinning(tmp_path))
+    monkeypatch.setattr(Machine, "balloon", lambda *_: 1 / 0)
+    status, said = command("balloon", "spin", "0")
+    assert status == 70
+    assert "internal error: ZeroDivisionError" in said
+    assert command("device", "list", "spin")[0] == 0
+
+
+def test_a_machine_that_ends_meanwhile(
+    start: Callable[..., Machine], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(spinning(tmp_path))
+    found = machines()
+    found[0][0].rename(tmp_path / "gone")
+    monkeypatch.setattr("paravirt.control.client.machines", lambda: found)
+    status, said = command("balloon", "spin")
+    assert status == 45
+    assert "the machine 'spin' does not answer: " in said
+    (tmp_path / "gone").rename(found[0][0])
