@@ -30,6 +30,11 @@ class Attachment(Value):
         del read_only
         return self
 
+    def seen_from(self, directory: Path) -> Self:
+        """The same where `directory` is not the current one."""
+        del directory
+        return self
+
 
 class FileAttachment(Attachment):
     """A device over a file, of which a writer is alone and readers are many."""
@@ -44,6 +49,10 @@ class FileAttachment(Attachment):
     def restricted(self, *, read_only: bool) -> Self:
         """Read-only if either says so."""
         return self.replace(read_only=self.read_only or read_only)
+
+    def seen_from(self, directory: Path) -> Self:
+        """The same, a path that is relative being so to `directory`."""
+        return self.replace(path=directory / self.path)
 
 
 # What the command line calls them, and how one is written there.

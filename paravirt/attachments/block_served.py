@@ -40,6 +40,10 @@ class ServedDisk(Attachment):
         """Read-only if either says so."""
         return self.replace(read_only=self.read_only or read_only)
 
+    def seen_from(self, directory: Path) -> Self:
+        """The same, a path that is relative being so to `directory`."""
+        return self.replace(socket=directory / self.socket)
+
 
 def parse_served(text: str) -> ServedDisk:
     """A disk written ``NAME=vhost:SOCKET[,ro][,patience=SECONDS]``.  Raises ConfigError."""

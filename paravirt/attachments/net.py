@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..errors import ConfigError
 from . import Attachment
@@ -114,6 +114,12 @@ class Net(Attachment):
     def socket(self) -> Path:
         """Where that program listens."""
         return Path(self.link.removeprefix(SERVED))
+
+    def seen_from(self, directory: Path) -> Self:
+        """The same, a path that is relative being so to `directory`."""
+        link = f"{SERVED}{directory / self.socket}" if self.served else self.link
+        capture = directory / self.capture if self.capture else None
+        return self.replace(link=link, capture=capture)
 
     @property
     def fds(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..errors import ConfigError
 from . import Attachment
@@ -36,6 +36,10 @@ class Vsock(Attachment):
                 f"the vsock {self.name!r}: its path has {size} bytes; it may have {PATH_BYTES}, none of them NUL: "
                 "give a shorter one"
             )
+
+    def seen_from(self, directory: Path) -> Self:
+        """The same, a path that is relative being so to `directory`."""
+        return self.replace(path=directory / self.path)
 
 
 def parse_vsock(text: str) -> Vsock:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..machine import Machine
 
 LEAVE_S = 0.2
-PLACES = ("path", "socket", "capture")  # fields of attachments that are files
 
 
 def _word(request: Request, name: str) -> str:
@@ -62,22 +61,24 @@ def device_list(machine: Machine, _: Request) -> list[dict[str, Any]]:
     return found
 
 
-def _attachment(kind: str, text: str) -> Attachment:
-    from ..attachments.net import parse_net
+def parse_attachment(kind: str, text: str) -> Attachment:
+    """What arrives: of a kind that can, written as ``paravirt run`` takes it.  Raises ConfigError."""
+    from ..attachments.net import Net, parse_net
     from ..attachments.vsock import parse_vsock
 
     parsers: dict[str, Callable[[str], Attachment]] = {"disk": parse_disk, "net": parse_net, "vsock": parse_vsock}
     if kind not in parsers:
         raise ConfigError(f"a device of the kind {kind!r} does not arrive; there are {', '.join(parsers)}")
-    return parsers[kind](text)
+    attachment = parsers[kind](text)
+    if isinstance(attachment, Net) and attachment.fds:  # which would be any file of the machine's
+        raise ConfigError(f"{text!r}: a descriptor is its process's own; plug the network into user, tap: or vhost:")
+    return attachment
 
 
 def device_add(machine: Machine, request: Request) -> None:
     """A device arrives: of the option `kind` of ``paravirt run``, written as `text`; `directory` is who asks's."""
-    attachment = _attachment(_word(request, "kind"), _word(request, "text"))
-    directory = Path(_word(request, "directory"))
-    found = {name: getattr(attachment, name, None) for name in PLACES}
-    machine.devices.arrive(attachment.replace(**{name: directory / path for name, path in found.items() if path}))
+    attachment = parse_attachment(_word(request, "kind"), _word(request, "text"))
+    machine.devices.arrive(attachment.seen_from(Path(_word(request, "directory"))))
 
 
 def device_remove(machine: Machine, request: Request) -> bool:

@@ -17,6 +17,7 @@ from paravirt import Disk, Machine, MachineConfig
 from paravirt.cli import main
 from paravirt.control.client import machines
 from paravirt.control.server import Published
+from paravirt.control.verbs import parse_attachment
 from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import write_guest
@@ -142,6 +143,7 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
         (("device", "add", "spin", "--disk", "first=image"), 2, "the machine has a disk 'first'; let it leave first"),
         (("device", "add", "spin", "--disk", "other=image"), 31, "other"),
         (("device", "add", "spin", "--net", "late"), 31, "late"),
+        (("device", "add", "spin", "--net", "late=fd:1"), 2, "a descriptor is its process's own"),
         (("device", "add", "spin", "--vsock", "late=x,cid=1"), 2, "cid must be from 3"),
         (("device", "remove", "spin", "late"), 2, "the machine has no device 'late' that could leave"),
         (("device", "remove", "spin", "first", "--timeout", "-1"), 2, "a time-out of -1 s"),
@@ -243,3 +245,18 @@ def test_a_machine_that_ends_meanwhile(
     assert status == 45
     assert "the machine 'spin' does not answer: " in said
     (tmp_path / "gone").rename(found[0][0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "there"),
+    [
+        ("disk", "a=b/c,ro", "a=/x/b/c,ro"),
+        ("disk", "a=/b", "a=/b"),
+        ("disk", "a=vhost:b", "a=vhost:/x/b"),
+        ("vsock", "a=b", "a=/x/b"),
+        ("net", "a=vhost:b,mac=02:00:00:00:00:01", "a=vhost:/x/b,mac=02:00:00:00:00:01"),
+        ("net", "a=tap:b,mac=02:00:00:00:00:01", "a=tap:b,mac=02:00:00:00:00:01"),
+    ],
+)
+def test_paths_are_seen_from_who_asks(kind: str, text: str, there: str) -> None:
+    assert parse_attachment(kind, text).seen_from(Path("/x")) == parse_attachment(kind, there)
