@@ -51,7 +51,9 @@ static void choose_sleep(struct pv_backend_thread *thread, const struct pv_net_p
 	if (blocked)
 		events |= POLLOUT;
 	thread->due_ns = !send_due || (receive_due && receive_due < send_due) ? receive_due : send_due;
-	thread->fds[0].events = pair->link.lost ? 0 : events;
+	/* What is detached would have poll(2) return at once; who attaches it wakes us. */
+	bool attached = __atomic_load_n(&pair->link.attached, __ATOMIC_ACQUIRE);
+	thread->fds[0].events = pair->link.lost || !attached ? 0 : events;
 }
 
 static bool turn(struct pv_backend_thread *thread)
@@ -96,17 +98,30 @@ static void forget(struct pv_net_pair *pair, uint32_t queue)
 	}
 }
 
-/* How many pairs get frames; the driver's choice, one at first. */
-static void use_pairs(struct pv_net *net, uint32_t count)
+/* How many pairs get frames; the driver's choice, one at first.  0 or -errno. */
+static int use_pairs(struct pv_net *net, uint32_t count)
 {
-	if (net->options.link != PV_NET_LINK_TAP || net->options.pairs == 1)
-		return;
-	for (uint32_t i = 0; i < net->options.pairs; i++) {
-		struct pv_net_pair *pair = &net->pairs[i];
+	int error = 0;
 
-		if (pair->attached != (i < count) && pv_net_tap_attach(pair->link.fd, i < count) == 0)
-			pair->attached = i < count;
+	if (net->options.link != PV_NET_LINK_TAP || net->options.pairs == 1)
+		return 0;
+	for (uint32_t i = 0; i < net->pair_count; i++) {
+		struct pv_net_link *link = &net->pairs[i].link;
+		bool wanted = i < count;
+
+		if (link->attached == wanted)
+			continue;
+		/* A queue is used only while it is attached, so that no error of the other time is its end. */
+		if (!wanted)
+			__atomic_store_n(&link->attached, false, __ATOMIC_RELEASE);
+		int failure = pv_net_tap_attach(link->fd, wanted);
+		if (failure)
+			error = failure;
+		__atomic_store_n(&link->attached, failure ? !wanted : wanted, __ATOMIC_RELEASE);
+		if (net->backend.device->state.status & PV_VIRTIO_STATUS_DRIVER_OK)
+			pv_backend_wake(net->backend.threads[i]);
 	}
+	return error;
 }
 
 static void activate(struct pv_device *device)
@@ -116,11 +131,13 @@ static void activate(struct pv_device *device)
 	for (uint32_t i = 0; i < net->pair_count; i++) {
 		forget(&net->pairs[i], net->pairs[i].receive_queue);
 		forget(&net->pairs[i], net->pairs[i].send_queue);
+		pv_net_link_start(&net->pairs[i].link, pv_net_frame_most(&net->pairs[i]));
 	}
 	/* All queues of a TAP device have the same. Where it cannot, it hands over finished frames, which is as good. */
 	if (net->options.link == PV_NET_LINK_TAP)
 		(void)pv_net_tap_set_features(net->pairs[0].link.fd, device->state.accepted[0]);
-	use_pairs(net, 1);
+	/* That it can was seen when the network was made. */
+	(void)use_pairs(net, 1);
 	net->backend_ops.activate(device);
 }
 
@@ -151,8 +168,7 @@ static uint8_t carry_out(struct pv_net *net, const struct pv_chain *chain)
 	if (!agreed || request.header.kind != PV_NET_CONTROL_MQ || request.header.command != 0 || pairs == 0 ||
 	    pairs > net->options.pairs)
 		return PV_NET_CONTROL_STATUS_ERROR;
-	use_pairs(net, pairs);
-	return PV_NET_CONTROL_STATUS_OK;
+	return use_pairs(net, pairs) ? PV_NET_CONTROL_STATUS_ERROR : PV_NET_CONTROL_STATUS_OK;
 }
 
 bool pv_net_control(struct pv_net *net, uint32_t index)
@@ -186,8 +202,9 @@ static int add_pair(struct pv_net *net, uint32_t index)
 	pair->net = net;
 	pair->receive_queue = (uint16_t)queues[0];
 	pair->send_queue = (uint16_t)queues[1];
-	pair->attached = true;
-	int error = -pv_net_link_init(&pair->link, options->link, options->fds[index]);
+	/* What is limited or captured is so frame by frame. */
+	int error = -pv_net_link_init(&pair->link, options->link, options->fds[index], net->limited || options->capture,
+				      &pair->statistics);
 	if (!error)
 		error = pv_backend_add_watching(&net->backend, pair, queues, controls ? 3 : 2, &link, 1);
 	return error;
@@ -228,6 +245,13 @@ struct pv_net *pv_net_create(struct pv_device *device, const struct pv_net_optio
 			return NULL;
 		}
 		net->pair_count++;
+	}
+	int failure = use_pairs(net, 1);
+	if (failure) {
+		snprintf(error, error_bytes, "its queues cannot be detached: %s; make the TAP device with multi_queue",
+			 strerror(-failure));
+		release(net);
+		return NULL;
 	}
 	return net;
 }

@@ -39,8 +39,10 @@ struct pv_net_statistics {
 	uint64_t sent_bytes;
 	uint64_t receive_dropped_size; /* does not fit in the driver's chains, or in any */
 	uint64_t receive_dropped_down; /* the link is down by our own word */
+	uint64_t receive_dropped_reset; /* taken from the link for a driver that is gone */
 	uint64_t send_dropped_refused; /* the link took none of it: no interface up, a frame too short or too long */
 	uint64_t send_dropped_down;
+	uint64_t bursts; /* system calls that moved several frames */
 	uint64_t interrupts; /* groups of frames that the driver was told of */
 	uint64_t links_lost; /* the other end is gone */
 	uint64_t capture_lost; /* frames that passed and are not in the capture */

@@ -13,18 +13,20 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "net_link.h"
+#include "net_pair.h"
 
 #define LENGTH_BYTES 4u
 
-int pv_net_link_init(struct pv_net_link *link, uint32_t kind, int fd)
+int pv_net_link_init(struct pv_net_link *link, uint32_t kind, int fd, bool exact, struct pv_net_statistics *statistics)
 {
 	int type = 0;
 	socklen_t size = sizeof(type);
 
-	*link = (struct pv_net_link){ .kind = kind, .fd = fd };
-	if (kind == PV_NET_LINK_TAP)
+	*link = (struct pv_net_link){ .kind = kind, .fd = fd, .attached = true, .statistics = statistics };
+	if (kind == PV_NET_LINK_TAP) {
+		link->burst = exact ? NULL : pv_net_burst_create(fd);
 		return 0;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size))
 		return -errno;
 	link->connected = type != SOCK_DGRAM;
@@ -39,11 +41,35 @@ void pv_net_link_deinit(struct pv_net_link *link)
 {
 	free(link->inbound.bytes);
 	free(link->outbound.bytes);
+	pv_net_burst_destroy(link->burst);
+}
+
+void pv_net_link_start(struct pv_net_link *link, uint64_t frame_bytes)
+{
+	if (!link->burst)
+		return;
+	pv_backend_count(&link->statistics->receive_dropped_reset, pv_net_burst_forget(link->burst));
+	link->reads_ahead = pv_net_burst_fits(frame_bytes);
 }
 
 static bool later(int error)
 {
 	return error == EAGAIN || error == EINTR || error == ENOBUFS;
+}
+
+void pv_net_link_failed(struct pv_net_link *link, int error)
+{
+	/* A queue that is just being detached says that its descriptor is bad. */
+	if (!later(error) && __atomic_load_n(&link->attached, __ATOMIC_ACQUIRE))
+		link->lost = true;
+}
+
+void pv_net_gather(uint8_t *to, const struct iovec *segments, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		memcpy(to, segments[i].iov_base, segments[i].iov_len);
+		to += segments[i].iov_len;
+	}
 }
 
 void pv_net_scatter(const struct iovec *segments, uint32_t count, uint64_t offset, const void *from,
@@ -87,7 +113,7 @@ static uint64_t receive_tap(struct pv_net_link *link, const struct iovec *room, 
 	ssize_t got = readv(link->fd, room, (int)count);
 
 	if (got < 0)
-		link->lost = !later(errno);
+		pv_net_link_failed(link, errno);
 	return got > (ssize_t)PV_NET_HEADER_BYTES ? (uint64_t)got - PV_NET_HEADER_BYTES : 0;
 }
 
@@ -179,7 +205,7 @@ uint64_t pv_net_link_receive(struct pv_net_link *link, struct iovec *room, uint3
 {
 	switch (link->kind) {
 	case PV_NET_LINK_TAP:
-		return receive_tap(link, room, count);
+		return link->reads_ahead ? pv_net_burst_receive(link, room, count) : receive_tap(link, room, count);
 	case PV_NET_LINK_FRAMES:
 		return receive_datagram(link, room, count);
 	default:
@@ -189,22 +215,41 @@ uint64_t pv_net_link_receive(struct pv_net_link *link, struct iovec *room, uint3
 
 /* ---- sending ---- */
 
-static int sent(struct pv_net_link *link, ssize_t result)
+int pv_net_link_sent(struct pv_net_link *link, int64_t result, uint64_t frame_bytes)
 {
-	if (result >= 0)
+	struct pv_net_statistics *statistics = link->statistics;
+	int error = result < 0 ? (int)-result : 0;
+
+	if (!error) {
+		pv_backend_count(&statistics->sent_frames, 1);
+		pv_backend_count(&statistics->sent_bytes, frame_bytes);
 		return PV_NET_SENT;
-	if (later(errno))
+	}
+	if (later(error))
 		return PV_NET_BLOCKED;
-	if (errno == EPIPE || errno == ECONNRESET || errno == EBADFD)
-		link->lost = true;
+	if (error == EPIPE || error == ECONNRESET || error == EBADFD)
+		pv_net_link_failed(link, error);
+	pv_backend_count(&statistics->send_dropped_refused, 1);
 	return PV_NET_REFUSED;
 }
 
-static int send_datagram(struct pv_net_link *link, struct iovec *segments, uint32_t count)
+/* Frames stay in their order: one that has no slot waits for those that have. */
+static int send_tap(struct pv_net_link *link, struct iovec *segments, uint32_t count, uint64_t frame_bytes)
+{
+	if (link->burst && pv_net_burst_fits(frame_bytes))
+		return pv_net_burst_send(link, segments, count, frame_bytes);
+	if (link->burst && !pv_net_burst_flush(link))
+		return PV_NET_BLOCKED;
+	ssize_t result = writev(link->fd, segments, (int)count);
+	return pv_net_link_sent(link, result < 0 ? -errno : result, frame_bytes);
+}
+
+static int send_datagram(struct pv_net_link *link, struct iovec *segments, uint32_t count, uint64_t frame_bytes)
 {
 	struct msghdr message = { .msg_iov = segments, .msg_iovlen = count };
+	ssize_t result = sendmsg(link->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	return sent(link, sendmsg(link->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+	return pv_net_link_sent(link, result < 0 ? -errno : result, frame_bytes);
 }
 
 static int send_stream(struct pv_net_link *link, const struct iovec *segments, uint32_t count, uint32_t frame_bytes)
@@ -215,28 +260,27 @@ static int send_stream(struct pv_net_link *link, const struct iovec *segments, u
 		pv_net_link_flush(link);
 		compact(out);
 		if (PV_NET_STREAM_BYTES - out->end < LENGTH_BYTES + frame_bytes)
-			return link->lost ? PV_NET_REFUSED : PV_NET_BLOCKED;
+			return pv_net_link_sent(link, link->lost ? -EPIPE : -EAGAIN, frame_bytes);
 	}
 	uint8_t *at = out->bytes + out->end;
 	for (uint32_t i = 0; i < LENGTH_BYTES; i++)
 		*at++ = (uint8_t)(frame_bytes >> (8 * (LENGTH_BYTES - 1 - i)));
-	for (uint32_t i = 0; i < count; i++) {
-		memcpy(at, segments[i].iov_base, segments[i].iov_len);
-		at += segments[i].iov_len;
-	}
+	pv_net_gather(at, segments, count);
 	out->end += LENGTH_BYTES + frame_bytes;
-	return PV_NET_SENT;
+	return pv_net_link_sent(link, 0, frame_bytes);
 }
 
 int pv_net_link_send(struct pv_net_link *link, struct iovec *segments, uint32_t count, uint64_t frame_bytes)
 {
-	if (link->lost || frame_bytes == 0 || frame_bytes > PV_NET_FRAME_MOST)
-		return PV_NET_REFUSED;
+	bool attached = __atomic_load_n(&link->attached, __ATOMIC_RELAXED);
+
+	if (link->lost || !attached || frame_bytes == 0 || frame_bytes > PV_NET_FRAME_MOST)
+		return pv_net_link_sent(link, -EINVAL, frame_bytes);
 	switch (link->kind) {
 	case PV_NET_LINK_TAP:
-		return sent(link, writev(link->fd, segments, (int)count));
+		return send_tap(link, segments, count, frame_bytes);
 	case PV_NET_LINK_FRAMES:
-		return send_datagram(link, segments + 1, count - 1);
+		return send_datagram(link, segments + 1, count - 1, frame_bytes);
 	default:
 		return send_stream(link, segments + 1, count - 1, (uint32_t)frame_bytes);
 	}
@@ -246,6 +290,8 @@ bool pv_net_link_flush(struct pv_net_link *link)
 {
 	struct pv_net_stream *out = &link->outbound;
 
+	if (link->burst)
+		return pv_net_burst_flush(link);
 	while (waiting(out) > 0 && !link->lost) {
 		ssize_t put = send(link->fd, out->bytes + out->begin, waiting(out), MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (put < 0) {

@@ -7,10 +7,12 @@
 #define PARAVIRT_NET_LINK_H
 
 #include "net.h"
+#include "net_burst.h"
 
 #define PV_NET_HEADER_BYTES ((uint32_t)sizeof(struct pv_net_header))
 /* Of a large segment; any frame is at most that. */
 #define PV_NET_FRAME_MOST (65535u + 18u)
+#define PV_NET_TOO_LARGE (1ull << 32) /* of a frame that fits in no room, and is not known better */
 #define PV_NET_STREAM_BYTES (256u << 10) /* of a stream's buffer, in each direction */
 
 /* Bytes of a stream between the socket and frames. */
@@ -25,13 +27,19 @@ struct pv_net_link {
 	int fd;
 	bool connected; /* a socket that says so when its other end is gone */
 	bool lost;
+	bool attached; /* a TAP device gives its frames to this queue, among others; any thread */
+	bool reads_ahead; /* frames of a TAP device come in bursts */
+	struct pv_net_statistics *statistics; /* counts what is sent and refused, and bursts */
+	struct pv_net_burst *burst; /* of a TAP device; NULL: one by one */
 	struct pv_net_stream inbound; /* of a stream */
 	struct pv_net_stream outbound;
 };
 
-/* 0 or -errno. */
-int pv_net_link_init(struct pv_net_link *link, uint32_t kind, int fd);
+/* 0 or -errno.  With `exact`, what becomes of a frame is known when it was sent, and none is read before its time. */
+int pv_net_link_init(struct pv_net_link *link, uint32_t kind, int fd, bool exact, struct pv_net_statistics *statistics);
 void pv_net_link_deinit(struct pv_net_link *link);
+/* For a driver whose frames have at most that many bytes; those read for another one are dropped. While it is not used. */
+void pv_net_link_start(struct pv_net_link *link, uint64_t frame_bytes);
 
 /* What became of a frame to send. */
 #define PV_NET_SENT 0
@@ -45,11 +53,21 @@ void pv_net_link_deinit(struct pv_net_link *link);
  * link's to see that.
  */
 uint64_t pv_net_link_receive(struct pv_net_link *link, struct iovec *room, uint32_t count);
-/* Sends one; the first segment is its header, which not every link takes. */
+/*
+ * Sends one; the first segment is its header, which not every link takes.  SENT: the frame is the link's, which counts
+ * what becomes of it.
+ */
 int pv_net_link_send(struct pv_net_link *link, struct iovec *segments, uint32_t count, uint64_t frame_bytes);
 /* What was sent goes on its way; true if all of it has. */
 bool pv_net_link_flush(struct pv_net_link *link);
 
+/* What the result of sending a frame, bytes or -errno, means: it is counted unless BLOCKED. */
+int pv_net_link_sent(struct pv_net_link *link, int64_t result, uint64_t frame_bytes);
+/* Whether an error of receiving says that there is no more to come. */
+void pv_net_link_failed(struct pv_net_link *link, int error);
+
+/* Copies all segments to `to`. */
+void pv_net_gather(uint8_t *to, const struct iovec *segments, uint32_t count);
 /* Copies to segments from a byte offset on. */
 void pv_net_scatter(const struct iovec *segments, uint32_t count, uint64_t offset, const void *from,
 		    uint64_t size_bytes);

@@ -38,7 +38,6 @@ struct pv_net_pair {
 	struct pv_net_header header; /* of the frame to send: the copy that was checked */
 	struct pv_chain chain; /* taken last, from either */
 	uint16_t head; /* of the frame to send */
-	bool attached; /* its queue of a TAP device gets frames */
 	bool held; /* the link did not take the frame to send */
 	bool blocked; /* the link is to be writable before anything else is sent */
 	uint64_t receive_due_ns; /* the limit allows no frame before; 0: it allows one */
@@ -46,7 +45,7 @@ struct pv_net_pair {
 	uint32_t segment_count; /* of the frame to send */
 	uint64_t frame_bytes;
 	struct iovec segments[PV_MAX_QUEUE_SIZE + 1];
-	struct pv_net_statistics statistics; /* but for what is the thread's */
+	struct pv_net_statistics statistics; /* but for what is the thread's; what is sent the link counts */
 };
 
 struct pv_net {
@@ -80,6 +79,14 @@ static inline struct pv_device *pv_net_device(const struct pv_net_pair *pair)
 static inline uint64_t pv_net_features(const struct pv_net_pair *pair)
 {
 	return pv_net_device(pair)->state.accepted[0];
+}
+
+/* The largest frame that may come, headers of virtio's not among its bytes. */
+static inline uint64_t pv_net_frame_most(const struct pv_net_pair *pair)
+{
+	bool large = pv_net_features(pair) & (PV_NET_F_GUEST_TSO4 | PV_NET_F_GUEST_TSO6);
+
+	return large ? PV_NET_FRAME_MOST : pair->net->options.frame_bytes;
 }
 
 /* 0: the limit allows a frame now; else the time from which on it does. */

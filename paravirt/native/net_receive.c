@@ -10,14 +10,10 @@
 
 #include "net_pair.h"
 
-#define LARGE (PV_NET_F_GUEST_TSO4 | PV_NET_F_GUEST_TSO6)
-
 /* Room for any frame that may come, so that the driver's chains are not all taken for each of them. */
 static uint64_t wanted(const struct pv_net_pair *pair)
 {
-	uint64_t frame = pv_net_features(pair) & LARGE ? PV_NET_FRAME_MOST : pair->net->options.frame_bytes;
-
-	return PV_NET_HEADER_BYTES + frame;
+	return PV_NET_HEADER_BYTES + pv_net_frame_most(pair);
 }
 
 static bool merges(const struct pv_net_pair *pair)
@@ -115,12 +111,18 @@ static bool take(struct pv_net_pair *pair)
 	return true;
 }
 
+/* A queue that its device gives no frames may have room, for later. */
+static bool may_take(const struct pv_net_pair *pair)
+{
+	return !pair->link.lost && __atomic_load_n(&pair->link.attached, __ATOMIC_ACQUIRE);
+}
+
 bool pv_net_receive(struct pv_net_pair *pair)
 {
 	uint32_t taken = 0;
 
 	pair->receive_due_ns = 0;
-	while (taken < PV_NET_BATCH && !pair->link.lost && make_room(pair)) {
+	while (taken < PV_NET_BATCH && may_take(pair) && make_room(pair)) {
 		pair->receive_due_ns = pv_net_due(pair->net, &pair->net->receive_limit);
 		if (pair->receive_due_ns || !take(pair))
 			break;

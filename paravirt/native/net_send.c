@@ -79,20 +79,13 @@ static bool take(struct pv_net_pair *pair)
 /* What became of the frame that was taken. */
 static int put(struct pv_net_pair *pair)
 {
-	struct pv_net_statistics *statistics = &pair->statistics;
-
 	if (pv_net_is_down(pair->net)) {
-		pv_backend_count(&statistics->send_dropped_down, 1);
+		pv_backend_count(&pair->statistics.send_dropped_down, 1);
 		return PV_NET_REFUSED;
 	}
 	int result = pv_net_link_send(&pair->link, pair->segments, pair->segment_count, pair->frame_bytes);
-	if (result == PV_NET_SENT) {
-		pv_backend_count(&statistics->sent_frames, 1);
-		pv_backend_count(&statistics->sent_bytes, pair->frame_bytes);
+	if (result == PV_NET_SENT)
 		pv_net_passed(pair->net, true, pair->segments + 1, pair->segment_count - 1, 0, pair->frame_bytes);
-	} else if (result == PV_NET_REFUSED) {
-		pv_backend_count(&statistics->send_dropped_refused, 1);
-	}
 	return result;
 }
 
