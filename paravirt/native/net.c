@@ -39,9 +39,11 @@ static void choose_sleep(struct pv_backend_thread *thread, const struct pv_net_p
 	bool receives = thread->enabled & RECEIVES, sends = thread->enabled & SENDS;
 	uint64_t receive_due = receives ? pair->receive_due_ns : 0, send_due = sends ? pair->send_due_ns : 0;
 	bool blocked = sends && pair->blocked;
+	/* poll(2) would return at once for what is detached, which has no news; who attaches it wakes us. */
+	bool usable = pv_net_link_is_usable(&pair->link);
 	short events = 0;
 
-	if (receives && pair->room.chain_count > 0) {
+	if (receives && (pair->room.chain_count > 0 || !usable)) {
 		thread->unwatched |= RECEIVES; /* there is room: more of it is no news */
 		if (!receive_due)
 			events = POLLIN;
@@ -51,9 +53,7 @@ static void choose_sleep(struct pv_backend_thread *thread, const struct pv_net_p
 	if (blocked)
 		events |= POLLOUT;
 	thread->due_ns = !send_due || (receive_due && receive_due < send_due) ? receive_due : send_due;
-	/* What is detached would have poll(2) return at once; who attaches it wakes us. */
-	bool attached = __atomic_load_n(&pair->link.attached, __ATOMIC_ACQUIRE);
-	thread->fds[0].events = pair->link.lost || !attached ? 0 : events;
+	thread->fds[0].events = usable ? events : 0;
 }
 
 static bool turn(struct pv_backend_thread *thread)

@@ -272,9 +272,7 @@ static int send_stream(struct pv_net_link *link, const struct iovec *segments, u
 
 int pv_net_link_send(struct pv_net_link *link, struct iovec *segments, uint32_t count, uint64_t frame_bytes)
 {
-	bool attached = __atomic_load_n(&link->attached, __ATOMIC_RELAXED);
-
-	if (link->lost || !attached || frame_bytes == 0 || frame_bytes > PV_NET_FRAME_MOST)
+	if (!pv_net_link_is_usable(link) || frame_bytes == 0 || frame_bytes > PV_NET_FRAME_MOST)
 		return pv_net_link_sent(link, -EINVAL, frame_bytes);
 	switch (link->kind) {
 	case PV_NET_LINK_TAP:

@@ -41,6 +41,12 @@ void pv_net_link_deinit(struct pv_net_link *link);
 /* For a driver whose frames have at most that many bytes; those read for another one are dropped. While it is not used. */
 void pv_net_link_start(struct pv_net_link *link, uint64_t frame_bytes);
 
+/* Whether frames may come: the other end is there, and a TAP device has this queue in use. */
+static inline bool pv_net_link_is_usable(const struct pv_net_link *link)
+{
+	return !link->lost && __atomic_load_n(&link->attached, __ATOMIC_ACQUIRE);
+}
+
 /* What became of a frame to send. */
 #define PV_NET_SENT 0
 #define PV_NET_BLOCKED 1 /* not now: the link is writable first */

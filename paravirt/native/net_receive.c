@@ -111,18 +111,12 @@ static bool take(struct pv_net_pair *pair)
 	return true;
 }
 
-/* A queue that its device gives no frames may have room, for later. */
-static bool may_take(const struct pv_net_pair *pair)
-{
-	return !pair->link.lost && __atomic_load_n(&pair->link.attached, __ATOMIC_ACQUIRE);
-}
-
 bool pv_net_receive(struct pv_net_pair *pair)
 {
 	uint32_t taken = 0;
 
 	pair->receive_due_ns = 0;
-	while (taken < PV_NET_BATCH && may_take(pair) && make_room(pair)) {
+	while (taken < PV_NET_BATCH && pv_net_link_is_usable(&pair->link) && make_room(pair)) {
 		pair->receive_due_ns = pv_net_due(pair->net, &pair->net->receive_limit);
 		if (pair->receive_due_ns || !take(pair))
 			break;

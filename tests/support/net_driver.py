@@ -32,7 +32,9 @@ def frame(size_bytes: int, seed: int = 0) -> bytes:
 class NetDriver:
     """Drives a pair of queues of a started network."""
 
-    def __init__(self, device: PluggedDevice, receive: Driver, send: Driver) -> None:
+    def __init__(self, device: PluggedDevice, receive: Driver, send: Driver, *others: Driver) -> None:
+        self.others = others
+        """Of the device's other queues."""
         self.device, self.receive, self.send, self.guest = device, receive, send, device.guest
         self._rooms: dict[int, tuple[Segment, ...]] = {}
 

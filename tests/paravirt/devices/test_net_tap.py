@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypercall_abi.devices.virtio_net import NET_FEATURE, NET_HEADER, NET_HEADER_FLAG, NET_SEGMENTATION
+from hypercall_abi.devices.virtio_net import (
+    NET_CONTROL_STATUS,
+    NET_FEATURE,
+    NET_HEADER,
+    NET_HEADER_FLAG,
+    NET_SEGMENTATION,
+)
+from paravirt._native import lib
 from paravirt.attachments.net import Net
 from paravirt.devices.net import NetDevice
-from tests.paravirt.devices.test_net import counted
-from tests.support.fake_guest import FakeGuest
-from tests.support.net_driver import HEADER, MAC, NetDriver, frame, header
+from paravirt.errors import HostCallFailed
+from tests.paravirt.devices.test_net import counted, until
+from tests.support.fake_guest import FakeGuest, Segment
+from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header
 from tests.support.station import GUEST, OURS, checksum
 from tests.support.tap import NoTap, await_up, tap_device
+from tests.support.threads import asleep
 
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 ETH_P_ALL, ETH_P_IP = 3, 0x0800
@@ -25,19 +36,26 @@ TCP_START, TCP_SUM = 34, 16
 SEGMENT = 1000
 
 
+BURST = 30
+SECOND = "net1 net"  # a thread
+LARGE = NET_FEATURE.GUEST_TSO4 | NET_FEATURE.GUEST_TSO6
+
+
 @contextmanager
-def tap_guest(*, without: int = 0, pairs: int = 1) -> Iterator[tuple[NetDriver, socket.socket]]:
+def tap_guest(
+    *, without: int = 0, pairs: int = 1, net: dict[str, Any] | None = None
+) -> Iterator[tuple[NetDriver, socket.socket]]:
     """A driver of a network on a TAP device, and a packet socket at the device's other side."""
     try:
         with tap_device("pv0", pairs=pairs), FakeGuest() as guest:
             host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             host.bind(("pv0", ETH_P_ALL))
             host.settimeout(20)
-            plugged = guest.plug(NetDevice("net", Net("net", "tap:pv0", MAC, pairs=pairs), 20_000))
+            plugged = guest.plug(NetDevice("net", Net("net", "tap:pv0", MAC, pairs=pairs, **net or {}), 20_000))
             drivers = plugged.start(without=without)
             await_up("pv0")
             with host:
-                yield NetDriver(plugged, drivers[0], drivers[1]), host
+                yield NetDriver(plugged, *drivers), host
     except NoTap as why:
         pytest.skip(str(why))
 
@@ -101,8 +119,7 @@ def test_a_large_segment_to_send() -> None:
 
 @pytest.mark.parametrize("takes", [True, False])
 def test_a_large_segment_to_receive(takes: bool) -> None:
-    large = NET_FEATURE.GUEST_TSO4 | NET_FEATURE.GUEST_TSO6
-    with tap_guest(without=0 if takes else large) as (driver, host):
+    with tap_guest(without=0 if takes else LARGE) as (driver, host):
         data = large_segment(4000, OURS, GUEST)
         host.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         rooms = 12
@@ -126,6 +143,113 @@ def test_a_large_segment_to_receive(takes: bool) -> None:
             assert [len(whole) - 54 for _, whole in frames] == [SEGMENT] * 4
             assert {fields.segmentation for fields, _ in frames} == {NET_SEGMENTATION.NONE}
             assert b"".join(whole[54:] for _, whole in frames) == data[54:]
+
+
+def test_a_large_segment_that_finds_too_little_room_is_counted() -> None:
+    with tap_guest() as (driver, host):
+        host.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        head = struct.pack("<BBHHHH", 1, NET_SEGMENTATION.TCP4, 54, SEGMENT, TCP_START, TCP_SUM)
+        driver.offer([1600])
+        while not driver.device.device.statistics()["receive_dropped_size"]:
+            host.send(head + large_segment(4000, OURS, GUEST))
+            if driver.receive.collect():  # one of the kernel's own took the room
+                driver.offer([1600])
+
+
+def ours(driver: NetDriver, count: int) -> list[bytes]:
+    """That many of the test's frames, among the kernel's own."""
+    found: list[bytes] = []
+    for chain in chains_of(driver):
+        found += [chain[HEADER:]] if chain[HEADER + 12 :][:2] == frame(60)[12:14] else []
+        driver.offer([1600])
+        if len(found) == count:
+            break
+    return found
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_many_frames_at_once_stay_in_their_order(exact: bool, tmp_path: Path) -> None:
+    frames = [frame(60 + 13 * n, n) for n in range(BURST)]
+    net = {"capture": tmp_path / "capture"} if exact else {}
+    with tap_guest(without=LARGE, net=net) as (driver, host):
+        for data in frames:
+            gpa = driver.guest.place(header() + data)
+            driver.send.add((Segment(gpa, HEADER), Segment(gpa + HEADER, len(data))))
+        driver.send.publish()
+        assert [wanted(host, data) for data in frames] == frames
+        driver.sent(BURST)
+        for data in frames:
+            host.send(data)
+        driver.offer(*[[1600]] * 60)
+        assert ours(driver, BURST) == frames
+        counts = driver.device.device.statistics()
+        assert (counts["sent_frames"], counts["sent_bytes"]) == (BURST, sum(map(len, frames)))
+        assert exact or counts["bursts"] >= 2
+        assert not exact or counts["bursts"] == 0
+
+
+def test_a_frame_that_is_too_large_for_a_burst_is_counted() -> None:
+    import subprocess
+
+    with tap_guest(without=LARGE) as (driver, host):
+        subprocess.run(["ip", "link", "set", "pv0", "mtu", "9000"], check=True)
+        driver.offer(*[[9000]] * 8)
+        host.send(frame(5000))
+        counted(driver, "receive_dropped_size", 1)
+        host.send(frame(1514))
+        assert ours(driver, 1) == [frame(1514)]
+
+
+def test_what_was_read_for_a_driver_that_is_gone_is_counted() -> None:
+    with tap_guest(without=LARGE) as (driver, host):
+        for _ in range(20):
+            host.send(frame(60))
+        driver.offer([1600], [1600])  # read one by one at first: there is more room than frames then
+        driver.take(2)
+        plugged = driver.device
+        plugged.set_status(0)
+        receive, send = plugged.start(without=LARGE)
+        counts = plugged.device.statistics()
+        assert counts["receive_dropped_reset"] == 1
+        assert counts["received_frames"] == 2
+        again = NetDriver(plugged, receive, send)
+        again.offer(*[[1600]] * 30)
+        until(lambda: plugged.device.statistics()["received_frames"] >= 19)
+
+
+def test_a_pair_that_is_not_in_use_may_have_room() -> None:
+    """Drivers give it before they ask for the pair."""
+    with tap_guest(without=LARGE, pairs=2) as (first, host):
+        receive, send, controls = first.others
+        second = NetDriver(first.device, receive, send)
+        second.offer(*[[1600]] * 30)
+        second.transmit(frame(60))
+        counted(second, "send_dropped_refused", 1)
+        asleep(SECOND)
+        for pairs in (2, 1, 2):
+            assert control(controls, first.guest, pairs) == NET_CONTROL_STATUS.OK
+            asleep(SECOND)
+        second.transmit(frame(61))
+        assert wanted(host, frame(61)) == frame(61)
+        assert first.device.device.statistics()["links_lost"] == 0
+
+
+def test_queues_that_cannot_be_detached() -> None:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(tap_device("pv0"))
+        except NoTap as why:
+            pytest.skip(str(why))
+        fds = []
+        for name in (b"pv0", b"pv1"):  # the second is made by being opened
+            fds.append(int(lib.pv_net_tap_open(name, False)))
+            stack.callback(os.close, fds[-1])
+        guest = stack.enter_context(FakeGuest())
+        net = Net("net", f"fd:{fds[0]}+{fds[1]}", MAC, pairs=2)
+        with pytest.raises(
+            HostCallFailed, match="its queues cannot be detached: .*; make the TAP device with multi_queue"
+        ):
+            guest.plug(NetDevice("net", net))
 
 
 def test_frames_while_the_interface_is_down() -> None:
