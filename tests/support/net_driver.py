@@ -65,6 +65,10 @@ class NetDriver:
         found = self.receive.wait(chains)
         return [self._content(head)[:length] for head, length in found.items()]
 
+    def arrived(self) -> list[bytes]:
+        """What came since the last look."""
+        return [self._content(head)[:length] for head, length in self.receive.collect().items()]
+
     def _content(self, head: int) -> bytes:
         return b"".join(self.guest.read(s.gpa, s.size_bytes) for s in self._rooms.pop(head))
 
