@@ -31,6 +31,7 @@ class Export(NamedTuple):
     image: Path
     read_only: bool = False
     format: str = "qcow2"
+    """With ``nbd`` `image` is the socket of a server."""
     bytes_per_second: int = 0
     """0: as fast as it can."""
 
@@ -65,7 +66,11 @@ class StorageDaemon:
             return os.fspath(path).replace(",", ",,")
 
         name, switch = export.name, {True: "on", False: "off"}
-        node = f"driver={export.format},node-name={name},file.driver=file,file.filename={quoted(export.image)}"
+        node = f"driver={export.format},node-name={name}"
+        if export.format == "nbd":
+            node += f",server.type=unix,server.path={quoted(export.image)}"
+        else:
+            node += f",file.driver=file,file.filename={quoted(export.image)}"
         served, slow = name, []
         if export.bytes_per_second:
             served = f"{name}-slow"

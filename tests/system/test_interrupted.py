@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from paravirt import Budgets, Disk, Machine, MachineConfig
+from paravirt.attachments.block_served import ServedDisk
 from paravirt.errors import GuestReset, GuestTimeout, HostCallFailed
-from paravirt.interrupts import Held
+from paravirt.interrupts import Held, heard
+from paravirt.vhost_user.errors import PeerGone
 from tests.support.elf import BLOCK, manifest, require
 from tests.support.guests import RESET, call, say, write_guest
 
@@ -69,6 +72,50 @@ def test_a_second_signal_is_heard_at_once() -> None:
         steps.append("after the second")
     assert steps == ["after the first"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt_me() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_step_that_may_be_cut() -> None:
+    """Inside of it signals are heard at once, one that came before it too; after it they wait again."""
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Held():
+        with pytest.raises(KeyboardInterrupt), heard():
+            interrupt_me()
+            steps.append("after the first")
+        interrupt_me()
+        steps.append("after the second")
+        with pytest.raises(KeyboardInterrupt), heard():
+            steps.append("after it was waited for")
+        interrupt_me()
+        steps.append("after the third")
+    assert steps == ["after the second", "after the third"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigint_while_a_peer_hangs(tmp_path: Path) -> None:
+    """A machine that is made waits for the program that serves its disk, not for longer than its user does."""
+    image = write_guest(tmp_path / "guest", b"", notes=[require(), manifest((BLOCK, 0, "disk"))])
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(os.fspath(tmp_path / "mute"))
+        mute.listen()
+
+        def wait() -> None:
+            connection, _ = mute.accept()
+            with connection:
+                connection.recv(1)  # it has asked, and waits
+                interrupt_me()
+                connection.recv(1)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        config = MachineConfig(image, disks=(ServedDisk("disk", tmp_path / "mute"),))
+        with pytest.raises(KeyboardInterrupt) as caught, Machine(config):
+            pytest.fail("it was made in spite of SIGINT")
+        waiting.join()
+    assert not isinstance(caught.value.__context__, PeerGone), "only once its answer was given up"
 
 
 def test_stop_while_a_reset_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from paravirt import MachineConfig
 from paravirt.attachments.block_served import ServedDisk
 from paravirt.cli import main
-from paravirt.demo import Qcow2Files, Verified, run_demo
+from paravirt.demo import Files, Qcow2Files, Verified, run_demo
 from paravirt.machine import Machine
 from paravirt.storage_daemon import Export, StorageDaemon, image_tool
 from tests.support.built import GUESTS
@@ -100,7 +102,7 @@ class Assassin:
         wait_for(partial(found_again, machine, turn), "the device did not find its daemon again")
 
 
-def demo(tree: Path, work: Path, stored: Callable[[Path, Path], Qcow2Files], **options: object) -> Verified:
+def demo(tree: Path, work: Path, stored: Callable[[Path, Path], Files], **options: object) -> Verified:
     work.mkdir(exist_ok=True)
     made = options.pop("made", lambda _: None)
     config = MachineConfig(GUESTS / "demo.elf", timeout_s=100, **options)  # type: ignore[arg-type]
@@ -137,6 +139,44 @@ def test_the_daemon_dies_in_the_middle(tree: Path, tmp_path: Path, poison: bool)
     assert done.files == 40
     served = {device.name: device.more for device in done.outcome.statistics.devices}
     assert served["input"]["reconnects"] == 3
+
+
+class NbdFiles(Files):
+    """The same over NBD, as a remote store's: qemu-nbd serves the files, qemu-storage-daemon is its client."""
+
+    def __init__(self, tar: Path, report: Path) -> None:
+        super().__init__(tar, report)
+        self._servers: list[subprocess.Popen[bytes]] = []
+        exports = []
+        for name, file, more in (("input", tar, ["--read-only"]), ("report", report, [])):
+            server = file.with_suffix(".nbd")
+            options = [f"--socket={server}", "--format=raw", "--persistent", *more]
+            self._servers.append(subprocess.Popen(["qemu-nbd", *options, file]))
+            wait_for(server.exists, "qemu-nbd does not listen")
+            exports.append(Export(name, server, name == "input", format="nbd"))
+        self.daemon = StorageDaemon(exports, tar.parent)
+        self.disks = self.daemon.disks
+
+    def __enter__(self) -> Self:
+        self.daemon.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.daemon.kill()
+        for server in self._servers:
+            server.kill()
+            server.wait()
+
+    def reported(self) -> bytes:
+        self.daemon.stop()
+        for server in self._servers:
+            server.terminate()
+            server.wait()
+        return super().reported()
+
+
+def test_demo_over_nbd(tree: Path, tmp_path: Path) -> None:
+    assert demo(tree, tmp_path / "work", NbdFiles).files == 40
 
 
 @pytest.fixture
