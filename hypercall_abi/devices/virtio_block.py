@@ -79,7 +79,7 @@ BLOCK_RANGE = Record(
     "Segment of discard and write-zeroes.",
     "sector" / U64 * "First sector.",
     "sectors" / U32 * "How many.",
-    "flags" / U32 * "Bit 0: unmap.",
+    "flags" / U32 * "Bit 0: unmap, of WRITE_ZEROES alone.",
 )
 
 _LOST_POWER = "what is durable shows when the host has lost its power, and nobody in the machine can see it"
@@ -97,7 +97,12 @@ RULES = (
         "A FLUSH that answers OK has made durable every write that was answered before the FLUSH was made available.",
         no_case=_LOST_POWER,
     ),
-    Rule("BLK-9", "A write answered to a driver that did not accept FLUSH is durable.", no_case=_LOST_POWER),
+    Rule(
+        "BLK-9",
+        "A write is durable when it is answered to a driver that did not accept FLUSH, or if writeback was 0 from when "
+        "it was made available on.",
+        no_case=_LOST_POWER,
+    ),
     Rule("BLK-10", "Header, data and status may be split over buffers, and joined in them, in any way."),
     Rule("BLK-11", "GET_ID gives 20 bytes, a shorter serial number filled up with NUL."),
 )

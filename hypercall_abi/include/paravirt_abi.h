@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "627ed725556a7d8764bf0e548d9650a2d5c3e5d192b9e43c8841a3b1f449d5c7"
+#define PV_ABI_DIGEST "d22c40c821dfa4a3917165396c7cc6ecf4bf7bcf00ec12b75acbfdddccfa38e3"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -1161,7 +1161,7 @@ PV_STATIC_ASSERT(sizeof(struct pv_block_header) == 16, "block_header");
 struct pv_block_range {
 	uint64_t sector; /* First sector. */
 	uint32_t sectors; /* How many. */
-	uint32_t flags; /* Bit 0: unmap. */
+	uint32_t flags; /* Bit 0: unmap, of WRITE_ZEROES alone. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_block_range, sector) == 0, "block_range.sector");
 PV_STATIC_ASSERT(offsetof(struct pv_block_range, sectors) == 8, "block_range.sectors");

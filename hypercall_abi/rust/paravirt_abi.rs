@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "627ed725556a7d8764bf0e548d9650a2d5c3e5d192b9e43c8841a3b1f449d5c7";
+pub const ABI_DIGEST: &str = "d22c40c821dfa4a3917165396c7cc6ecf4bf7bcf00ec12b75acbfdddccfa38e3";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -2093,7 +2093,7 @@ pub struct BlockRange {
     pub sector: u64,
     /// How many.
     pub sectors: u32,
-    /// Bit 0: unmap.
+    /// Bit 0: unmap, of WRITE_ZEROES alone.
     pub flags: u32,
 }
 impl BlockRange {

@@ -376,7 +376,7 @@ local records = {
 		fields = {
 			{ name = "sector", kind = "uint64_t", offset = 0, size = 8, count = 1, doc = "First sector." },
 			{ name = "sectors", kind = "uint32_t", offset = 8, size = 4, count = 1, doc = "How many." },
-			{ name = "flags", kind = "uint32_t", offset = 12, size = 4, count = 1, doc = "Bit 0: unmap." },
+			{ name = "flags", kind = "uint32_t", offset = 12, size = 4, count = 1, doc = "Bit 0: unmap, of WRITE_ZEROES alone." },
 		},
 	},
 	console_config = {
