@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from hypercall_abi import SERVICES
 from ._native import ffi, lib
 from .abi import STATUS, call_name
 from .errors import OutputError
-from .trace_way import Ways
+from .trace_way import STEP_US, Ways, interrupt_id
 
 if TYPE_CHECKING:
     from .devices.base import Device
@@ -137,11 +137,7 @@ class Tracer:
             if self._left <= 0:
                 self._dropped += count - i
                 break
-            if not ways:
-                self._write(self._event(track, self._took[i]))
-                self._left -= 1
-                continue
-            for event in ways.events(self._took[i]):
+            for event in ways.events(self._took[i]) if ways else self._events(track, self._took[i]):
                 self._put_event(event)
                 self._left -= 1
 
@@ -151,6 +147,16 @@ class Tracer:
     def _put_event(self, event: str) -> None:
         self._put(("" if self._first else ",\n") + event)
         self._first = False
+
+    def _events(self, track: int, e: Any) -> Iterator[str]:
+        if e.kind == lib.PV_TRACE_INTERRUPT:
+            on = {"pid": self._pid, "tid": track, "ts": (e.end_ns - self._began_ns) / 1000}
+            yield json.dumps(on | {"ph": "X", "cat": "interrupt", "name": f"channel {e.value}", "dur": STEP_US})
+            yield json.dumps(
+                on | {"ph": "f", "cat": "interrupt", "name": "interrupt", "id": interrupt_id(e), "bp": "e"}
+            )
+        else:
+            yield json.dumps(self._event(track, e))
 
     def _event(self, track: int, e: Any) -> dict[str, Any]:
         event = {"pid": self._pid, "tid": track, "ts": (e.begin_ns - self._began_ns) / 1000}

@@ -22,6 +22,11 @@ STEP_US = 0.001  # long enough to bind an arrow, too short to meet the next
 NUMBERS = count(1)  # of requests, in all traces of this process
 
 
+def interrupt_id(e: Any) -> str:
+    """What joins an interrupt of a queue's with the same one on its vCPU's track."""
+    return f"{e.begin_ns}:{e.value}"
+
+
 class Ways:
     """Those of one queue.  `track` is that of the file, as its events name it; times are counted from `began_ns`."""
 
@@ -40,13 +45,17 @@ class Ways:
         if e.kind == lib.PV_TRACE_WAY:
             yield from self._way(e)
             return
-        name, more = "asleep", ""
-        if e.kind == lib.PV_TRACE_INTERRUPT:
-            name = "interrupt"
-            more = "" if e.value == lib.PV_NO_CHANNEL else f'"vcpu": {e.id}, "channel": {e.value}'
+        us = max((e.end_ns - e.begin_ns) / 1000, STEP_US)
+        if e.kind == lib.PV_TRACE_SLEEP:
+            yield self._slice("asleep", e.begin_ns, us)
         elif e.kind == lib.PV_TRACE_SUPPRESSED:
-            name, more = "no interrupt", f'"chains": {e.value}'
-        yield self._slice(name, e.begin_ns, max((e.end_ns - e.begin_ns) / 1000, STEP_US), f', "args": {{{more}}}')
+            yield self._slice("no interrupt", e.begin_ns, us, f', "args": {{"chains": {e.value}}}')
+        elif e.value == lib.PV_NO_CHANNEL:  # by a line: nobody knows who takes it
+            yield self._slice("interrupt", e.begin_ns, us)
+        else:
+            yield self._slice("interrupt", e.begin_ns, us, f', "args": {{"vcpu": {e.id}, "channel": {e.value}}}')
+            arrow = f'"cat": "interrupt", "name": "interrupt", "ph": "s", "id": "{interrupt_id(e)}"'
+            yield f"{self._track}, {arrow}, {self._at(e.begin_ns)}}}"
 
     def _at(self, time_ns: int) -> str:
         return f'"ts": {(time_ns - self._began_ns) / 1000:.3f}'

@@ -98,8 +98,10 @@ static void decided(struct pv_queue *queue, bool interrupts)
 	way->given_count = way->published_count = 0;
 }
 
+/* It is on the track of the vCPU that was told, too, with the same beginning. */
 static void interrupted(struct pv_queue *queue, uint32_t vcpu, uint32_t channel)
 {
+	const struct pv_machine *machine = queue->device->machine;
 	struct pv_way *way = queue->way;
 	struct pv_trace_event event = {
 		.begin_ns = way->decided_ns,
@@ -113,6 +115,8 @@ static void interrupted(struct pv_queue *queue, uint32_t vcpu, uint32_t channel)
 		event.begin_ns = event.end_ns;
 	way->decided_ns = 0;
 	put(way, &event);
+	if (channel != PV_NO_CHANNEL && vcpu < machine->vcpu_count && machine->vcpus[vcpu]->trace)
+		pv_trace_put(machine->vcpus[vcpu]->trace, &event);
 }
 
 /* What was never given back, or not told of, is the more interesting for it. */

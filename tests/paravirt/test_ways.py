@@ -213,7 +213,7 @@ def test_the_trace_of_a_guest_has_each_request(tmp_path: Path, path: Path, wait:
 def test_every_arrow_ends_where_it_was_decided(tmp_path: Path, path: Path) -> None:
     """What begins next on the track, at that time, is the interrupt or that there is none."""
     events, _ = events_of(tmp_path, "bench_block", "requests=40 depth=2 wait=event", disks=(Disk("disk", path),))
-    ends = [e for e in events if e["ph"] == "f"]
+    ends = [e for e in events if e["ph"] == "f" and e["cat"] == "way"]
     assert len(ends) > 40
     decisions = [e for e in events if e["ph"] == "X" and e["name"] in ("interrupt", "no interrupt")]
     decided = {(e["tid"], e["ts"]): e["name"] for e in decisions}
@@ -221,6 +221,26 @@ def test_every_arrow_ends_where_it_was_decided(tmp_path: Path, path: Path) -> No
     for end in ends:
         assert decided[end["tid"], end["ts"]] == answers[end["id"]]["end"]
     assert all(e["args"]["vcpu"] == 0 for e in decisions if e["name"] == "interrupt")
+
+
+@pytest.mark.kvm
+def test_an_interrupt_goes_to_its_vcpu(tmp_path: Path, path: Path) -> None:
+    """An arrow leads there, later than the decision."""
+    words = "requests=60 depth=1 queues=2 wait=event"
+    disks = (Disk("disk", path),)
+    events, statistics = events_of(tmp_path, "bench_block", words, vcpus=2, disks=disks)
+    tracks = {e["args"]["name"]: e["tid"] for e in events if e.get("name") == "thread_name"}
+    joined: dict[str, list[dict[str, Any]]] = {}
+    for e in events:
+        if e.get("cat") == "interrupt" and e["name"] == "interrupt":
+            joined.setdefault(e["id"], []).append(e)
+    assert len(joined) == statistics.devices[0].interrupts > 0
+    for pair in joined.values():
+        begin, end = sorted(pair, key=lambda e: e["ph"] == "f")
+        assert (begin["ph"], end["ph"]) == ("s", "f")
+        assert begin["ts"] <= end["ts"]
+        queue = next(n for n in range(2) if tracks[f"disk queue {n}"] == begin["tid"])
+        assert end["tid"] == tracks[f"vCPU {queue}"]
 
 
 @pytest.mark.kvm
