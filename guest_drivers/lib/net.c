@@ -105,11 +105,7 @@ int64_t pv_net_use_pairs(struct pv_net *net, uint16_t count)
 	net->request_pairs[0] = (uint8_t)count;
 	net->request_pairs[1] = (uint8_t)(count >> 8);
 	net->request_status = PV_NET_CONTROL_STATUS_ERROR;
-	int64_t status = pv_virtq_add(&net->control, buffers, 2, 0);
-	if (status < 0)
-		return status;
-	pv_virtio_publish(net->device, &net->control, agreed(net, PV_NET_F_MQ) ? (uint16_t)(2 * net->pairs) : 2);
-	status = pv_virtio_wait(net->device, &net->control, &done);
+	int64_t status = pv_virtio_do(net->device, &net->control, (uint16_t)(2 * net->pairs), buffers, 2, &done);
 	if (status < 0)
 		return status;
 	uint8_t answer = __atomic_load_n(&net->request_status, __ATOMIC_RELAXED);

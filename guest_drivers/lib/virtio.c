@@ -159,3 +159,14 @@ int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct 
 			return PV_STATUS_FAILED;
 	}
 }
+
+int64_t pv_virtio_do(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index,
+		     const struct pv_virtq_buffer *buffers, uint32_t count, struct pv_virtq_completion *done)
+{
+	int64_t status = pv_virtq_add(queue, buffers, count, 0);
+
+	if (status < 0)
+		return status;
+	pv_virtio_publish(device, queue, index);
+	return pv_virtio_wait(device, queue, done);
+}

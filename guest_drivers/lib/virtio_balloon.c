@@ -8,15 +8,10 @@
 static int64_t send(struct pv_virtio_balloon *balloon, bool in, uint32_t count)
 {
 	uint16_t index = in ? 0 : 1;
-	struct pv_virtq *queue = &balloon->queues[index];
 	struct pv_virtq_buffer buffer = { pv_gpa(balloon->pages), count * (uint32_t)sizeof(uint32_t), false };
 	struct pv_virtq_completion done;
-	int64_t status = pv_virtq_add(queue, &buffer, 1, 0);
+	int64_t status = pv_virtio_do(balloon->device, &balloon->queues[index], index, &buffer, 1, &done);
 
-	if (status < 0)
-		return status;
-	pv_virtio_publish(balloon->device, queue, index);
-	status = pv_virtio_wait(balloon->device, queue, &done);
 	if (status < 0)
 		return status;
 	balloon->actual_pages += in ? count : -count;

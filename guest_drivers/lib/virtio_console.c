@@ -49,11 +49,7 @@ int64_t pv_virtio_console_write(struct pv_virtio_console *console, const void *d
 
 	if (!size_bytes)
 		return PV_STATUS_OK;
-	int64_t status = pv_virtq_add(&console->transmit, &buffer, 1, 0);
-	if (status < 0)
-		return status;
-	pv_virtio_publish(console->device, &console->transmit, TRANSMIT);
-	return pv_virtio_wait(console->device, &console->transmit, &done);
+	return pv_virtio_do(console->device, &console->transmit, TRANSMIT, &buffer, 1, &done);
 }
 
 int64_t pv_virtio_console_read(struct pv_virtio_console *console, void *data, uint32_t room_bytes)

@@ -26,12 +26,8 @@ int64_t pv_virtio_entropy_fill(struct pv_virtio_entropy *entropy, void *data, ui
 	struct pv_virtq_completion done;
 
 	while (buffer.size_bytes) {
-		int64_t status = pv_virtq_add(&entropy->queue, &buffer, 1, 0);
+		int64_t status = pv_virtio_do(entropy->device, &entropy->queue, 0, &buffer, 1, &done);
 
-		if (status < 0)
-			return status;
-		pv_virtio_publish(entropy->device, &entropy->queue, 0);
-		status = pv_virtio_wait(entropy->device, &entropy->queue, &done);
 		if (status < 0)
 			return status;
 		if (!done.written_bytes)

@@ -29,6 +29,14 @@ TURN_CHAINS = 64  # of a queue, before other devices have their turn
 HOST_FAILED = ffi.new("char[]", b"HOST")  # in place of a rule's id: the mistake was the host's
 
 
+def counted(kind: str, native: Any) -> dict[str, int]:
+    """What the C core counts of a back end: the fields of ``struct pv_KIND_statistics``."""
+    record = f"struct pv_{kind}_statistics"
+    counts = ffi.new(f"{record} *")
+    getattr(lib, f"pv_{kind}_get_statistics")(native, counts)
+    return {name: getattr(counts, name) for name, _ in ffi.typeof(record).fields}
+
+
 class Device(ABC):
     """A virtio device: its identity, its features and what the driver reads of it."""
 

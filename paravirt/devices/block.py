@@ -17,7 +17,7 @@ from ..attachments.block import Disk
 from ..attachments.block_served import ServedDisk
 from ..config import PAGE_BYTES, IoEngine
 from ..errors import ConfigError, DiskNotWritable, HostCallFailed
-from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device
+from .base import QUEUE_SIZE, VIRTIO_FEATURE, Device, counted
 from .disk_file import SECTOR_BYTES, open_disk
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ class BlockDevice(Device):
         """The fields of ``struct pv_block_statistics``: of all queues."""
         if self._native is None:
             return self._last
-        counts = ffi.new("struct pv_block_statistics *")
-        lib.pv_block_get_statistics(self._native, counts)
-        return {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_block_statistics").fields}
+        return counted("block", self._native)
 
 
 def make(planned: PlannedDevice, machine: Machine) -> Device:

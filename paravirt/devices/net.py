@@ -16,7 +16,7 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.net import Net
 from ..errors import HostCallFailed, LinkRefused, OutputError
-from .base import IN_ORDER, QUEUE_SIZE, VIRTIO_FEATURE, Device
+from .base import IN_ORDER, QUEUE_SIZE, VIRTIO_FEATURE, Device, counted
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
@@ -234,9 +234,7 @@ class NetDevice(Device):
         """
         if self._native is None:
             return self._last
-        counts = ffi.new("struct pv_net_statistics *")
-        lib.pv_net_get_statistics(self._native, counts)
-        named = {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_net_statistics").fields}
+        named = counted("net", self._native)
         if self.net.interface:
             named["receive_dropped_kernel"] = _dropped_by_kernel(self._counts_fd, self.net.interface)
         return named

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..abi import Constants, build
 from ..errors import HostCallFailed
-from .base import IN_ORDER, VIRTIO_FEATURE, Device
+from .base import IN_ORDER, VIRTIO_FEATURE, Device, counted
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
@@ -71,10 +71,7 @@ class PmemDevice(Device):
         """Requests, errors, syncs, sync_ns, interrupts, sleeps, and the size of the region."""
         if self._native is None:
             return self._last
-        counts = ffi.new("struct pv_pmem_statistics *")
-        lib.pv_pmem_get_statistics(self._native, counts)
-        named = {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_pmem_statistics").fields}
-        return named | {"mapped_bytes": self.mapped.size_bytes}
+        return counted("pmem", self._native) | {"mapped_bytes": self.mapped.size_bytes}
 
 
 def make(planned: PlannedDevice, machine: Machine) -> PmemDevice:

@@ -17,7 +17,7 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.vsock import Vsock
 from ..errors import HostCallFailed, SocketError
-from .base import QUEUE_SIZE, Device
+from .base import QUEUE_SIZE, Device, counted
 
 if TYPE_CHECKING:
     from ..boot.manifest import PlannedDevice
@@ -138,9 +138,7 @@ class VsockDevice(Device):
         """What ``struct pv_vsock_statistics`` counts."""
         if self._native is None:
             return self._last
-        counts = ffi.new("struct pv_vsock_statistics *")
-        lib.pv_vsock_get_statistics(self._native, counts)
-        return {name: getattr(counts, name) for name, _ in ffi.typeof("struct pv_vsock_statistics").fields}
+        return counted("vsock", self._native)
 
 
 def make(planned: PlannedDevice, machine: Machine) -> VsockDevice:

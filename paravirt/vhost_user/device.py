@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from .._native import ffi, lib
-from ..devices.base import HOST_FAILED, QUEUE_SIZE, RING_FEATURES, VIRTIO_FEATURE, CalledDevice
+from ..devices.base import HOST_FAILED, QUEUE_SIZE, RING_FEATURES, VIRTIO_FEATURE, CalledDevice, counted
 from ..errors import HostCallFailed
 from ..interrupts import heard
 from .connection import REPLY_S
@@ -168,10 +168,7 @@ class ServedDevice(CalledDevice):
         """Chains, kicks, calls, interrupts, polls, poll_ns, sleeps: of all queues; in_flight, reconnects."""
         if self._core is None:
             return self._last
-        counts = ffi.new("struct pv_vhost_user_statistics *")
-        lib.pv_vhost_user_get_statistics(self._core, counts)
-        fields = ffi.typeof("struct pv_vhost_user_statistics").fields
-        return {name: getattr(counts, name) for name, _ in fields} | {"reconnects": self._reconnects}
+        return counted("vhost_user", self._core) | {"reconnects": self._reconnects}
 
     # ---- ops ----
 

@@ -98,6 +98,9 @@ void pv_virtio_publish(struct pv_virtio *device, struct pv_virtq *queue, uint16_
  * than a wake-up, then by the waiter.  OK, or FAILED: the device broke the queue or gave up.
  */
 int64_t pv_virtio_wait(struct pv_virtio *device, struct pv_virtq *queue, struct pv_virtq_completion *completion);
+/* A chain from its adding to its return, while no others are in flight: as pv_virtq_add, or FAILED. */
+int64_t pv_virtio_do(struct pv_virtio *device, struct pv_virtq *queue, uint16_t index,
+		     const struct pv_virtq_buffer *buffers, uint32_t count, struct pv_virtq_completion *done);
 /*
  * For drivers that look at several queues: sleeps until a chain may have come back on one of them or the configuration
  * may have changed; without a waiter or a channel returns at once.  False: the device has given up.
