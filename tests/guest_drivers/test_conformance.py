@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hypercall_abi import RULES
-from paravirt.conform.host import DISKS, LOOPS, SOCKETS, option
+from paravirt.conform.host import ATTACHED, DISKS, option
 from tests.guest_drivers.conftest import Build
 from tests.support.tree import ROOT
 
@@ -44,7 +44,7 @@ def devices(tmp_path: Path) -> list[str]:
     for name, (_, size_bytes) in DISKS.items():
         (tmp_path / name).write_bytes(bytes(size_bytes))
     (tmp_path / "fixed").write_bytes(b"fixed".ljust(65536, b"."))
-    return [word for name in (*DISKS, *LOOPS, *SOCKETS) for word in option(name, tmp_path / name)]
+    return [word for name in ATTACHED for word in option(name, tmp_path / name)]
 
 
 @pytest.mark.kvm
