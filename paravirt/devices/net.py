@@ -5,6 +5,7 @@ Frames, threads and control requests are ``native/net.c``; here links are opened
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.net import Net
-from ..errors import HostCallFailed, LinkRefused, OutputError
+from ..errors import HostCallFailed, HostLimit, LinkRefused, OutputError
 from .base import IN_ORDER, QUEUE_SIZE, VIRTIO_FEATURE, Device, counted
 
 if TYPE_CHECKING:
@@ -91,8 +92,14 @@ class NetDevice(Device):
         lib.pv_device_set_config(self._device, config, len(config))
 
     def attach(self, native: Any) -> None:
-        """Opens the link and starts the threads.  Raises LinkRefused, HostCallFailed."""
-        fds = self._open()
+        """Opens the link and starts the threads.  Raises LinkRefused, HostLimit, HostCallFailed."""
+        try:
+            fds = self._open()
+        except OSError as why:
+            what = f"network {self.name!r}: its link cannot be opened: {why.strerror}"
+            if why.errno in (errno.EMFILE, errno.ENFILE):
+                raise HostLimit(f"{what}; raise the limit with ulimit -n") from why
+            raise HostCallFailed(what) from why
         super().attach(native)
         self._device = native
         options = ffi.new("struct pv_net_options *")
@@ -161,11 +168,15 @@ class NetDevice(Device):
         try:
             mtu = _mtu_of(interface)
         except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
             made = f"ip tuntap add {interface} mode tap user {os.getuid()}{several}"
             raise LinkRefused(f"{what} does not exist; make it, for example by: {made}") from error
         self._link = lib.PV_NET_LINK_TAP
         for _ in range(pairs):
             fd = int(lib.pv_net_tap_open(interface.encode(), pairs > 1))
+            if fd in (-errno.EMFILE, -errno.ENFILE):
+                raise OSError(-fd, os.strerror(-fd))
             if fd < 0:
                 raise LinkRefused(f"{what} cannot be used: {os.strerror(-fd)}; {_advice(-fd, several)}")
             self._fds.append(fd)
@@ -256,8 +267,6 @@ def _dropped_by_kernel(counts_fd: int, interface: str) -> int:
 
 
 def _advice(error: int, several: str) -> str:
-    import errno  # only for an error
-
     if error in (errno.EPERM, errno.EACCES):
         return "make one for this user, for example by: ip tuntap add NAME mode tap user USER"
     if error == errno.EBUSY:

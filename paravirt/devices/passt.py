@@ -17,6 +17,7 @@ from ..errors import LinkRefused
 GUEST, GATEWAY, PREFIX_BITS = "10.0.2.15", "10.0.2.2", 24
 MTU = 1500
 PATIENCE_S = 10.0
+END_S = 2.0
 ARP = b"\x08\x06"
 ASK = bytes.fromhex("0001080006040001")  # Ethernet, IPv4, request
 
@@ -88,7 +89,11 @@ class Passt:
         self._socket.close()
         with suppress(ProcessLookupError):
             self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:  # stopped, or busy with something that it never ends
+            self._process.kill()
+            self._process.wait()
 
 
 def _command(net: Net, fd: int) -> list[str]:

@@ -95,6 +95,9 @@ def ours(code: ctypes.CDLL, case: Case) -> float:
         )
         with Machine(config) as machine:
             machine.run()
+            counts = machine.statistics().devices[0].more
+    if case.op == "send" and counts["sent_frames"] < FRAMES or counts["send_dropped_refused"]:
+        raise RuntimeError(f"frames were lost: {counts}")
     return _rate(bench_line(console.decode()))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from paravirt.attachments.net import Net, parse_capture, parse_net
 from paravirt.devices.net import NetDevice
 from paravirt.devices.passt import Passt
-from paravirt.errors import ConfigError, LinkRefused
+from paravirt.errors import ConfigError, HostLimit, LinkRefused
 from tests.support.fake_guest import FakeGuest
 from tests.support.net_driver import HEADER, MAC, NetDriver, frame
 from tests.support.tap import NoTap, tap_device
@@ -121,6 +124,33 @@ def test_tap_devices() -> None:
                 refused(Net("other", "tap:pv0"), "another machine has it")
     except NoTap as why:
         pytest.skip(str(why))
+
+
+@pytest.mark.parametrize("link", ["tap:pv0", "loop", "user"])
+def test_too_many_open_files(link: str) -> None:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(tap_device("pv0"))
+        except NoTap as why:
+            pytest.skip(str(why))
+        guest = stack.enter_context(FakeGuest())
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        device = NetDevice("lan", Net("lan", link))
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, before[1]))  # what the fake guest opens itself
+        with pytest.raises(HostLimit, match="'lan': its link cannot be opened: .*; raise the limit with ulimit -n"):
+            guest.plug(device)
+
+
+def test_a_passt_that_does_not_end_is_ended() -> None:
+    passt = Passt(Net("lan", mac=MAC))
+    pid = passt._process.pid
+    os.kill(pid, signal.SIGSTOP)  # it does not see that it is to end
+    passt.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_loop_gives_frames_back() -> None:
