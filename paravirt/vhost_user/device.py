@@ -28,6 +28,7 @@ from .messages import Region
 
 AGAIN_S = 0.2  # between two attempts to find a peer
 CONFIG_AGAIN_S = 0.002  # until a device's lock is free
+POLL_SHARE = 5  # of the budget one part: whom a thread looks for needs a CPU as well
 ERROR_BYTES = 200
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ class ServedDevice(CalledDevice):
         native.offered[0] = self.features()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         error = ffi.new("char[]", ERROR_BYTES)
-        core = lib.pv_vhost_user_create(native, self._served, self._poll_ns, self._wake_fd, error, ERROR_BYTES)
+        poll_ns = self._poll_ns // POLL_SHARE
+        core = lib.pv_vhost_user_create(native, self._served, poll_ns, self._wake_fd, error, ERROR_BYTES)
         if core == ffi.NULL:
             raise HostCallFailed(f"{self.title}: {ffi.string(error).decode()}; see ulimit -a")
         self._core = core
