@@ -98,7 +98,8 @@ def measure(library: ctypes.CDLL) -> dict[str, dict[str, float]]:
 
     vcpus = 2 if (os.cpu_count() or 1) > 1 else 1
     with Machine(MachineConfig(guest("bench_events"), console=hear, vcpus=vcpus, timeout_s=300)) as machine:
-        running, hz = _Guest(machine, console, said), _hz(machine)
+        hz = _hz(machine)  # before the vCPU runs: KVM is asked for it through a lock that a running vCPU holds
+        running = _Guest(machine, console, said)
         taken = {}
         running.enter(SPIN)
         ours = running.turns(library, TURNS)
