@@ -4,8 +4,10 @@
  * measures itself; the host chooses by `mode` what is done, and times what it raises by `answered`.  Lines of JSON:
  *	{"bench": "events", "control_gpa": G}
  *	{"bench": "events", "figure": "ipi", "count": N, "median_ticks": T, "p99_ticks": T, "hz": F}
- * The figure "ipi floor" is the same by a message from APIC to APIC, which the kernel carries.
+ * The figure "ipi by call" is the same by event.send, "ipi looking" to a vCPU that holds upcalls back and looks,
+ * "ipi floor" by a message from APIC to APIC, which the kernel carries.
  */
+#include "paravirt/base.h"
 #include "paravirt/guest.h"
 #include "paravirt/notes.h"
 #include "paravirt/time.h"
@@ -37,7 +39,8 @@ struct control {
 } control __attribute__((aligned(64)));
 
 static uint64_t ticks[TURNS];
-static uint32_t receiving, sent;
+static uint32_t receiving, looking, sent;
+static struct pv_vcpu_page *other; /* the second vCPU's page */
 static struct gate own_gate;
 
 /* What an upcall costs at the least: one word, and back. */
@@ -109,6 +112,11 @@ static void send_by_call(void)
 	pv_event_send(1, CHANNEL);
 }
 
+static void send_by_ring(void)
+{
+	pv_event_ring(other, CHANNEL, (uint16_t)pv_guest.boot.abi->doorbell);
+}
+
 static void send_by_apic(void)
 {
 	*(volatile uint32_t *)(uintptr_t)ICR_LOW = ICR_NMI;
@@ -133,23 +141,43 @@ static void send_turns(const char *figure, void (*send)(void))
 static void receive(void *argument)
 {
 	(void)argument;
+	other = pv_this_cpu()->page;
 	pv_upcalls_on();
 	__atomic_store_n(&receiving, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&looking, __ATOMIC_ACQUIRE))
+		pv_relax();
+	pv_hold();
+	__atomic_store_n(&receiving, 2, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&sent, __ATOMIC_ACQUIRE))
+		if (!__atomic_load_n(&other->upcall_pending, __ATOMIC_ACQUIRE) || !pv_event_poll(other))
+			pv_relax();
+	pv_release();
+}
+
+static void wait_for_receiver(uint32_t phase)
+{
+	while (__atomic_load_n(&receiving, __ATOMIC_ACQUIRE) != phase)
 		pv_relax();
 }
 
 static void ipis(void)
 {
+	struct pv_wish wish = { .service = PV_SERVICE_EVENT, .needed = PV_EVENT_FEATURE_DOORBELL };
+
+	if (pv_negotiate(&wish, 1) < 0)
+		pv_panic("there is no doorbell for events");
 	if (pv_cpu_start(1, receive, NULL) < 0)
 		pv_panic("there is no second vCPU");
-	while (!__atomic_load_n(&receiving, __ATOMIC_ACQUIRE))
-		pv_relax();
-	send_turns("ipi", send_by_call);
+	wait_for_receiver(1);
+	send_turns("ipi", send_by_ring);
+	send_turns("ipi by call", send_by_call);
 	*(volatile uint32_t *)(uintptr_t)ICR_HIGH = 1u << 24; /* vCPU 1, from here on */
 	set_bare(true);
 	send_turns("ipi floor", send_by_apic);
 	set_bare(false);
+	__atomic_store_n(&looking, 1, __ATOMIC_RELEASE);
+	wait_for_receiver(2);
+	send_turns("ipi looking", send_by_ring);
 	__atomic_store_n(&sent, 1, __ATOMIC_RELEASE);
 }
 

@@ -48,8 +48,16 @@ static bool soon(uint32_t channel, uint32_t times)
 	return handled(channel) >= times;
 }
 
+/* By call and through the page, in turn. */
+static int64_t raise(struct pv_vcpu_page *page, uint32_t channel, uint32_t i)
+{
+	return i % 2 ? pv_event_ring(page, channel, (uint16_t)pv_guest.boot.abi->doorbell)
+		     : pv_event_send(page->index, channel);
+}
+
 static void negotiation(void)
 {
+	struct pv_wish event = { .service = PV_SERVICE_EVENT, .needed = PV_EVENT_FEATURE_DOORBELL };
 	struct pv_wish wish = { .service = PV_SERVICE_TRACE };
 	struct pv_wish missing = { .service = 77 }, optional = { .service = 77, .optional = 1 };
 	struct pv_wish impossible = { .service = PV_SERVICE_TRACE, .needed = 1ull << 63 };
@@ -60,6 +68,7 @@ static void negotiation(void)
 	tap_is(pv_negotiate(&missing, 1), PV_STATUS_NOT_SUPPORTED, "negotiate: a service is missing");
 	tap_is(pv_negotiate(&optional, 1), PV_STATUS_OK, "negotiate: an optional one may be");
 	tap_is(pv_negotiate(&impossible, 1), PV_STATUS_NOT_SUPPORTED, "negotiate: a feature is missing");
+	tap_is(pv_negotiate(&event, 1), PV_STATUS_OK, "negotiate: the doorbell of events");
 }
 
 static void batch(void)
@@ -120,6 +129,7 @@ static void by_looking(struct pv_vcpu_page *page)
 	pv_event_send(0, LAST_CHANNEL);
 	pv_event_upcall(page);
 	tap_is(handled(LAST_CHANNEL), 1, "upcall: the last channel");
+	tap_is(raise(page, LAST_CHANNEL + 1, 1), PV_STATUS_NOT_FOUND, "ring: a channel that is none");
 }
 
 static void by_upcall(struct pv_vcpu_page *page, uint32_t vector)
@@ -129,7 +139,7 @@ static void by_upcall(struct pv_vcpu_page *page, uint32_t vector)
 	if (!tap_is(pv_upcalls_by(vector), PV_STATUS_OK, vector == PV_UPCALL_NMI ? "upcalls: NMI" : "upcalls: vector"))
 		return;
 	for (uint32_t i = 1; i <= ROUNDS && !lost; i++) {
-		pv_event_send(0, CHANNEL);
+		raise(page, CHANNEL, i);
 		lost += !soon(CHANNEL, before + i);
 	}
 	tap_is(lost, 0, "upcalls: each of many events is handled");
@@ -156,6 +166,7 @@ static void sleeping(struct pv_vcpu_page *page)
 }
 
 static uint32_t turn;
+static struct pv_vcpu_page *first; /* vCPU 0's page */
 
 /* vCPU 1: an event for vCPU 0 in each turn. */
 static void partner(void *argument)
@@ -165,7 +176,7 @@ static void partner(void *argument)
 	for (uint32_t i = 1; i <= *rounds; i++) {
 		while (__atomic_load_n(&turn, __ATOMIC_SEQ_CST) != i)
 			pv_relax();
-		pv_event_send(0, CHANNEL + 1);
+		raise(first, CHANNEL + 1, i);
 	}
 }
 
@@ -173,6 +184,7 @@ static void between_vcpus(void)
 {
 	static uint32_t rounds = ROUNDS;
 
+	first = pv_this_cpu()->page;
 	tap_is(pv_cpu_start(1, partner, &rounds), PV_STATUS_OK, "start: vCPU 1");
 	for (uint32_t i = 1; i <= rounds; i++) {
 		__atomic_store_n(&turn, i, __ATOMIC_SEQ_CST);

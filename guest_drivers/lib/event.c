@@ -87,6 +87,27 @@ void pv_event_wait(struct pv_vcpu_page *page, uint64_t deadline_ns)
 	}
 }
 
+int64_t pv_event_ring(struct pv_vcpu_page *page, uint32_t channel, uint16_t doorbell_port)
+{
+	uint64_t bit = 1ull << channel % 64;
+
+	if (channel >= PV_LIMIT_CHANNELS) /* EVT-6 */
+		return PV_STATUS_NOT_FOUND;
+	__atomic_fetch_or(&page->pending[channel / 64], bit, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&page->mask[channel / 64], __ATOMIC_SEQ_CST) & bit)
+		return PV_STATUS_OK;
+	if (__atomic_load_n(&page->state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_RUNNING)
+		return pv_event_send(page->index, channel);
+	if (__atomic_exchange_n(&page->upcall_pending, 1, __ATOMIC_SEQ_CST))
+		return PV_STATUS_OK; /* who set it has seen to the rest */
+	if (!__atomic_load_n(&page->upcall_mask, __ATOMIC_SEQ_CST))
+		pv_out32(doorbell_port, (uint32_t)PV_EVENT_DOORBELL << 16 | page->index);
+	/* It may have gone to sleep without having seen upcall_pending: then this sees BLOCKED (EVT-11). */
+	if (__atomic_load_n(&page->state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_RUNNING)
+		return pv_event_send(page->index, channel);
+	return PV_STATUS_OK;
+}
+
 void pv_event_mask(struct pv_vcpu_page *page, uint32_t channel)
 {
 	__atomic_fetch_or(&page->mask[channel / 64], 1ull << channel % 64, __ATOMIC_SEQ_CST);

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "d22c40c821dfa4a3917165396c7cc6ecf4bf7bcf00ec12b75acbfdddccfa38e3"
+#define PV_ABI_DIGEST "ca0bd1167d6fba7df45630fc8af6c19aae7462d05f29e4a2fd5f20f1695f0818"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -86,6 +86,13 @@
 /* Vectors of event.upcall with a fixed meaning; 32 to 255 are interrupts that want an end-of-interrupt. */
 #define PV_UPCALL_OFF 0 /* No upcall: the guest looks for itself, or blocks. */
 #define PV_UPCALL_NMI 2 /* A non-maskable interrupt, which wants no end-of-interrupt. */
+
+/* Features of the service event. */
+#define PV_EVENT_FEATURE_DOORBELL_BIT 0 /* A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call. */
+#define PV_EVENT_FEATURE_DOORBELL (1ull << 0)
+
+/* Numbers of events. */
+#define PV_EVENT_DOORBELL 0xfffe /* Bits 31:16 of a doorbell that sends a vCPU its upcall; bits 15:0 are the vCPU's index. */
 
 /* Flags of the time page. */
 #define PV_TIME_FLAG_COUNTER_BIT 0 /* The CPU's counter may be used; otherwise the page's own times are all there is. */
@@ -711,7 +718,7 @@ struct pv_vcpu_page {
 	uint64_t steal_ns; /* (h) Time that the vCPU wanted to run and did not. */
 	uint64_t calls; /* (h) Calls made by this vCPU over all roads. */
 	uint64_t exits; /* (h) Times that this vCPU left for the host's user space. */
-	uint64_t upcalls; /* (h) Upcalls sent to this vCPU. */
+	uint64_t upcalls; /* (h) Upcalls sent to this vCPU, but by a doorbell. */
 	uint32_t state; /* (h) State of the vCPU (constants `vcpu_state`). */
 	uint32_t index; /* (h) Index of the vCPU. */
 };

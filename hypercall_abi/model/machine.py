@@ -159,6 +159,12 @@ class Machine:
             self.upcalls.append(index)
         self._wake(vcpu)
 
+    def ring(self, index: int) -> None:
+        """EVT-10: a doorbell sends the upcall, and nothing else happens."""
+        heard = self.accepted.get(event.SERVICE.number, 0) & event.FEATURE.DOORBELL and index < len(self.vcpus)
+        if heard and self.vcpus[index].vector != event.UPCALL.OFF:
+            self.upcalls.append(index)
+
     def _wake(self, vcpu: Vcpu) -> None:
         if vcpu.state == STATE.BLOCKED and not self.would_wait(vcpu.index, vcpu.blocked_until_ns):  # EVT-2
             self.set_state(vcpu.index, STATE.RUNNING)

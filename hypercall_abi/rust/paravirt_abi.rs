@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "d22c40c821dfa4a3917165396c7cc6ecf4bf7bcf00ec12b75acbfdddccfa38e3";
+pub const ABI_DIGEST: &str = "ca0bd1167d6fba7df45630fc8af6c19aae7462d05f29e4a2fd5f20f1695f0818";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -143,6 +143,15 @@ pub const CHANNEL_FIRST_FREE: u32 = 16;
 pub const UPCALL_OFF: u32 = 0;
 /// A non-maskable interrupt, which wants no end-of-interrupt.
 pub const UPCALL_NMI: u32 = 2;
+
+// Features of the service event.
+/// A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call.
+pub const EVENT_FEATURE_DOORBELL: u64 = 1 << 0;
+pub const EVENT_FEATURE_DOORBELL_BIT: u32 = 0;
+
+// Numbers of events.
+/// Bits 31:16 of a doorbell that sends a vCPU its upcall; bits 15:0 are the vCPU's index.
+pub const EVENT_DOORBELL: u32 = 0xfffe;
 
 // Flags of the time page.
 /// The CPU's counter may be used; otherwise the page's own times are all there is.
@@ -1198,7 +1207,7 @@ pub struct VcpuPage {
     pub calls: u64,
     /// (h) Times that this vCPU left for the host's user space.
     pub exits: u64,
-    /// (h) Upcalls sent to this vCPU.
+    /// (h) Upcalls sent to this vCPU, but by a doorbell.
     pub upcalls: u64,
     /// (h) State of the vCPU (constants `vcpu_state`).
     pub state: u32,

@@ -22,6 +22,19 @@ UPCALL = Constants(
     ("NMI", 2, "A non-maskable interrupt, which wants no end-of-interrupt."),
 )
 
+FEATURE = Constants(
+    "event_feature",
+    "Features of the service event.",
+    ("DOORBELL", 0, "A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call."),
+    bits=True,
+)
+
+EVENT = Constants(
+    "event",
+    "Numbers of events.",
+    ("DOORBELL", 0xFFFE, "Bits 31:16 of a doorbell that sends a vCPU its upcall; bits 15:0 are the vCPU's index."),
+)
+
 VCPU_PAGE = Record(
     "vcpu_page",
     "One page per vCPU, shared for good. Words marked (g) are written by the guest, (h) by the host, "
@@ -34,7 +47,7 @@ VCPU_PAGE = Record(
     "steal_ns" / U64 * "(h) Time that the vCPU wanted to run and did not.",
     "calls" / U64 * "(h) Calls made by this vCPU over all roads.",
     "exits" / U64 * "(h) Times that this vCPU left for the host's user space.",
-    "upcalls" / U64 * "(h) Upcalls sent to this vCPU.",
+    "upcalls" / U64 * "(h) Upcalls sent to this vCPU, but by a doorbell.",
     "state" / U32 * "(h) State of the vCPU (constants `vcpu_state`).",
     "index" / U32 * "(h) Index of the vCPU.",
     grows=True,
@@ -61,6 +74,7 @@ SERVICE = Service(
             statuses=("INVALID",),
         ),
     ),
+    FEATURE,
 )
 
 RULES = (
@@ -92,5 +106,24 @@ RULES = (
         "After an upcall by an interrupt vector the guest writes the end-of-interrupt to its local APIC; until then "
         "the host may hold further ones back, and delivers them afterwards. NMI wants none.",
         "both",
+    ),
+    Rule(
+        "EVT-10",
+        "Once the feature DOORBELL is accepted, a doorbell of DOORBELL << 16 | vCPU sends that vCPU its upcall, "
+        "whatever its page says, and changes nothing there; one for a vCPU that has no vector or does not exist does "
+        "nothing.",
+    ),
+    Rule(
+        "EVT-11",
+        "Before a vCPU waits in vcpu.block the host sets its `state` to BLOCKED, then, after a full barrier, looks at "
+        "upcall_pending.",
+    ),
+    Rule(
+        "EVT-12",
+        "With DOORBELL accepted, a guest may raise a channel of a vCPU by itself. It sets the pending bit, and is done "
+        "if the channel's mask bit is set. If `state` is not RUNNING it makes the call event.send. Else it sets "
+        "upcall_pending, and is done if that was set; then, after a full barrier, it rings if upcall_mask is zero, and "
+        "makes the call as well if `state` is not RUNNING any more.",
+        "guest",
     ),
 )

@@ -74,7 +74,7 @@ local records = {
 			{ name = "steal_ns", kind = "uint64_t", offset = 80, size = 8, count = 1, doc = "(h) Time that the vCPU wanted to run and did not." },
 			{ name = "calls", kind = "uint64_t", offset = 88, size = 8, count = 1, doc = "(h) Calls made by this vCPU over all roads." },
 			{ name = "exits", kind = "uint64_t", offset = 96, size = 8, count = 1, doc = "(h) Times that this vCPU left for the host's user space." },
-			{ name = "upcalls", kind = "uint64_t", offset = 104, size = 8, count = 1, doc = "(h) Upcalls sent to this vCPU." },
+			{ name = "upcalls", kind = "uint64_t", offset = 104, size = 8, count = 1, doc = "(h) Upcalls sent to this vCPU, but by a doorbell." },
 			{ name = "state", kind = "uint32_t", offset = 112, size = 4, count = 1, values = { [0] = "STOPPED", [1] = "RUNNING", [2] = "BLOCKED" }, doc = "(h) State of the vCPU (constants `vcpu_state`)." },
 			{ name = "index", kind = "uint32_t", offset = 116, size = 4, count = 1, doc = "(h) Index of the vCPU." },
 		},

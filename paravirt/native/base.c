@@ -143,7 +143,7 @@ PV_HANDLER(base_boot_info)
 /* One entry; the submission is copied once and only the copy is looked at (BATCH-4). */
 static void batch_entry(struct pv_vcpu *vcpu, const uint8_t *submission, uint8_t *completion)
 {
-	const struct pv_submission copy = pv_submission_copy((const struct pv_submission *)submission);
+	struct pv_submission copy = pv_submission_copy((const struct pv_submission *)submission);
 
 	pv_submission_serve(vcpu, PV_ROAD_BATCH, &copy, (struct pv_completion *)completion);
 }

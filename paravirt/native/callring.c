@@ -109,10 +109,11 @@ static void serve_next(struct pv_vcpu *vcpu)
 {
 	struct pv_callring *ring = &vcpu->callring;
 	uint32_t mask = vcpu->state.callring.setup.entries - 1, at = vcpu->state.callring.next & mask;
+	struct pv_submission copy;
 
 	__builtin_prefetch(&ring->submissions[(at + AHEAD) & mask]);
 	__builtin_prefetch(&ring->completions[(at + AHEAD) & mask], 1);
-	const struct pv_submission copy = pv_submission_copy(&ring->submissions[at]);
+	copy = pv_submission_copy(&ring->submissions[at]);
 	bool slow = may_take_long(copy.call);
 	if (slow)
 		publish(vcpu); /* what is done does not wait for it */

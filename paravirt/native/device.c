@@ -178,6 +178,8 @@ void pv_doorbell(struct pv_machine *machine, uint32_t value)
 
 	if (value >> 16 == PV_RING_DOORBELL)
 		status = pv_callring_doorbell(machine, value & 0xffff);
+	else if (value >> 16 == PV_EVENT_DOORBELL)
+		status = pv_event_doorbell(machine, value & 0xffff);
 	else if (device)
 		status = pv_device_notify(device, value & 0xffff);
 	/* DEV-8: nobody to tell of it */

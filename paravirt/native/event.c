@@ -40,7 +40,7 @@ static bool stopping(const struct pv_vcpu *vcpu)
 static void set_state(struct pv_vcpu *vcpu, uint32_t state)
 {
 	__atomic_store_n(&vcpu->state.state, state, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&vcpu->page->state, state, __ATOMIC_RELAXED);
+	__atomic_store_n(&vcpu->page->state, state, __ATOMIC_SEQ_CST); /* EVT-11 */
 }
 
 void pv_vcpu_wake(struct pv_vcpu *vcpu)
@@ -78,6 +78,18 @@ void pv_event_raise_now(struct pv_machine *machine, uint32_t index, uint32_t cha
 				 __ATOMIC_RELAXED);
 		machine->ops.upcall(vcpu);
 	}
+}
+
+int64_t pv_event_doorbell(struct pv_machine *machine, uint32_t index)
+{
+	if (index >= machine->vcpu_count ||
+	    !pv_feature_accepted(machine, PV_SERVICE_EVENT, PV_EVENT_FEATURE_DOORBELL_BIT))
+		return PV_STATUS_NOT_FOUND;
+	struct pv_vcpu *vcpu = machine->vcpus[index];
+	if (!__atomic_load_n(&vcpu->state.upcall_vector, __ATOMIC_SEQ_CST))
+		return PV_STATUS_BAD_STATE;
+	machine->ops.upcall(vcpu); /* the page's count is the host's; who rang has counted nothing there (EVT-10) */
+	return PV_STATUS_OK;
 }
 
 void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)

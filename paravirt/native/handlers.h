@@ -40,9 +40,13 @@ static inline void pv_copy_words(uint64_t *to, const uint64_t *from, uint32_t co
 /* The one look at a submission in guest memory (BATCH-4). */
 static inline struct pv_submission pv_submission_copy(const struct pv_submission *submission)
 {
-	struct pv_submission copy;
+	struct pv_submission copy = {
+		.call = __atomic_load_n(&submission->call, __ATOMIC_RELAXED),
+		.flags = __atomic_load_n(&submission->flags, __ATOMIC_RELAXED),
+		.cookie = __atomic_load_n(&submission->cookie, __ATOMIC_RELAXED),
+	};
 
-	pv_copy_words((uint64_t *)&copy, (const uint64_t *)submission, sizeof(copy) / sizeof(uint64_t));
+	pv_copy_words(copy.args, submission->args, PV_LIMIT_ARGUMENTS);
 	return copy;
 }
 

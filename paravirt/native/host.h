@@ -365,6 +365,8 @@ void pv_callring_remove(struct pv_vcpu *vcpu);
 void pv_callring_remove_all(struct pv_machine *machine);
 /* Visits each ring once; calls made. One thread at a time, and not beside pv_callring_serve. */
 uint32_t pv_callring_poll(struct pv_machine *machine);
+/* A doorbell for upcalls that no eventfd took (EVT-10): OK, or why it was not heard. */
+int64_t pv_event_doorbell(struct pv_machine *machine, uint32_t vcpu);
 /* A doorbell for rings that no eventfd took: OK, or NOT_FOUND. */
 int64_t pv_callring_doorbell(struct pv_machine *machine, uint32_t vcpu);
 void pv_callring_wake(struct pv_machine *machine);

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "handlers.h"
 #include "kvm_vcpu.h"
 
 int pv_kvm_failed(struct pv_kvm *kvm, const char *step)
@@ -216,6 +217,19 @@ int pv_kvm_no_doorbell(struct pv_kvm *kvm, int fd, uint32_t value)
 int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t value)
 {
 	return set_ioeventfd(kvm, fd, gpa, value, 0);
+}
+
+void pv_kvm_wire_upcall(struct pv_machine *machine, uint32_t index)
+{
+	if (index >= machine->vcpu_count ||
+	    !pv_feature_accepted(machine, PV_SERVICE_EVENT, PV_EVENT_FEATURE_DOORBELL_BIT))
+		return;
+	struct pv_vcpu *vcpu = machine->vcpus[index];
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	/* Once for each vCPU, whatever comes of it: what KVM refuses goes on by exits. */
+	if (__atomic_load_n(&vcpu->state.upcall_vector, __ATOMIC_SEQ_CST) &&
+	    !__atomic_exchange_n(&own->upcall_wired, 1, __ATOMIC_SEQ_CST))
+		(void)pv_kvm_doorbell(own->kvm, own->upcall_fd, (uint32_t)PV_EVENT_DOORBELL << 16 | index);
 }
 
 /* The guest's counter is the host's: the time page needs no offset per vCPU. Where it fails it was so already. */

@@ -17,6 +17,7 @@ struct pv_kvm_vcpu {
 	uint32_t mode_given; /* started by another vCPU, whose mode it is to have */
 	struct kvm_sregs mode;
 	int upcall_fd; /* irqfd of the upcall */
+	uint32_t upcall_wired; /* the doorbell for it has been wired, or refused */
 	int steal_fd; /* schedstat of the thread */
 	uint64_t steal_read_ns; /* when it was last read */
 	pthread_mutex_t lock; /* of what follows */
@@ -26,6 +27,8 @@ struct pv_kvm_vcpu {
 
 /* The parts of machine->ops that KVM serves; ops.call is the caller's. */
 void pv_kvm_ops(struct pv_machine *machine);
+/* From the second ring on the kernel turns this doorbell into the upcall, and nobody leaves for user space (EVT-10). */
+void pv_kvm_wire_upcall(struct pv_machine *machine, uint32_t index);
 /* Remembers the step; -errno. */
 int pv_kvm_failed(struct pv_kvm *kvm, const char *step);
 /* Sets the registers of a vCPU that is to begin; 0 or -errno. In its own thread. */

@@ -113,6 +113,8 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 
 		memcpy(&value, data, sizeof(value));
 		pv_doorbell(vcpu->machine, value);
+		if (value >> 16 == PV_EVENT_DOORBELL)
+			pv_kvm_wire_upcall(vcpu->machine, value & 0xffff);
 	} else if (run->io.direction == KVM_EXIT_IO_IN) {
 		memset(data, 0xff, (size_t)run->io.size * run->io.count);
 	}

@@ -20,6 +20,7 @@ from hypercall_abi.model.dispatch import CALLS, call_id, exists
 from hypercall_abi.model.machine import NEVER
 from hypercall_abi.model.virtqueue import Broken, Buffers, Desc
 from hypercall_abi.services.device import QUEUE_SETUP
+from hypercall_abi.services.event import EVENT
 from hypercall_abi.services.memory import MEMORY_RANGE
 from hypercall_abi.services.vcpu import VCPU_STATE as STATE
 from hypercall_abi.virtqueue import DESC_FLAG
@@ -360,12 +361,14 @@ class Guests(RuleBasedStateMachine):
         lib.pv_device_set_config(real.native, config, len(config))
         twin.set_config(config)
 
-    @rule(device=st.sampled_from([0, 0, 1, 2]), queue=st.sampled_from([0, 0, 1, 2, 7, 0xFFFF]))
+    @rule(device=st.sampled_from([0, 0, 1, 2, EVENT.DOORBELL]), queue=st.sampled_from([0, 0, 1, 2, 7, 0xFFFF]))
     def doorbell(self, device: int, queue: int) -> None:
-        """DEV-8: nobody is told of a wrong one."""
+        """DEV-8: nobody is told of a wrong one.  EVT-10."""
         lib.pv_doorbell(self.judge.host.native, device << 16 | queue)
         if device == 0:
             self.judge.devices[0][1].notify(queue)
+        elif device == EVENT.DOORBELL:
+            self.judge.model.ring(queue)
 
     # ---- time ----
 

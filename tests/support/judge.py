@@ -29,7 +29,7 @@ END: dict[str, Callable[..., tuple[int, int, int, bytes]]] = {
 }
 SERVICE_OF = {s.name: s.number for s in SERVICES.values()}
 
-OFFERED = dict.fromkeys(SERVICE_OF.values(), 0) | {SERVICE_OF[name]: 1 for name in ("base", "device")}
+OFFERED = dict.fromkeys(SERVICE_OF.values(), 0) | {SERVICE_OF[name]: 1 for name in ("base", "device", "event")}
 
 
 class Judge:

@@ -132,6 +132,51 @@ static void upcalls(struct pv_vcpu_page *page, uint32_t vector, const char *name
 	take(page, CF_CHANNEL);
 }
 
+static bool has_doorbell(void)
+{
+	return cf_accept(PV_SERVICE_EVENT, PV_EVENT_FEATURE_DOORBELL) & PV_EVENT_FEATURE_DOORBELL;
+}
+
+static void ring(uint32_t vcpu)
+{
+	pv_out32((uint16_t)cf_boot.abi->doorbell, (uint32_t)PV_EVENT_DOORBELL << 16 | vcpu);
+}
+
+/* An upcall is all that a doorbell does. */
+static void doorbells(struct pv_vcpu_page *page)
+{
+	cf_case("EVT-10 a doorbell sends the upcall of a vCPU, whatever its page says");
+	if (!cf_has_gates || !has_doorbell()) {
+		cf_skip(cf_has_gates ? "the feature is not offered" : "no table for gates");
+		return;
+	}
+	cf_on_upcall = take_first;
+	ring(0);
+	ring(cf_vcpus());
+	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_NMI).status, PV_STATUS_OK, "event.upcall");
+	cf_wait_ns(CF_SECOND / 200);
+	uint32_t before = CF_LOAD(cf_upcalls[0]);
+	uint64_t counted = CF_LOAD(page->upcalls);
+	for (uint32_t i = 1; i <= ROUNDS; i++) {
+		ring(0);
+		if (!cf_want(cf_soon(&cf_upcalls[0], before + i, 5 * CF_SECOND), "an upcall within five seconds"))
+			break;
+	}
+	CF_STORE(page->upcall_mask, 1);
+	CF_STORE(page->upcall_pending, 1);
+	ring(0);
+	cf_want(cf_soon(&cf_upcalls[0], before + ROUNDS + 1, 5 * CF_SECOND), "one though upcall_mask is set");
+	cf_expect(CF_LOAD(page->upcall_mask), 1, "upcall_mask");
+	CF_STORE(page->upcall_mask, 0);
+	cf_expect((int64_t)(CF_LOAD(page->upcalls) - counted), 0, "upcalls, as the page counts them");
+	cf_want(!pending(page, CF_CHANNEL), "nothing is pending");
+	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
+	before = CF_LOAD(cf_upcalls[0]);
+	ring(0);
+	cf_wait_ns(CF_SECOND / 200);
+	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls when they are off");
+}
+
 /* While the first is not ended the host may hold the second back, or may not. */
 static void interrupts(struct pv_vcpu_page *page)
 {
@@ -159,7 +204,25 @@ static void interrupts(struct pv_vcpu_page *page)
 	take(page, CF_CHANNEL);
 }
 
+/* A channel as EVT-12 has it: without a call, unless the vCPU waits. */
+static void raise(struct pv_vcpu_page *page, uint32_t channel)
+{
+	__atomic_fetch_or(&page->pending[channel / 64], 1ull << channel % 64, __ATOMIC_SEQ_CST);
+	if (CF_LOAD(page->state) != PV_VCPU_STATE_RUNNING) {
+		send(page->index, channel);
+		return;
+	}
+	if (__atomic_exchange_n(&page->upcall_pending, 1, __ATOMIC_SEQ_CST))
+		return;
+	if (!CF_LOAD(page->upcall_mask))
+		ring(page->index);
+	if (CF_LOAD(page->state) != PV_VCPU_STATE_RUNNING)
+		send(page->index, channel);
+}
+
 static uint32_t turn; /* the round that vCPU 1 is to send in */
+
+static uint32_t in_memory; /* it raises the channel itself */
 
 /* vCPU 1: an event for vCPU 0 in each round, at another moment of it; `blocked`: when it has blocked. */
 static void sender(void *argument)
@@ -174,7 +237,10 @@ static void sender(void *argument)
 				cf_relax();
 		for (uint32_t i = 0; i < round * 7 % 64; i++)
 			cf_relax();
-		send(0, CF_CHANNEL);
+		if (CF_LOAD(in_memory))
+			raise(cf_page(0), CF_CHANNEL);
+		else
+			send(0, CF_CHANNEL);
 	}
 }
 
@@ -239,6 +305,34 @@ static uint32_t lost_upcalls(struct pv_vcpu_page *page)
 	return 0;
 }
 
+/* vCPU 1 sends, vCPU 0 counts what it misses. */
+static void race(struct pv_vcpu_page *page, uint32_t (*lost)(struct pv_vcpu_page *), const char *what)
+{
+	CF_STORE(turn, 0);
+	cf_expect(cf_start(1, sender, lost == lost_wakes ? page : NULL), PV_STATUS_OK, "vcpu.start");
+	cf_expect(lost(page), 0, what);
+	CF_STORE(turn, ROUNDS);
+	cf_join(1);
+	take(page, CF_CHANNEL);
+}
+
+static void races_in_memory(struct pv_vcpu_page *page)
+{
+	cf_case("EVT-11 EVT-10 vCPUs raise each other's channels themselves, and lose none");
+	if (!has_doorbell()) {
+		cf_skip("the feature is not offered");
+		return;
+	}
+	CF_STORE(in_memory, 1);
+	race(page, lost_wakes, "wake-ups lost");
+	if (cf_has_gates) {
+		pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_NMI);
+		race(page, lost_upcalls, "upcalls lost");
+		pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
+	}
+	CF_STORE(in_memory, 0);
+}
+
 static void races(struct pv_vcpu_page *page)
 {
 	cf_case("EVT-2 events of another vCPU wake one that blocks, whatever upcall_mask says");
@@ -246,25 +340,17 @@ static void races(struct pv_vcpu_page *page)
 		cf_skip("one vCPU");
 		return;
 	}
-	cf_expect(cf_start(1, sender, page), PV_STATUS_OK, "vcpu.start");
-	cf_expect(lost_wakes(page), 0, "wake-ups lost");
-	CF_STORE(turn, ROUNDS);
-	cf_join(1);
-	take(page, CF_CHANNEL);
+	race(page, lost_wakes, "wake-ups lost");
 	cf_case("EVT-3 EVT-5 no upcall is lost while its mask is taken back");
 	if (!cf_has_gates) {
 		cf_skip("no table for gates");
 		return;
 	}
-	CF_STORE(turn, 0);
 	cf_on_upcall = take_unless_masked;
 	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_NMI).status, PV_STATUS_OK, "event.upcall");
-	cf_expect(cf_start(1, sender, NULL), PV_STATUS_OK, "vcpu.start");
-	cf_expect(lost_upcalls(page), 0, "upcalls lost");
-	CF_STORE(turn, ROUNDS);
-	cf_join(1);
+	race(page, lost_upcalls, "upcalls lost");
 	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
-	take(page, CF_CHANNEL);
+	races_in_memory(page);
 }
 
 static void look(void *argument)
@@ -295,7 +381,7 @@ static void event(void)
 	struct pv_vcpu_page *page = cf_page(0);
 
 	if (!cf_offered(PV_SERVICE_EVENT)) {
-		cf_case("EVT-1 EVT-2 EVT-3 EVT-5 EVT-6 EVT-8 EVT-9 events");
+		cf_case("EVT-1 EVT-2 EVT-3 EVT-5 EVT-6 EVT-8 EVT-9 EVT-10 EVT-11 events");
 		cf_skip("service event is not offered");
 		return;
 	}
@@ -304,6 +390,7 @@ static void event(void)
 	upcalls(page, CF_VECTOR, "an interrupt");
 	upcalls(page, PV_UPCALL_NMI, "NMI");
 	interrupts(page);
+	doorbells(page);
 	races(page);
 	stopped();
 	cf_on_upcall = NULL;

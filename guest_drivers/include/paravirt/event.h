@@ -43,6 +43,13 @@ static inline int64_t pv_event_send(uint32_t vcpu, uint32_t channel)
 	return pv_call2(PV_CALL_EVENT_SEND, vcpu, channel).status;
 }
 
+/*
+ * The same through the page of the vCPU, without a call unless it waits or is stopped (EVT-12): what runs costs an
+ * exit that ends in the host's kernel, and one that holds upcalls back, or has one coming, costs nothing.  The feature
+ * DOORBELL of the service was accepted (base.h); the port is discovery's.  What the call answers, otherwise OK.
+ */
+int64_t pv_event_ring(struct pv_vcpu_page *page, uint32_t channel, uint16_t doorbell_port);
+
 /* Chooses the calling vCPU's upcall vector: PV_UPCALL_OFF, PV_UPCALL_NMI or an interrupt. */
 static inline int64_t pv_event_upcall_vector(uint32_t vector)
 {

@@ -44,8 +44,8 @@ MUTANTS = (
     _ring(
         id="ring_ignores_flags",
         rule="RING-6",
-        old="const struct pv_submission copy = pv_submission_copy(&ring->submissions[at]);",
-        new="struct pv_submission copy = pv_submission_copy(&ring->submissions[at]); copy.flags = 0;",
+        old="copy = pv_submission_copy(&ring->submissions[at]);",
+        new="copy = pv_submission_copy(&ring->submissions[at]); copy.flags = 0;",
     ),
     _ring(id="overflow_is_no_fault", rule="RING-8", old="fault(vcpu);", new=""),
     _ring(id="no_doorbell_wanted", rule="RING-9", old="want_doorbells(machine, 1);", new=""),

@@ -14,6 +14,7 @@ _CHECKED = "result->status = d ? check(vcpu, d, call) : PV_STATUS_NOT_SUPPORTED;
 _MASKED = "call->id >> 16 < PV_SERVICES && machine->denied[call->id >> 16] >> (call->id & 15) & 1"
 _DECLARED = "declarations[call->id >> 16][call->id & 15]"
 _UNACCEPTED = f"call->id >> 16 < PV_SERVICES && (call->id & 0xffff) < PV_FUNCTIONS && {_DECLARED}.feature >= 0"
+_COMPLETION = "*to = (struct pv_completion){ .cookie = from->cookie, .status = result.status, .value = result.value };"
 _SERVE = "pv_submission_serve(vcpu, PV_ROAD_BATCH, &copy, (struct pv_completion *)completion);"
 _SUBMISSIONS = "pv_memory_at(memory, args[0], count * sizeof(struct pv_submission))"
 
@@ -33,8 +34,8 @@ DISPATCH = (
     _dispatch(
         id="completions_are_padded_with_ones",
         rule="DATA-2",
-        old=".cookie = from->cookie,",
-        new=".reserved0 = { [7] = 1 }, .cookie = from->cookie,",
+        old=_COMPLETION,
+        new=f"{_COMPLETION} to->reserved0[7] = 1;",
     ),
     _dispatch(
         id="missing_vendor_is_invalid",

@@ -65,6 +65,18 @@ EVENT = (
         old="channel >= PV_LIMIT_CHANNELS",
         new="channel >= PV_LIMIT_CHANNELS || machine->vcpus[index]->state.state == PV_VCPU_STATE_STOPPED",
     ),
+    _event(
+        id="event_doorbell_is_not_heard",
+        rule="EVT-10",
+        old="!__atomic_load_n(&vcpu->state.upcall_vector, __ATOMIC_SEQ_CST)",
+        new="1",
+    ),
+    _event(
+        id="sleeps_before_it_says_so",
+        rule="EVT-11",
+        old="set_state(vcpu, PV_VCPU_STATE_BLOCKED);",
+        new="set_state(vcpu, PV_VCPU_STATE_RUNNING);",
+    ),
     _kvm(id="every_upcall_is_nmi", rule="EVT-9", old="vector == PV_UPCALL_NMI ? 0x400 : vector", new="0x400"),
 )
 
