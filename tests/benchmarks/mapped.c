@@ -18,17 +18,26 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t next_random(uint64_t place)
+{
+	place ^= place << 13;
+	place ^= place >> 7;
+	return place ^ place << 17;
+}
+
 static void copy(const uint8_t *from, uint64_t places, uint64_t requests, uint64_t bytes)
 {
 	static uint8_t buffer[4u << 20];
 	uint64_t place = 0x9e3779b97f4a7c15u;
 
 	for (uint64_t i = 0; i < requests; i++) {
-		place ^= place << 13;
-		place ^= place >> 7;
-		place ^= place << 17;
+		uint64_t next = next_random(place);
+
+		for (uint64_t at = 0; at < bytes && at < 4096; at += 64)
+			__builtin_prefetch(from + next % places * bytes + at, 0, 2);
 		memcpy(buffer, from + place % places * bytes, bytes);
 		__asm__ volatile("" : : "r"(buffer) : "memory");
+		place = next;
 	}
 }
 

@@ -43,5 +43,7 @@ int64_t pv_pmem_wait(struct pv_pmem *pmem);
 /* Copies of whole sectors of 512 bytes: OK, or INVALID for what is not wholly on the disk, or read-only. */
 int64_t pv_pmem_read(const struct pv_pmem *pmem, uint64_t sector, void *data, uint32_t size_bytes);
 int64_t pv_pmem_write(struct pv_pmem *pmem, uint64_t sector, const void *data, uint32_t size_bytes);
+/* Has the caches fetch what is read soon; it does not wait, and leaves out what is not wholly on the disk. */
+void pv_pmem_prefetch(const struct pv_pmem *pmem, uint64_t sector, uint32_t size_bytes);
 
 #endif
