@@ -16,13 +16,14 @@
 
 #define SLOTS PV_NET_BATCH
 #define SLOT_BYTES 2048u
+#define PAGE_BYTES 4096u /* a slot that lay in two would be two pieces to the kernel */
 
 /* Frames with their headers; sizes of what is to be written, or what came of reading. */
 struct slots {
 	uint32_t first; /* those before it are done with */
 	uint32_t count;
 	int32_t sizes[SLOTS];
-	uint8_t bytes[SLOTS][SLOT_BYTES];
+	uint8_t bytes[SLOTS][SLOT_BYTES] __attribute__((aligned(PAGE_BYTES)));
 };
 
 struct pv_net_burst {
@@ -50,9 +51,10 @@ struct pv_net_burst *pv_net_burst_create(int fd)
 
 	if (!never_blocks(fd))
 		return NULL;
-	burst = calloc(1, sizeof(*burst));
+	burst = aligned_alloc(PAGE_BYTES, sizeof(*burst));
 	if (!burst)
 		return NULL;
+	memset(burst, 0, sizeof(*burst));
 	if (io_uring_queue_init(SLOTS, &burst->ring, 0) != 0) {
 		free(burst);
 		return NULL;

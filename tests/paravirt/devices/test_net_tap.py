@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from hypercall_abi.devices.virtio_net import (
     NET_HEADER_FLAG,
     NET_SEGMENTATION,
 )
-from paravirt._native import lib
+from paravirt._native import ffi, lib
 from paravirt.attachments.net import Net
 from paravirt.devices.net import NetDevice
 from paravirt.errors import HostCallFailed
@@ -167,6 +168,14 @@ def ours(driver: NetDriver, count: int) -> list[bytes]:
     return found
 
 
+def bursts_work() -> bool:
+    """Whether the kernel has all that they take."""
+    version = tuple(int(number) for number in platform.release().split(".")[:2])
+    aio = lib.pv_aio_create(lib.PV_AIO_URING, 1)
+    lib.pv_aio_destroy(aio)
+    return version >= (6, 4) and aio != ffi.NULL
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_many_frames_at_once_stay_in_their_order(exact: bool, tmp_path: Path) -> None:
     frames = [frame(60 + 13 * n, n) for n in range(BURST)]
@@ -184,7 +193,7 @@ def test_many_frames_at_once_stay_in_their_order(exact: bool, tmp_path: Path) ->
         assert ours(driver, BURST) == frames
         counts = driver.device.device.statistics()
         assert (counts["sent_frames"], counts["sent_bytes"]) == (BURST, sum(map(len, frames)))
-        assert exact or counts["bursts"] >= 2
+        assert exact or counts["bursts"] >= 2 or not bursts_work()
         assert not exact or counts["bursts"] == 0
 
 
