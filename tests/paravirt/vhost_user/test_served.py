@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -256,3 +257,17 @@ def test_it_changes_again_while_it_is_asked(served: Served) -> None:
     peer.change_config()
     wait_for(lambda: news and served.plugged.config()[:8] == peer.config()[:8], "the driver is not told of the second")
     assert int.from_bytes(served.plugged.config()[:8], "little") == SECTORS + 2
+
+
+def test_a_driver_that_breaks_its_ring(served: Served) -> None:
+    """It is found out here: the peer, which never sees that ring, serves the next driver."""
+    served.peer()
+    served.plug()
+    disk = served.start(packed=False)
+    assert disk.read(0, SECTOR).data == served.sector(0)
+    served.guest.write(disk.driver.available + 2, b"\x00\x80")
+    os.eventfd_write(int(served.plugged.native.queues[0].doorbell_fd), 1)
+    assert served.plugged.wait_fault() == "VQ-7"
+    assert not served.failures
+    assert served.start().read(1, SECTOR).data == served.sector(1)
+    assert served.statistics()["reconnects"] == 0
