@@ -110,7 +110,7 @@ def command_module(name: str) -> ModuleType:
 
 
 def build_parser(loaded: Sequence[str]) -> Parser:
-    """The parser of the command line, with the options of the commands in `loaded` and the names of all."""
+    """The parser of the command line, with the commands in `loaded` and their options; with none, the names of all."""
     parser = Parser(
         prog="paravirt",
         description="Runs guests that speak the paravirt hypercall ABI, over KVM or on a CPU in software.",
@@ -124,7 +124,7 @@ def build_parser(loaded: Sequence[str]) -> Parser:
     for name, summary in COMMANDS.items():
         if name in loaded:
             command_module(name).add_parser(commands)
-        else:
+        elif not loaded:
             commands.add_parser(name, help=summary, add_help=False)
     return parser
 
@@ -164,7 +164,7 @@ def _flush() -> bool:
 
 def _run(argv: Sequence[str]) -> int:
     wanted = next((a for a in argv if not a.startswith("-")), "")
-    args = build_parser([wanted]).parse_args(argv)
+    args = build_parser([wanted] if wanted in COMMANDS else []).parse_args(argv)
     return int(command_module(args.command).run(args))
 
 

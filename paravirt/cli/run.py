@@ -11,10 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..attachments.balloon import parse_balloon
-from ..attachments.net import Net, parse_capture, parse_net
-from ..attachments.pmem import parse_pmem
-from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
 from ..config import (
     KVM_DEVICE,
@@ -31,6 +27,7 @@ from .common import add_accelerator, add_command, populated, print_json, tell_ac
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
+    from ..attachments import Attachment
     from ..outcome import Outcome, Statistics
 
 EPILOG = """\
@@ -114,16 +111,38 @@ def _console(args: argparse.Namespace) -> Iterator[ConsoleFile]:
         os.close(fd)
 
 
-def _networks(args: argparse.Namespace) -> tuple[Net, ...]:
-    nets = tuple(map(parse_net, args.net))
-    for text in args.capture:
-        nets = parse_capture(text, nets)
-    return nets
+def _devices(args: argparse.Namespace) -> tuple[Attachment, ...]:
+    """What is attached beside disks; a kind that is not there is not loaded."""
+    found: list[Attachment] = []
+    if args.net or args.capture:
+        from ..attachments.net import parse_capture, parse_net
+
+        nets = tuple(map(parse_net, args.net))
+        for text in args.capture:
+            nets = parse_capture(text, nets)
+        found += nets
+    if args.vsock:
+        from ..attachments.vsock import parse_vsock
+
+        found += map(parse_vsock, args.vsock)
+    if args.pmem:
+        from ..attachments.pmem import parse_pmem
+
+        found += map(parse_pmem, args.pmem)
+    return tuple(found)
+
+
+def _balloon(text: str) -> tuple[tuple[Attachment, ...], int]:
+    if "=" not in text:
+        return (), parse_size(text)
+    from ..attachments.balloon import parse_balloon
+
+    return parse_balloon(text)
 
 
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
-    balloons, balloon_bytes = parse_balloon(args.balloon)
+    balloons, balloon_bytes = _balloon(args.balloon)
     return MachineConfig(
         image=image,
         memory_bytes=parse_size(args.memory),
@@ -134,7 +153,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         vcpus=args.vcpus,
         pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=(*balloons, *_networks(args), *map(parse_vsock, args.vsock), *map(parse_pmem, args.pmem)),
+        devices=(*balloons, *_devices(args)),
         command_line=args.cmdline,
         console=console.write,
         console_input=0 if args.console == "-" else b"",

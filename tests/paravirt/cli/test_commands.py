@@ -37,6 +37,7 @@ from tests.support.elf import (
     pvh,
     require,
 )
+from tests.support.guests import shutdown, write_guest
 
 # ---- the command line ----
 
@@ -58,6 +59,32 @@ def test_a_command_loads_only_what_it_needs() -> None:
     assert "paravirt.cli.run" not in ours
 
 
+@pytest.mark.kvm
+def test_a_guest_loads_only_the_kinds_that_it_has(tmp_path: Path) -> None:
+    """A guest without devices none, one with a disk no other."""
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    images = {
+        "bare": write_guest(tmp_path / "bare", shutdown(), notes=[require()]),
+        "disk": write_guest(tmp_path / "disk.elf", shutdown(), notes=[require(), manifest((BLOCK, 0, "disk"))]),
+    }
+    code = (
+        "import sys\nfrom paravirt.cli import main\nassert main(sys.argv[1:]) == 0\n"
+        "print(*sorted(m for m in sys.modules if m.startswith(('paravirt.attachments.', 'paravirt.devices.'))))"
+    )
+
+    def loaded(*argv: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", "--timeout", "60", *argv], capture_output=True, text=True, check=True
+        )
+        return [name.removeprefix("paravirt.") for name in done.stdout.split()]
+
+    always = {"attachments.block", "attachments.block_served", "attachments.pmem", "devices.service"}
+    assert set(loaded(str(images["bare"]))) <= always
+    with_disk = loaded(str(images["disk"]), "--disk", f"disk={tmp_path / 'disk'}")
+    assert {"devices.block", "devices.disk_file"} <= set(with_disk)
+    assert not any(kind in name for name in with_disk for kind in ("net", "vsock", "balloon", "entropy", "console"))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -69,7 +96,19 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert "--debug" in text
 
 
-@pytest.mark.parametrize("command", ["conform host", "conform guest", "conform images", "extension show"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "conform host",
+        "conform guest",
+        "conform images",
+        "extension show",
+        "device list",
+        "device add",
+        "device remove",
+        "device grow",
+    ],
+)
 def test_so_has_every_command_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*command.split(), "--help"])
