@@ -4,6 +4,8 @@ The value is the cost at 4, the floor the cost at 1, in the same run: a ratio ab
 than its work.  The plot has all points.
 
     call, vCPUs        a trap by each of so many vCPUs at once: time of all per call
+    call, machines     the same by so many machines of one process, each with a vCPU
+    call, processes    the same, each machine in a process of its own
     start, vCPUs       a machine with so many vCPUs, from the API's call to its end, per vCPU
     start, memory      a machine with so many times 64 MiB, per 64 MiB
     start, machines    so many machines of one process that live at once, per machine
@@ -51,6 +53,31 @@ def call_vcpus(n: int) -> float:
     """ns per call."""
     _, f = run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")
     return f["ns"] / f["calls"]
+
+
+def call_machines(n: int) -> float:
+    """ns per call, of all machines of one process."""
+    consoles = [bytearray() for _ in range(n)]
+    with ExitStack() as stack:
+        config = MachineConfig(guest("bench_vcpus"), command_line=f"calls={CALLS}")
+        machines = [stack.enter_context(Machine(config.replace(console=c.extend))) for c in consoles]
+        for machine in machines:
+            machine.start()
+        for machine in machines:
+            machine.wait(TIMEOUT_S)
+    return _together([console.decode() for console in consoles])
+
+
+def call_processes(n: int) -> float:
+    """The same, each machine in a process of its own."""
+    command = [sys.executable, "-m", "paravirt", "run", str(guest("bench_vcpus")), "--cmdline", f"calls={CALLS}"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
+    return _together([process.communicate(timeout=TIMEOUT_S)[0] for process in processes])
+
+
+def _together(told: list[str]) -> float:
+    figures = [bench_line(text) for text in told]
+    return max(f["ns"] for f in figures) / sum(f["calls"] for f in figures)
 
 
 def start_vcpus(n: int) -> float:
@@ -123,6 +150,8 @@ def run(rounds: int) -> list[Row]:
         make_disk(path)
         figures: dict[str, tuple[str, Callable[[int], float]]] = {
             "call, vCPUs": ("ns", call_vcpus),
+            "call, machines": ("ns", call_machines),
+            "call, processes": ("ns", call_processes),
             "start, vCPUs": ("ms", start_vcpus),
             "start, memory": ("ms", start_memory),
             "start, machines": ("ms", start_machines),
