@@ -75,8 +75,12 @@ def _add(machine: Remote, args: argparse.Namespace) -> None:
     wanted = [(kind, text) for kind in KINDS for text in getattr(args, kind)]
     if not wanted:
         raise ConfigError(f"nothing is to be attached; give {', '.join(f'--{kind}' for kind in KINDS)}")
+    try:
+        directory = str(Path.cwd())
+    except OSError as error:
+        raise ConfigError(f"the current directory is gone ({error.strerror}); change to another") from error
     for kind, text in wanted:
-        machine.ask("device add", kind=kind, text=text, directory=str(Path.cwd()))
+        machine.ask("device add", kind=kind, text=text, directory=directory)
 
 
 def _remove(machine: Remote, args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ with ``verb`` and what that takes; the answer is an object with ``answer`` or ``
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,10 @@ def place() -> Path:
     import tempfile  # costs the start of every machine otherwise
 
     return Path(tempfile.gettempdir()) / f"paravirt-{os.getuid()}"
+
+
+def check_place(directory: Path) -> None:
+    """Raises OSError if it is not there, or not a directory of this user's alone: what is in it would be anybody's."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{directory} is not this user's alone")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, HostCallFailed, ParavirtError, all_errors
-from . import ANSWER_MOST_BYTES, SUFFIX, Request, place
+from . import ANSWER_MOST_BYTES, SUFFIX, Request, check_place, place
 
 READ_S = 2.0
 ACT_S = 60.0  # of what may open files and reach other programs
@@ -43,9 +43,21 @@ def _error(told: dict[str, str]) -> ParavirtError:
 
 
 def machines(directory: Path | None = None) -> list[tuple[Path, Snapshot]]:
-    """Every machine that answers, by name and process.  What a killed process left behind is removed."""
-    found = []
-    for path in sorted((directory or place()).glob(f"*{SUFFIX}")):
+    """Every machine that answers, by name and process.  What a killed process left behind is removed.
+
+    Raises HostCallFailed if `directory` is not this user's alone.
+    """
+    found, directory = [], directory or place()
+    try:
+        check_place(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostCallFailed(
+            f"cannot look for machines: {error.strerror or error}; remove it, or set XDG_RUNTIME_DIR to a directory "
+            "of yours"
+        ) from error
+    for path in sorted(each for each in directory.glob(f"*{SUFFIX}") if each.is_socket()):
         try:
             found.append((path, ask(path, {"verb": "statistics"}, READ_S)))
         except ConnectionRefusedError:
@@ -60,9 +72,9 @@ class Remote:
     """A machine that runs, found by its name, its process or the beginning of its UUID.  Raises ConfigError."""
 
     def __init__(self, which: str) -> None:
-        there = machines()
+        there, digits = machines(), which.replace("-", "").lower()
         found = [each for each in there if which in (each[1]["name"], str(each[1]["pid"]))] or [
-            each for each in there if len(which) >= UUID_LEAST and each[1]["uuid"].startswith(which.replace("-", ""))
+            each for each in there if len(digits) >= UUID_LEAST and each[1]["uuid"].startswith(digits)
         ]
         if not found:
             known = ", ".join(sorted({each[1]["name"] for each in there})) or "none"

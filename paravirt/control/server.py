@@ -10,15 +10,15 @@ not slowed down by it.
 from __future__ import annotations
 
 import os
-import stat
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ConfigError, HostCallFailed, ParavirtError
-from . import REQUEST_MOST_BYTES, SUFFIX, Request, place
+from . import REQUEST_MOST_BYTES, SUFFIX, Request, check_place, place
 
 if TYPE_CHECKING:
     import socket
@@ -27,16 +27,14 @@ if TYPE_CHECKING:
 
 AFTER_S = 0.2
 PATIENCE_S = 1.0  # with who asks or reads slowly, and while a life of the machine begins or ends
-LISTENING = 8
+LISTENING = 128  # who finds no room takes the machine for one that is not there
 
 
 def make_place() -> Path:
     """The directory of the sockets, made.  Raises OSError, also if it is not this user's alone."""
     directory = place()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{directory} is not this user's alone")
+    check_place(directory)
     return directory
 
 
@@ -102,10 +100,11 @@ class Published:
                 return
             raise
         with asker, suppress(OSError):  # who asked is gone, or too slow
-            asker.settimeout(PATIENCE_S)
             import json
 
-            asker.sendall(json.dumps(self._answer(_hear(asker))).encode())
+            answer = json.dumps(self._answer(_hear(asker))).encode()
+            asker.settimeout(PATIENCE_S)
+            asker.sendall(answer)
 
     def _answer(self, said: bytes) -> dict[str, Any]:
         try:
@@ -133,9 +132,12 @@ class Published:
 
 
 def _hear(asker: socket.socket) -> bytes:
-    """The line that is the request."""
-    said = b""
-    while not said.endswith(b"\n") and len(said) <= REQUEST_MOST_BYTES and (part := asker.recv(4096)):
+    """The line that is the request.  Raises OSError from who takes longer: the machine's end waits for it."""
+    said, until = b"", time.monotonic() + PATIENCE_S
+    while not said.endswith(b"\n") and len(said) <= REQUEST_MOST_BYTES:
+        asker.settimeout(max(until - time.monotonic(), 1e-6))  # 0 would be: not to wait, and another error
+        if not (part := asker.recv(4096)):
+            break
         said += part
     return said
 

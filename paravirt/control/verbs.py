@@ -28,7 +28,17 @@ def _word(request: Request, name: str) -> str:
     value = request.get(name)
     if not isinstance(value, str):
         raise ConfigError(f"{request['verb']} needs {name!r}, a text")
+    if "\0" in value or not _is_of_bytes(value):
+        raise ConfigError(f"{request['verb']}: {name!r} is {value!r}, which no file can be called")
     return value
+
+
+def _is_of_bytes(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _size(request: Request, name: str) -> int | None:

@@ -129,12 +129,40 @@ def test_a_reader_that_comes_too_early_does_not_remove_it(tmp_path: Path, monkey
 
 
 def test_what_a_killed_process_left_is_removed(runtime: Path) -> None:
-    runtime.mkdir()
+    runtime.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(runtime / "1-1.sock"))
         server.listen()
     assert read_all() == []
     assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["a link", "of others too", "a file"])
+def test_what_others_may_have_put_there_is_not_looked_at(
+    tmp_path: Path, runtime: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens at a file: taken for a killed process's it would be removed, in whatever directory."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if how == "a link":
+        runtime.symlink_to(elsewhere)
+    elif how == "of others too":
+        elsewhere.rename(runtime)
+        runtime.chmod(0o770)
+    else:
+        runtime.write_bytes(b"")
+    if how != "a file":
+        (runtime / "precious.sock").write_bytes(b"")
+    assert main(["top", "--json"]) == 45
+    assert "is not this user's alone; remove it, or set XDG_RUNTIME_DIR" in capsys.readouterr().err
+    assert how == "a file" or (runtime / "precious.sock").exists()
+
+
+def test_what_is_no_socket_stays(runtime: Path) -> None:
+    runtime.mkdir(mode=0o700)
+    (runtime / "precious.sock").write_bytes(b"")
+    assert read_all() == []
+    assert (runtime / "precious.sock").exists()
 
 
 def test_without_a_runtime_directory_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:

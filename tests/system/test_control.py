@@ -136,6 +136,7 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
+        (("device", "list", "--", "----"), 2, "no machine '----' of this user's runs"),
         (("device", "list", "other"), 2, "no machine 'other' of this user's runs, there is spin; see paravirt top"),
         (("device", "add", "spin"), 2, "nothing is to be attached; give --disk, --net, --vsock"),
         (("device", "add", "spin", "--disk", "late"), 2, "'late' is not a disk; write NAME=PATH"),
@@ -180,6 +181,7 @@ def test_machines_of_one_name(start: Callable[..., Machine], command: Command, t
     for machine in both:
         uuid = machine.config.uuid.hex()
         assert uuid[:8] in said
+        assert command("balloon", uuid.upper()) == (0, "asked for 0, given 0\n")
         assert command("balloon", uuid) == (0, "asked for 0, given 0\n")
 
 
@@ -200,6 +202,8 @@ NO_REQUEST = "this is no request"
         (b'{"verb": "fly"}\n', "does not know how to 'fly'; there are statistics, "),
         (b'{"verb": "device add", "kind": "pmem", "text": "a=b", "directory": "/"}\n', "'pmem' does not arrive"),
         (b'{"verb": "device add", "kind": "disk", "text": 3}\n', "device add needs 'text', a text"),
+        (b'{"verb": "device add", "kind": "disk", "text": "a=b\\u0000"}\n', "which no file can be called"),
+        (b'{"verb": "device add", "kind": "disk", "text": "a=\\ud800"}\n', "which no file can be called"),
         (b'{"verb": "device remove"}\n', "device remove needs 'name', a text"),
         (b'{"verb": "device grow", "name": "a", "size_bytes": "1M"}\n', "as a number of bytes, not '1M'"),
         (b'{"verb": "balloon", "target_bytes": -1}\n', "as a number of bytes, not -1"),
@@ -221,6 +225,47 @@ def test_what_is_no_request(start: Callable[..., Machine], tmp_path: Path, said:
     assert error["type"] == "ConfigError"
     assert words in error["text"]
     assert len(machines()) == 1
+
+
+def test_who_never_ends_a_request_is_not_waited_for(start: Callable[..., Machine], tmp_path: Path) -> None:
+    """However often something comes: others wait, and the machine's end."""
+    start(spinning(tmp_path))
+    ((path, _),) = machines()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(PATIENCE_S)
+        asking.connect(str(path))
+        until = time.monotonic() + PATIENCE_S
+        with pytest.raises(BrokenPipeError):
+            while time.monotonic() < until:
+                asking.send(b"x")
+                time.sleep(0.1)
+    assert len(machines()) == 1
+
+
+def test_many_ask_at_once(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
+    """Who waits for its turn finds the machine: it is there."""
+    start(spinning(tmp_path))
+    ((path, _),) = machines()
+    with ExitStack() as waiting:
+        for _ in range(32):
+            asking = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            asking.setblocking(False)
+            asking.connect(str(path))
+            asking.shutdown(socket.SHUT_WR)
+        assert command("balloon", "spin") == (0, "asked for 0, given 0\n")
+
+
+def test_who_asks_from_a_directory_that_is_gone(
+    start: Callable[..., Machine], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(spinning(tmp_path))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, said = command("device", "add", "spin", "--disk", "late=x")
+    monkeypatch.chdir(tmp_path)
+    assert (status, said.count("\n")) == (2, 1)
+    assert "the current directory is gone" in said
 
 
 def test_a_bug_of_ours_does_not_end_the_machine(
