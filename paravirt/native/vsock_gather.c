@@ -86,8 +86,6 @@ bool gather_add(struct pv_vsock *vsock, struct connection *connection, uint32_t 
 		host_throw_away(vsock, connection);
 		return false;
 	}
-	if (gathered->connection && gathered->piece_count > GATHERED_PIECES - PV_MAX_QUEUE_SIZE)
-		gather_end(vsock);
 	if (!gathered->connection && connection_fill(connection) > size_bytes) {
 		chain_pieces(vsock, vsock->pieces, size_bytes);
 		host_forwarded(vsock, connection, 0);

@@ -75,8 +75,9 @@ static void request(struct pv_vsock *vsock, const struct pv_vsock_header *header
 /* True: the packet stays with us for a while. */
 static bool data(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes)
 {
-	if (size_bytes > BUFFER_BYTES - connection_fill(connection))
-		gather_end(vsock); /* which may make room */
+	/* Before this packet counts as received: what stays of those gathered lies in front of it.  It may make room. */
+	if (size_bytes > BUFFER_BYTES - connection_fill(connection) || gather_is_full(vsock))
+		gather_end(vsock);
 	if (connection->guest_shut & SHUT_SEND) {
 		connection_reset(vsock, connection, &vsock->statistics.resets_protocol);
 	} else if (size_bytes > BUFFER_BYTES - connection_fill(connection)) { /* VSK-4 */

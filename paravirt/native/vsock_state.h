@@ -167,9 +167,16 @@ static inline bool packet_can_handle(const struct pv_vsock *vsock)
 
 /* ---- vsock_gather.c ---- */
 
+/* Whether another chain might not find its place among those gathered. */
+static inline bool gather_is_full(const struct pv_vsock *vsock)
+{
+	return vsock->gathered.connection && vsock->gathered.piece_count > GATHERED_PIECES - PV_MAX_QUEUE_SIZE;
+}
+
 /*
  * Data behind the header in vsock->chain, which received_bytes counts already: on its way to the socket, or into the
- * connection's buffer, which has room for it.  True: the chain is given back with the others of its kind.
+ * connection's buffer, which has room for it.  True: the chain is given back with the others of its kind.  Not while
+ * gather_is_full.
  */
 bool gather_add(struct pv_vsock *vsock, struct connection *connection, uint32_t size_bytes);
 /* Sends what is gathered and gives the chains back; before anything else is done about any connection. */
