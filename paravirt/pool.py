@@ -14,11 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from .config import MachineConfig
-from .errors import ConfigError, ParavirtError
+from .errors import ConfigError, HostCallFailed
 from .interrupts import Held
 from .machine import Machine
 
@@ -48,23 +49,42 @@ class Pool:
         self._taken_at = 0.0
         self.missed = 0
         """How many were asked for when none was ready, and made then."""
-        self._thread = threading.Thread(target=self._fill, name="pool", daemon=True)
+        self._thread: threading.Thread | None = None  # while it is open
 
     def __enter__(self) -> Self:
-        with Held():
-            self._waiting.append(self._make())
-            self._open = True
-            self._thread.start()
+        if self._open:
+            raise ConfigError("the pool is open; another context needs another pool")
+        try:
+            with Held():  # what it held is raised at its end
+                self._begin()
+        except BaseException:
+            self._end()
+            raise
         return self
 
+    def _begin(self) -> None:
+        self._waiting.append(self._make())
+        self._open, self._failed = True, False
+        thread = threading.Thread(target=self._fill, name="pool", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise HostCallFailed(f"cannot start the pool's thread: {error}; see ulimit -u") from error
+        self._thread = thread
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with Held():
+        self._end()
+
+    def _end(self) -> None:
+        with Held(), ExitStack() as closing:  # one that fails at its end does not keep the others
             with self._changed:
                 self._open = False
                 self._changed.notify_all()
-            self._thread.join()
+            if self._thread:
+                self._thread.join()
+                self._thread = None
             while self._waiting:
-                self._waiting.popleft().close()
+                closing.callback(self._waiting.popleft().close)
 
     @property
     def ready(self) -> int:
@@ -83,18 +103,28 @@ class Pool:
         `console` is called with what its guest writes, in place of the configuration's.  Any thread.  Raises as
         Machine does, and ConfigError when the pool is closed.
         """
-        with Held():
-            with self._changed:
-                if not self._open:
-                    raise ConfigError("the pool is not open; take machines within its context")
-                self._failed, self._taken_at = False, time.monotonic()
-                machine = self._waiting.popleft() if self._waiting else None
-                self.missed += machine is None
-                self._changed.notify_all()
-            machine = machine or self._make()
+        machine = None
+        try:
+            with Held():  # what it held is raised at its end
+                machine = self._next() or self._make()
+        except BaseException:
+            if machine:
+                machine.close()
+            raise
         if console is not None:
             machine.console.sink = console
         return machine
+
+    def _next(self) -> Machine | None:
+        """One that is ready."""
+        with self._changed:
+            if not self._open:
+                raise ConfigError("the pool is not open; take machines within its context")
+            self._failed, self._taken_at = False, time.monotonic()
+            machine = self._waiting.popleft() if self._waiting else None
+            self.missed += machine is None
+            self._changed.notify_all()
+            return machine
 
     def _make(self) -> Machine:
         config = self._config.replace(uuid=b"") if isinstance(self._config, MachineConfig) else self._config()
@@ -109,7 +139,7 @@ class Pool:
         while self._lacks():
             try:
                 machine = self._make()
-            except (ParavirtError, OSError):  # whoever takes one makes it, and is told
+            except Exception:  # the caller's function may raise what it likes; whoever takes one makes it, and is told
                 with self._changed:
                     self._failed = True
                     self._changed.notify_all()

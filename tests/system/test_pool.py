@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from paravirt import Machine, MachineConfig, Pool
-from paravirt.errors import ConfigError, HostLimit, ImageUnreadable
+from paravirt.errors import ConfigError, HostCallFailed, HostLimit, ImageUnreadable, OutputError
 from tests.support.built import GUESTS
 
 pytestmark = [pytest.mark.kvm]
@@ -95,25 +96,96 @@ def test_what_cannot_be_made_is_told_at_once() -> None:
         pass
 
 
-def failing_after(first: int) -> Callable[[], MachineConfig]:
+def failing_after(first: int, error: Exception) -> Callable[[], MachineConfig]:
     """A configuration so often, and an error from then on."""
     made = iter(range(first))
 
     def config() -> MachineConfig:
         if next(made, None) is None:
-            raise HostLimit("no more")
+            raise error
         return HELLO
 
     return config
 
 
-def test_what_cannot_be_made_later_is_told_who_takes_it() -> None:
-    with Pool(failing_after(2), 3) as pool:
+@pytest.mark.parametrize("error", [HostLimit("no more"), KeyError("no more")], ids=["ours", "the caller's"])
+def test_what_cannot_be_made_later_is_told_who_takes_it(error: Exception) -> None:
+    with Pool(failing_after(2, error), 3) as pool:
         assert not pool.wait(PATIENCE_S)
         assert pool.ready == 2
         assert run(pool) == run(pool) == WORD
-        with pytest.raises(HostLimit, match="no more"):
+        with pytest.raises(type(error), match="no more"):
             pool.take()
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_no_thread_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = Pool(HELLO, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(HostCallFailed, match="cannot start the pool's thread: .*; see ulimit -u"):
+            pool.__enter__()
+    assert pool.ready == 0
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_pool_is_opened_again_but_not_twice() -> None:
+    pool = Pool(HELLO, 1)
+    for _ in range(2):
+        with pool:
+            assert run(pool) == WORD
+            with pytest.raises(ConfigError, match="the pool is open"):
+                pool.__enter__()
+            assert run(pool) == WORD
+
+
+def interrupting(turn: int) -> Callable[[], MachineConfig]:
+    """SIGINT comes while a machine is made: the one of that number."""
+    numbers = itertools.count()
+
+    def config() -> MachineConfig:
+        if next(numbers) == turn:
+            os.kill(os.getpid(), signal.SIGINT)
+        return HELLO
+
+    return config
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_interrupted_as_it_opens() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Pool(interrupting(0), 2).__enter__()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_interrupted_as_one_is_taken() -> None:
+    with Pool(HELLO, 1) as pool:
+        assert pool.wait(PATIENCE_S)
+        with pool._changed:  # its thread makes none beside
+            pool._wanted = 0
+        pool.take().close()
+        pool._config = interrupting(0)
+        with pytest.raises(KeyboardInterrupt):
+            pool.take()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_one_that_fails_at_its_end_does_not_keep_the_others(tmp_path: Path) -> None:
+    """A disk without room for a trace."""
+    traces = itertools.chain([Path("/dev/full")], (tmp_path / f"{n}.json" for n in itertools.count()))
+    with pytest.raises(OutputError, match="/dev/full"), Pool(lambda: HELLO.replace(trace=next(traces)), 3) as pool:
+        assert pool.wait(PATIENCE_S)
 
 
 def test_a_machine_is_made_once() -> None:
