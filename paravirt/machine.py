@@ -228,10 +228,9 @@ class Machine:
     def start(self) -> None:
         """Lets the guest run; returns at once.  Raises HostCallFailed; then :meth:`stop`."""
         with Held(), self.life:
-            if self._stopped:
-                self.finish("stopped")
-            else:
-                self._begin()
+            if not self._prepared:
+                raise RuntimeError("the machine is not made, or closed; run it in `with Machine(config) as machine:`")
+            self.finish("stopped") if self._stopped else self._begin()
 
     def _begin(self) -> None:
         if self._threads:

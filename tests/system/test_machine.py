@@ -52,6 +52,16 @@ def test_a_machine_that_is_never_started_leaves_nothing() -> None:
         pass
 
 
+def test_a_machine_outside_its_context_says_so() -> None:
+    machine = Machine(hello())
+    with pytest.raises(RuntimeError, match="with Machine"):
+        machine.run()
+    with machine:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        machine.start()
+
+
 def test_stop_from_another_thread() -> None:
     """A guest that loops for ever without an exit is stopped at once."""
     with Machine(MachineConfig(GUESTS / "spin.elf", vcpus=2)) as machine:
