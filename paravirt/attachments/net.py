@@ -13,7 +13,7 @@ from .block_served import PATIENCE, SERVED, check_patience
 
 PAIRS_MOST = 3  # a device has 8 queues: two for each, and one for control
 MTU_LEAST, MTU_MOST = 68, 65535  # virtio 5.1.4.1
-PORT = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
+FORWARD = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}/)?(\d{1,5}):(\d{1,5})", re.ASCII)
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE | re.ASCII)
 FORMS = "NAME=user, NAME=tap:INTERFACE, NAME=fd:NUMBER, NAME=vhost:SOCKET or NAME=loop"
 
@@ -46,7 +46,8 @@ class Net(Attachment):
     pairs: int = 1
     """Pairs of queues."""
     forward: tuple[str, ...] = ()
-    """With ``user``: ports of the host that lead to the guest's, ``udp:8007:7`` or ``tcp:8080:80``."""
+    """With ``user``: ports of the host that lead to the guest's, ``udp:8007:7`` or ``tcp:8080:80``: of its loopback, or
+    of the address that is named, ``tcp:0.0.0.0/8080:80``."""
     frames_per_second: int = 0
     """In each direction; 0: no limit.  What may go in 100 ms may go at once."""
     bytes_per_second: int = 0
@@ -91,9 +92,12 @@ class Net(Attachment):
             raise ConfigError(f"network {self.name!r}: ports are forwarded by the link user, not by {self.link}")
         for text in self.forward:
             protocol, _, ports = text.partition(":")
-            match = PORT.fullmatch(ports)
+            match = FORWARD.fullmatch(ports)
             if protocol not in ("tcp", "udp") or not match or not all(0 < int(port) < 65536 for port in match.groups()):
-                raise ConfigError(f"network {self.name!r}: {text!r} is no forwarding; write tcp:HOST-PORT:GUEST-PORT")
+                raise ConfigError(
+                    f"network {self.name!r}: {text!r} is no forwarding; write tcp:[ADDRESS/]HOST-PORT:GUEST-PORT "
+                    "(on the command line tcp=…), or udp"
+                )
 
     def _check_served(self) -> None:
         check_patience(f"network {self.name!r}", self.patience_s)
@@ -175,7 +179,7 @@ def parse_net(text: str) -> Net:
         else:
             raise ConfigError(
                 f"{text!r}: {option!r} is not an option of a network; "
-                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, pps=N, bps=SIZE, tcp=HOST:GUEST, udp=HOST:GUEST, "
+                "there are mac=XX:XX:XX:XX:XX:XX, mtu=N, pairs=N, pps=N, bps=SIZE, tcp=[ADDRESS/]HOST:GUEST, udp=…, "
                 "patience=SECONDS"
             )
     if equals and not link:

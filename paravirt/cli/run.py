@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--net", action="append", default=[], metavar="NAME[=LINK]",
         help="plug the network NAME into user (passt, no rights needed), tap:INTERFACE, fd:NUMBER, vhost:SOCKET "
         "(frames are another program's), or loop, which gives each frame back (user); options: ,mac=… ,mtu=… ,pairs=… "
-        ",pps=… ,bps=… ,tcp=HOST:GUEST ,udp=HOST:GUEST ,patience=S; may be repeated")  # fmt: skip
+        ",pps=… ,bps=… ,tcp=[ADDRESS/]HOST:GUEST ,udp=… ,patience=S; may be repeated")  # fmt: skip
     add("--capture", action="append", default=[], metavar="NAME=FILE",
         help="write the frames of the network NAME to FILE (pcapng); may be repeated")  # fmt: skip
     add("--vsock", action="append", default=[], metavar="NAME=PATH[,cid=N]",

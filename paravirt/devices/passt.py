@@ -14,6 +14,7 @@ from contextlib import suppress
 from ..attachments.net import Net
 from ..errors import LinkRefused
 
+LOOPBACK = "127.0.0.1"
 GUEST, GATEWAY, PREFIX_BITS = "10.0.2.15", "10.0.2.2", 24
 MTU = 1500
 PATIENCE_S = 10.0
@@ -97,13 +98,16 @@ class Passt:
 
 
 def _command(net: Net, fd: int) -> list[str]:
-    def ports(protocol: str) -> str:
+    def ports(protocol: str) -> list[str]:
+        """An option for each: an address holds for all ports of its option. Without any passt would listen everywhere,
+        and where a port is taken at some addresses alone it says nothing."""
         chosen = [text.partition(":")[2] for text in net.forward if text.startswith(protocol)]
-        return ",".join(chosen) or "none"
+        told = [port if "/" in port else f"{LOOPBACK}/{port}" for port in chosen] or ["none"]
+        return [word for port in told for word in (f"--{protocol}-ports", port)]
 
     return [
         # One-off: it ends with our end of the socket, however we end.
         "passt", "--foreground", "--quiet", "--one-off", "--fd", str(fd), "--mtu", str(net.mtu or MTU),
         "--address", GUEST, "--netmask", str(PREFIX_BITS), "--gateway", GATEWAY,
-        "--tcp-ports", ports("tcp"), "--udp-ports", ports("udp"),
+        *ports("tcp"), *ports("udp"),
     ]  # fmt: skip
