@@ -56,7 +56,11 @@ def _check_kind(mode: int, disk: FileAttachment) -> None:
 def _refused(disk: FileAttachment, error: OSError) -> Exception:
     what = told(disk)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return DiskNotFound(f"{what} does not exist; make it, for example by: {_truncate(disk, '64M')}")
+        hint = f"make it, for example by: {_truncate(disk, '64M')}"
+        path, comma, last = str(disk.path).rpartition(",")
+        if comma and os.path.exists(path):
+            hint = f"{path} does, and {last!r} is no further option of it; see paravirt run --help"
+        return DiskNotFound(f"{what} does not exist; {hint}")
     if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
         return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
     return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")

@@ -80,6 +80,7 @@ DISKS: list[Case] = [
     (errors.DeviceMissing, DISK, [], "needs a disk 'disk'; attach it with --disk disk=PATH"),
     (errors.DeviceNotInManifest, GOOD, ["--disk", "disk=good"], "has no disk 'disk'"),
     (errors.DiskNotFound, DISK, ["--disk", "disk=none"], "by: truncate -s 64M none"),
+    (errors.DiskNotFound, DISK, ["--disk", "disk=odd,sync"], "odd does, and 'sync' is no further option"),
     (PeerGone, DISK, ["--disk", "disk=vhost:none.sock"], "nothing listens at none.sock; start what serves it"),
     (PeerGone, DISK, ["--disk", "disk=vhost:empty"], "empty"),
     (errors.DiskUnreadable, DISK, ["--disk", "disk=."], "."),
