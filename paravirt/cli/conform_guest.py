@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..attachments.net import parse_net
 from ..attachments.pmem import parse_pmem
+from ..attachments.vsock import parse_vsock
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_disk, parse_size
 from ..conform.guest import PLAIN, Run, choose, judge
@@ -31,7 +33,7 @@ examples:
 
 UNFIT = (
     "FAILED: the guest does not come to its proper end even when nothing unusual happens; say with --status what that\n"
-    "end is, or give the guest what it needs for it: --disk, --input, --cmdline, --memory, --timeout"
+    "end is, or give the guest what it needs for it: --disk, --net, --input, --cmdline, --memory, --timeout"
 )
 
 
@@ -46,6 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--inject", action="append", default=[], metavar="NAME", help="only this injection; may be repeated (all)")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]", help="attach a raw file as the disk NAME")
     add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]", help="map a raw file as the mapped disk NAME")
+    add("--net", action="append", default=[], metavar="NAME[=LINK]",
+        help="plug the network NAME into a link as paravirt run does; loop gives each frame back")  # fmt: skip
+    add("--vsock", action="append", default=[], metavar="NAME=PATH", help="attach a vsock with a UNIX socket at PATH")
     add("--memory", default="128M", metavar="SIZE", help="guest memory (128M)")
     add("--vcpus", type=int, default=2, metavar="N", help="virtual CPUs (2)")
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
@@ -70,7 +75,7 @@ def _configuration(args: argparse.Namespace) -> MachineConfig:
         memory_bytes=parse_size(args.memory),
         vcpus=args.vcpus,
         disks=tuple(parse_disk(text) for text in args.disk),
-        devices=tuple(parse_pmem(text) for text in args.pmem),
+        devices=(*map(parse_pmem, args.pmem), *map(parse_net, args.net), *map(parse_vsock, args.vsock)),
         command_line=args.cmdline,
         console_input=text,
         privilege=args.privilege,

@@ -23,7 +23,7 @@ from tests.support.tree import ROOT
         pytest.param("trace.md", 3, marks=pytest.mark.kvm),
         pytest.param("record-and-replay.md", 5, marks=pytest.mark.kvm),
         pytest.param("ship-an-extension.md", 5, marks=pytest.mark.kvm),
-        pytest.param("guest-vendor.md", 10, marks=pytest.mark.kvm),
+        pytest.param("guest-vendor.md", 14, marks=pytest.mark.kvm),
     ],
 )
 def test_howto(page: str, commands: int, tmp_path: Path) -> None:
