@@ -71,6 +71,7 @@ class Machine:
         self._error: BaseException | None = None
         self._started_ns = self._ended_ns = 0  # of this life; 0: not yet
         self._last: Statistics | None = Statistics()  # where there is nothing to count: before it is made, and after
+        self._lent = threading.Lock()  # of that: who holds it, and finds it None, finds guest memory
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
@@ -123,18 +124,16 @@ class Machine:
             self._give_back()
 
     def _give_back(self) -> None:
-        self._last = self.statistics()
+        with self._lent:
+            self._last = self.statistics()
         self._prepared = False
-        try:
+        with ExitStack() as closing:  # all of them, whichever fails
+            if self.recorder:
+                closing.callback(self.recorder.close)
+            if self.tracer:
+                closing.callback(self.tracer.close)
+            closing.callback(self.extensions.close)
             self._resources.close()
-        finally:
-            self.extensions.close()
-            try:
-                if self.tracer:
-                    self.tracer.close()
-            finally:
-                if self.recorder:
-                    self.recorder.close()
 
     # ---- making it ----
 
@@ -155,8 +154,7 @@ class Machine:
         config, give_back = self.config, self._resources.callback
         self.native: Any = ffi.new("struct pv_machine *")
         lib.pv_machine_init(self.native)
-        self._handle = ffi.new_handle(self)
-        self.native.opaque = self._handle
+        self.native.opaque = self._handle = ffi.new_handle(self)
         memory = ffi.addressof(self.native, "memory")
         self.memory = GuestMemory(config.memory_bytes, memory, huge_pages=config.huge_pages)
         give_back(self.memory.close)
@@ -183,7 +181,10 @@ class Machine:
         self.devices.add(self.plan)
         if self.recorder:
             self.recorder.record(self)
-        self._last = None
+        with self._lent:
+            self._last = None
+        if self.native.state.balloon_target_bytes != self.balloon_target_bytes:  # asked for since it was looked at
+            self.balloon(self.balloon_target_bytes)
 
     def _offer(self) -> None:
         native, budgets = self.native, self.config.budgets
@@ -259,10 +260,9 @@ class Machine:
         try:
             from .exits import meaning  # only when something went wrong
 
-            error: BaseException = meaning(self, vcpu.index, result)
+            self.fail(meaning(self, vcpu.index, result))
         except Exception as ours:  # a bug of ours: it ends the machine, too
-            error = ours
-        self.fail(error)
+            self.fail(ours)
 
     def _accelerator_lost(self) -> None:
         self._vcpu_ended(self.vcpus[0], ffi.new("struct pv_exit *", {"kind": lib.PV_EXIT_ENGINE}))
@@ -295,7 +295,8 @@ class Machine:
         """The next life, after a reset.  Budgets are the machine's: what was used up stays so."""
         with Held(), self.life:
             used = self.native.state.console_bytes, self.native.state.trace_marks
-            self._last = self._count()
+            with self._lent:
+                self._last = self.statistics()
             self._resources.close()
             self._outcome = None
             self._started_ns = self._ended_ns = 0
@@ -355,17 +356,16 @@ class Machine:
         report: CrashReport | None = None,
     ) -> None:
         """The guest's life ends thus; the first one counts.  Any thread."""
-        with self._changed:
-            if self._outcome is None and self._error is None:
-                self._outcome = Outcome(kind, reason, status, report)
-            self._changed.notify_all()
-        lib.pv_machine_end(self.native)
+        self._over(Outcome(kind, reason, status, report), None)
 
     def fail(self, error: BaseException) -> None:
         """The guest's life ends with `error`, raised where it is waited for.  Any thread."""
+        self._over(None, error)
+
+    def _over(self, outcome: Outcome | None, error: BaseException | None) -> None:
         with self._changed:
             if self._outcome is None and self._error is None:
-                self._error = error
+                self._outcome, self._error = outcome, error
             self._changed.notify_all()
         lib.pv_machine_end(self.native)
 
@@ -382,9 +382,11 @@ class Machine:
         What it gives is the host's again at once, as `statistics` shows.  Any thread.  Raises ConfigError.
         """
         self.config.check_balloon(target_bytes)
-        self.balloon_target_bytes = target_bytes
-        lib.pv_machine_balloon(self.native, target_bytes)
-        self.devices.want(target_bytes)
+        with self._lent:
+            self.balloon_target_bytes = target_bytes
+            if self._last is None:  # else the next life begins with it
+                lib.pv_machine_balloon(self.native, target_bytes)
+                self.devices.want(target_bytes)
 
     def statistics(self) -> Statistics:
         """Counts so far; once the machine is given back, its last ones."""

@@ -17,6 +17,7 @@ from ..vhost_user.device import ServedDevice
 from ..vhost_user.errors import PeerError
 from ..vhost_user.front_end import FrontEnd
 from ..vhost_user.messages import Region
+from .base import TURN_CHAINS
 from .net import CONTROL_QUEUE_SIZE, NET_CONTROL, NET_FEATURE, NET_STATUS
 from .queue import Chain, Queue
 from .service import ServiceThread
@@ -101,11 +102,16 @@ class ServedNetDevice(ServedDevice):
     def _answer(self, queue: Queue) -> bool:
         queue.drain_doorbell()
         queue.disarm()
-        while chain := queue.pop():
+        more = True
+        for _ in range(TURN_CHAINS):
+            chain = queue.pop()
+            if chain is None:
+                more = queue.arm()
+                break
             status = CONTROL_STATUS.OK if self._carry_out(chain) else CONTROL_STATUS.ERROR
             queue.push(chain, chain.write(0, bytes([status])))
         queue.tell()
-        return queue.arm()
+        return more
 
     def _carry_out(self, chain: Chain) -> bool:
         request = chain.read(0, REQUEST_BYTES)

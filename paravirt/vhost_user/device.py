@@ -258,7 +258,12 @@ class ServedDevice(CalledDevice):
     def _serve(self) -> None:
         """Gives the queues to the peer: for the first time, or with what its predecessor had."""
         if self._peer is None:
-            self._peer = self._connect()
+            try:
+                self._peer = self._connect()
+            except OSError as error:  # no descriptor left: there may be one later
+                raise PeerGone(
+                    f"{self.title}: cannot connect to its back end: {error.strerror}; see ulimit -n"
+                ) from error
         peer, accepted = self._peer, self._native.state.accepted[0]
         features = accepted & self.understood | VIRTIO_FEATURE.VERSION_1
         self._check_again(peer, features)

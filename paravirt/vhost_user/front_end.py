@@ -176,7 +176,11 @@ class FrontEnd:
     def hear(self) -> None:
         """Takes and answers a message of the back channel.  Raises PeerError if this session has no such."""
         assert self.back_channel
-        if not self.back_channel.recv(1, socket.MSG_PEEK):
+        try:
+            ended = not self.back_channel.recv(1, socket.MSG_PEEK)
+        except OSError as error:  # it did not read our last answer
+            raise self.connection.closed(f" for its own requests ({error.strerror})") from error
+        if ended:
             raise self.connection.closed("")
         message = receive(self.connection, self.back_channel, self._reply_s, "a request of its own")
         close_all(message.fds)

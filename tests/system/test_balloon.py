@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -71,6 +73,39 @@ def test_memory_goes_and_comes(road: str, privilege: Literal["user", "supervisor
         assert memory(machine).resident_bytes > given.resident_bytes + WISH_BYTES // 2
     assert (outcome.reason, outcome.status) == ("POWEROFF", 0)
     check_tap(told, 7)
+
+
+AFTERWARDS = """
+import sys
+from paravirt import Machine, MachineConfig
+from tests.support.built import GUESTS
+from tests.support.told import Told
+
+told = Told()
+with Machine(MachineConfig(GUESTS / "balloon.elf", memory_bytes=32 << 20, console=told, accel=sys.argv[1])) as machine:
+    machine.balloon(0)
+    machine.start()
+    told.wait(b"touched")
+    machine.balloon(1 << 20)
+machine.balloon(0)
+print(machine.balloon_target_bytes)
+"""
+
+
+@pytest.mark.parametrize("accel", ["kvm", "software"])
+def test_what_is_asked_of_a_machine_that_has_ended(accel: str) -> None:
+    """Any thread may ask at any time; guest memory, where a wish is told, is not there any more."""
+    ended = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS, accel], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
+
+
+def test_a_wish_before_it_is_made() -> None:
+    machine = Machine(MachineConfig(GUESTS / "balloon.elf", memory_bytes=MEMORY_BYTES))
+    machine.balloon(MIB)
+    with machine:
+        assert memory(machine).balloon_target_bytes == MIB
 
 
 def test_a_guest_that_has_less_gives_what_it_has() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -257,6 +258,49 @@ def test_it_does_not_read_the_answers_to_its_requests(served: Served) -> None:
     reset.start()
     reset.join(PATIENCE_S)
     assert not reset.is_alive()
+
+
+def test_it_lets_go_of_its_own_requests_without_a_look_at_the_answer(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the system calls a reset is its end, as any other; there is another attempt."""
+    peer = served.peer()
+    served.plug()
+    disk = served.start()
+    assert disk.read(0, 512).data == served.sector(0)
+    peer.change_config(VERSION | NEED_REPLY)
+    assert peer.back_channel
+    assert select.select([peer.back_channel], [], [], PATIENCE_S)[0], "it was not answered"
+    peer.back_channel.close()
+    served.wait_reconnects(1)
+    assert disk.read(1, 512).data == served.sector(1)
+    assert "Traceback" not in caplog.text
+
+
+def test_no_descriptor_is_left_when_it_comes_back(
+    served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many machines all have lost theirs: requests wait until there is one."""
+    peer = served.peer()
+    served.plug()
+    disk = served.start()
+    assert disk.read(0, 512).data == served.sector(0)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("paravirt.vhost_user.device.FrontEnd", refuse)
+        peer.die()
+        told = threading.Event()
+        lost = served.plugged.device._lost
+        patched.setattr(
+            served.plugged.device, "_lost", lambda error: (lost(error), "ulimit" in str(error) and told.set())
+        )
+        assert told.wait(PATIENCE_S), caplog.text
+    served.peer()
+    assert disk.read(1, 512).data == served.sector(1)
+    assert "Traceback" not in caplog.text
 
 
 def test_it_takes_no_connection(served: Served) -> None:
