@@ -188,8 +188,7 @@ class Machine:
 
     def _offer(self) -> None:
         native, budgets = self.native, self.config.budgets
-        native.poison = self.config.poison
-        native.poison_seed = int.from_bytes(os.urandom(8), "little") | 1
+        native.poison, native.poison_seed = self.config.poison, int.from_bytes(os.urandom(8), "little") | 1
         native.console_budget = budgets.console_bytes
         native.trace_mark_budget = budgets.trace_marks
         native.doorbell_budget = budgets.doorbells_per_second

@@ -294,9 +294,13 @@ def test_no_descriptor_is_left_when_it_comes_back(
         peer.die()
         told = threading.Event()
         lost = served.plugged.device._lost
-        patched.setattr(
-            served.plugged.device, "_lost", lambda error: (lost(error), "ulimit" in str(error) and told.set())
-        )
+
+        def tell(error: PeerGone) -> None:
+            lost(error)
+            if "ulimit" in str(error):
+                told.set()
+
+        patched.setattr(served.plugged.device, "_lost", tell)
         assert told.wait(PATIENCE_S), caplog.text
     served.peer()
     assert disk.read(1, 512).data == served.sector(1)
