@@ -20,7 +20,7 @@ from hypercall_abi import SERVICES
 
 from ._native import ffi, lib
 from .abi import STATUS, call_name
-from .errors import OutputError
+from .errors import HostCallFailed, OutputError
 from .trace_way import STEP_US, Ways, interrupt_id
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ EXIT_REASONS = {2: "io", 5: "hlt", 6: "mmio", 8: "shutdown", 10: "interrupted", 
 
 
 class Tracer:
-    """Writes the trace to `path`, which is made at once.  Raises OutputError if it cannot be.
+    """Writes the trace to `path`, which is made at once.  Raises OutputError if it cannot be, and HostCallFailed.
 
     After `events_most` events of the file the others are counted as lost: the guest decides how many there are.
     """
@@ -63,7 +63,11 @@ class Tracer:
         self._name("process_name", 0, "paravirt")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="trace", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._file.close()
+            raise HostCallFailed(f"cannot start the thread of the trace: {error}; see ulimit -u") from error
 
     def track(self, name: str) -> Any:
         """The track `name`, made when first asked for, as the C core's ``struct pv_trace *``."""

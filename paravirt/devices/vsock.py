@@ -6,10 +6,13 @@ Packets, connections and their sockets are ``native/vsock.c``.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +30,46 @@ VSOCK_FEATURE = Constants("VSOCK_F")
 EVENT_QUEUE_SIZE = 16
 BACKLOG = 128  # programs that connect before the guest is ready
 PATIENCE_NS = 8_000_000_000
+TURN_S = 2.0  # for a directory's lock: anybody may hold that, such as /tmp's
+TURN_STEP_S = 0.005
 ERROR_BYTES = 200
 
 
 def make_socket(vsock: Vsock) -> socket.socket:
     """The listening socket at the path of `vsock`, in place of one that nobody listens at.  Raises SocketError."""
-    _remove_stale(vsock)
+    with _turn(vsock.path.parent):
+        _remove_stale(vsock)
+        return _listen(vsock)
+
+
+@contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """One at a time: who finds a stale socket would remove the one that another has just put in its place."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # bind says what is wrong, if that is
+        yield
+        return
+    try:
+        until = time.monotonic() + TURN_S
+        while not _locked(fd) and time.monotonic() < until:
+            time.sleep(TURN_STEP_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _listen(vsock: Vsock) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         listener.bind(os.fsencode(vsock.path))

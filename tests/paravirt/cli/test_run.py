@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,25 @@ def test_the_trace_is_written(hello: Path, tmp_path: Path) -> None:
     assert main(["run", str(hello), "--trace", str(trace)]) == 0
     names = {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
     assert {"console.write", "system.shutdown"} <= names
+
+
+def test_no_thread_for_the_trace(
+    hello: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "trace":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    assert main(["run", str(hello), "--trace", str(tmp_path / "trace.json")]) == errors.HostCallFailed.exit_status
+    said = capfd.readouterr().err
+    assert "cannot start the thread of the trace: can't start new thread; see ulimit -u" in said
+    assert said.count("\n") == 1
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

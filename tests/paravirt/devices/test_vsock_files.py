@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,50 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         dead.bind(str(path))
     with make_socket(Vsock("socks", path)), socket.socket(socket.AF_UNIX) as program:
         program.connect(str(path))
+
+
+def test_two_that_replace_a_stale_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is about to remove it when the first has put its own there: that one stays, and is found."""
+    path = tmp_path / "v"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    made: list[socket.socket] = []
+    threads = (
+        threading.Thread(target=lambda: made.append(make_socket(Vsock("first", path)))),
+        threading.Thread(target=refused, args=(path, "is in use by another program")),
+    )
+    second_looked = threading.Event()
+    unlink = os.unlink
+
+    def slowly(where: str) -> None:
+        if threading.current_thread() is threads[0]:
+            threads[1].start()
+            second_looked.wait(0.3)
+        else:
+            second_looked.set()
+            threads[0].join()
+        unlink(where)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", slowly)
+        patched.setattr("paravirt.devices.vsock.TURN_S", 60.0)
+        threads[0].start()
+        threads[0].join()
+        threads[1].join()
+    with made[0], socket.socket(socket.AF_UNIX) as program:
+        program.connect(str(path))
+        made[0].accept()[0].close()
+
+
+def test_a_lock_that_somebody_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody who may read the directory can have it: it delays, no more."""
+    monkeypatch.setattr("paravirt.devices.vsock.TURN_S", 0.1)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        make_socket(Vsock("socks", tmp_path / "v")).close()
+    finally:
+        os.close(fd)
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
