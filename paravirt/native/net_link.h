@@ -12,7 +12,7 @@
 #define PV_NET_HEADER_BYTES ((uint32_t)sizeof(struct pv_net_header))
 /* Of a large segment; any frame is at most that. */
 #define PV_NET_FRAME_MOST (65535u + 18u)
-#define PV_NET_TOO_LARGE (1ull << 32) /* of a frame that fits in no room, and is not known better */
+#define PV_NET_TOO_LARGE (1ull << 62) /* of a frame that fits in no room, and is not known better */
 #define PV_NET_STREAM_BYTES (256u << 10) /* of a stream's buffer, in each direction */
 
 /* Bytes of a stream between the socket and frames. */

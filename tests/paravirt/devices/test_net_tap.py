@@ -44,11 +44,11 @@ LARGE = NET_FEATURE.GUEST_TSO4 | NET_FEATURE.GUEST_TSO6
 
 @contextmanager
 def tap_guest(
-    *, without: int = 0, pairs: int = 1, net: dict[str, Any] | None = None
+    *, without: int = 0, pairs: int = 1, net: dict[str, Any] | None = None, memory_bytes: int = 8 << 20
 ) -> Iterator[tuple[NetDriver, socket.socket]]:
     """A driver of a network on a TAP device, and a packet socket at the device's other side."""
     try:
-        with tap_device("pv0", pairs=pairs), FakeGuest() as guest:
+        with tap_device("pv0", pairs=pairs), FakeGuest(memory_bytes) as guest:
             host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             host.bind(("pv0", ETH_P_ALL))
             host.settimeout(20)
@@ -207,6 +207,21 @@ def test_a_frame_that_is_too_large_for_a_burst_is_counted() -> None:
         counted(driver, "receive_dropped_size", 1)
         host.send(frame(1514))
         assert ours(driver, 1) == [frame(1514)]
+
+
+def test_a_frame_that_is_too_large_for_a_burst_fits_in_no_room() -> None:
+    """Not in one that is told to be larger than any frame, either: buffers of a chain may lie over one another."""
+    import subprocess
+
+    with tap_guest(without=LARGE, memory_bytes=128 << 20) as (driver, host):
+        subprocess.run(["ip", "link", "set", "pv0", "mtu", "9000"], check=True)
+        guest = driver.device.guest
+        whole = Segment(guest.base_gpa, 128 << 20, True)
+        for _ in range(8):  # the kernel sends some of its own
+            driver.receive.add([Segment(guest.take(4096), 4096, True), *[whole] * 40], indirect=True)
+        driver.receive.publish()
+        host.send(frame(5000))
+        counted(driver, "receive_dropped_size", 1)
 
 
 def test_what_was_read_for_a_driver_that_is_gone_is_counted() -> None:
