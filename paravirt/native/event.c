@@ -96,6 +96,7 @@ void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)
 {
 	__atomic_store_n(&vcpu->blocked, 1, __ATOMIC_SEQ_CST);
 	set_state(vcpu, PV_VCPU_STATE_BLOCKED);
+	pv_memory_fence(&vcpu->machine->memory); /* EVT-11: who raises a channel by itself has no other barrier */
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&vcpu->wake, __ATOMIC_SEQ_CST);
 		uint64_t left = UINT64_MAX;
