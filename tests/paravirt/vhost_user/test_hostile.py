@@ -254,6 +254,15 @@ def test_it_does_not_read_the_answers_to_its_requests(served: Served) -> None:
             back_channel.send(bytes(4096), socket.MSG_DONTWAIT)
     peer.change_config(VERSION | NEED_REPLY)
     wait_for(lambda: back_channel.fileno() < 0 or not select.select([back_channel], [], [], 0)[0], "it is not heard")
+    reset_returns(served)
+
+
+def make_it_wait(fd: int) -> None:
+    """Whoever reads or writes the eventfd from now on waits: how it does is nobody's own."""
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+
+
+def reset_returns(served: Served) -> None:
     reset = threading.Thread(target=served.plugged.set_status, args=(0,), daemon=True)
     reset.start()
     reset.join(PATIENCE_S)
@@ -305,6 +314,22 @@ def test_no_descriptor_is_left_when_it_comes_back(
     served.peer()
     assert disk.read(1, 512).data == served.sector(1)
     assert "Traceback" not in caplog.text
+
+
+def test_a_kick_that_it_has_filled(served: Served) -> None:
+    """Nobody waits until there is room for one more."""
+    peer = served.peer()
+    served.plug(reply_s=0.2)
+    disk = served.start()
+    assert disk.read(0, 512).data == served.sector(0)
+    with peer.lock:  # it does nothing meanwhile
+        kick_fd = peer.queues[0].kick_fd
+        make_it_wait(kick_fd)
+        os.eventfd_write(kick_fd, 2**64 - 2)
+        kicks = served.statistics()["kicks"]
+        disk.send(disk.lay_out(BLOCK_REQUEST.READ, 7, room_bytes=512))
+        wait_for(lambda: served.statistics()["kicks"] > kicks, "it is not kicked")
+        reset_returns(served)
 
 
 def test_it_takes_no_connection(served: Served) -> None:
