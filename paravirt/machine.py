@@ -71,7 +71,7 @@ class Machine:
         self._error: BaseException | None = None
         self._started_ns = self._ended_ns = 0  # of this life; 0: not yet
         self._last: Statistics | None = Statistics()  # where there is nothing to count: before it is made, and after
-        self._lent = threading.Lock()  # of that: who holds it, and finds it None, finds guest memory
+        self._lent = threading.RLock()  # of that: who holds it, and finds it None, finds guest memory
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
@@ -389,7 +389,8 @@ class Machine:
 
     def statistics(self) -> Statistics:
         """Counts so far; once the machine is given back, its last ones."""
-        return self._last or self._count()
+        with self._lent:
+            return self._last or self._count()
 
     def _count(self) -> Statistics:
         state, vcpus = self.native.state, tuple(v.statistics for v in self.vcpus)

@@ -36,6 +36,11 @@ def ask(path: Path, request: Request, timeout_s: float = ACT_S) -> Any:
     return answer["answer"]
 
 
+def _process(path: Path) -> str:
+    """Whose socket it is, as the machine calls it."""
+    return path.name.partition("-")[0]
+
+
 def _error(told: dict[str, str]) -> ParavirtError:
     """As the machine raised it; the text has the rule's id already."""
     kinds = {kind.__name__: kind for kind in all_errors()}
@@ -78,7 +83,11 @@ class Remote:
         ]
         if not found:
             known = ", ".join(sorted({each[1]["name"] for each in there})) or "none"
-            raise ConfigError(f"no machine {which!r} of this user's runs, there is {known}; see paravirt top")
+            busy = sorted({*place().glob(f"*{SUFFIX}")} - {path for path, _ in there})
+            more = (
+                f"; too busy to answer: process {', '.join(_process(path) for path in busy)}, ask again" if busy else ""
+            )
+            raise ConfigError(f"no machine {which!r} of this user's runs, there is {known}{more}; see paravirt top")
         if len(found) > 1:
             told = ", ".join(f"{each['uuid'][:8]} (process {each['pid']})" for _, each in found)
             raise ConfigError(f"{len(found)} machines are {which!r}; name one by the beginning of its UUID: {told}")

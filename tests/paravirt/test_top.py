@@ -158,6 +158,20 @@ def test_what_others_may_have_put_there_is_not_looked_at(
     assert how == "a file" or (runtime / "precious.sock").exists()
 
 
+def test_a_machine_that_is_busy(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs: who looks for it is told that it may be the one."""
+    monkeypatch.setattr("paravirt.control.client.READ_S", 0.1)
+    runtime.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(runtime / "4711-1.sock"))
+        server.listen()
+        assert read_all() == []
+        assert main(["balloon", "guest"]) == 2
+    assert "there is none; too busy to answer: process 4711, ask again; see" in capsys.readouterr().err
+
+
 def test_what_is_no_socket_stays(runtime: Path) -> None:
     runtime.mkdir(mode=0o700)
     (runtime / "precious.sock").write_bytes(b"")

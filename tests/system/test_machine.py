@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,10 @@ from paravirt.errors import (
     TripleFault,
     WatchdogExpired,
 )
+from paravirt.memory import GuestMemory
 from paravirt.outcome import Statistics
 from tests.support.built import GUESTS
-from tests.support.elf import BLOCK, CONSOLE, ENTROPY, OPTIONAL, Load, Note, manifest, pvh, require
+from tests.support.elf import BLOCK, CONSOLE, ENTROPY, OPTIONAL, SPIN, Load, Note, manifest, pvh, require
 from tests.support.guests import RESET, UNDEFINED, WATCHDOG, call, guest, say, shutdown, write_guest
 
 pytestmark = [pytest.mark.kvm]
@@ -45,6 +47,35 @@ def test_run() -> None:
     assert (outcome.kind, outcome.reason, outcome.status) == ("shutdown", "POWEROFF", 0)
     assert outcome.statistics.console_bytes == len(said)
     assert outcome.statistics.vcpus[0].calls == outcome.statistics.vcpus[0].exits == 2
+
+
+def test_who_counts_while_it_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any thread may look at any time: what it looks at stays until it has looked."""
+    look, looking, given_back = GuestMemory.statistics, threading.Event(), threading.Event()
+    found: list[object] = []
+
+    def slowly(memory: GuestMemory, native: Any) -> Any:
+        if threading.current_thread() is reader:
+            looking.set()
+            given_back.wait(0.3)
+        return look(memory, native)
+
+    def read() -> None:
+        try:
+            found.append(machine.statistics().memory.total_bytes)
+        except OSError as error:
+            found.append(error)
+
+    monkeypatch.setattr(GuestMemory, "statistics", slowly)
+    reader = threading.Thread(target=read)
+    with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN), memory_bytes=4 << 20)) as machine:
+        machine.start()
+        reader.start()
+        assert looking.wait(60)
+        machine.close()
+        given_back.set()
+        reader.join()
+    assert found == [4 << 20]
 
 
 def test_a_machine_that_is_never_started_leaves_nothing() -> None:
