@@ -257,9 +257,17 @@ def _mtu_of(interface: str) -> int:
         return int(struct.unpack_from("i", fcntl.ioctl(any_socket, SIOCGIFMTU, request), 16)[0])
 
 
+def whole(fd: int) -> bytes:
+    """A file of /proc, of which one read gives a page at most: some thirty interfaces."""
+    data = b""
+    while part := os.pread(fd, 1 << 16, len(data)):
+        data += part
+    return data
+
+
 def _dropped_by_kernel(counts_fd: int, interface: str) -> int:
     """What did not fit into the queue of a TAP device; 0 if it is gone."""
-    for line in os.pread(counts_fd, 1 << 20, 0).decode().splitlines():
+    for line in whole(counts_fd).decode().splitlines():
         name, _, counts = line.partition(":")
         if name.strip() == interface:
             return int(counts.split()[DEV_TX_DROP])

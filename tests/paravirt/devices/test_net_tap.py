@@ -22,7 +22,7 @@ from hypercall_abi.devices.virtio_net import (
 )
 from paravirt._native import ffi, lib
 from paravirt.attachments.net import Net
-from paravirt.devices.net import NetDevice
+from paravirt.devices.net import NetDevice, whole
 from paravirt.errors import HostCallFailed
 from tests.paravirt.devices.test_net import counted, until
 from tests.support.fake_guest import FakeGuest, Segment
@@ -299,3 +299,19 @@ def test_what_the_kernel_drops_is_counted() -> None:
             if counts()["receive_dropped_kernel"]:
                 break
         assert counts()["receive_dropped_kernel"]
+
+
+def test_what_the_kernel_drops_is_found_among_many_interfaces() -> None:
+    import subprocess
+
+    with tap_guest():
+        names = [f"pv{number}" for number in range(1, 61)]
+        for name in names:
+            subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
+        fd = os.open("/proc/thread-self/net/dev", os.O_RDONLY)
+        try:
+            lines = whole(fd).decode().splitlines()
+        finally:
+            os.close(fd)
+        found = [line.partition(":")[0].strip() for line in lines[2:]]
+        assert sorted(found) == sorted(["lo", "pv0", *names])
