@@ -128,10 +128,10 @@ class Machine:
             self._last = self.statistics()
         self._prepared = False
         with ExitStack() as closing:  # all of them, whichever fails
-            if self.recorder:
-                closing.callback(self.recorder.close)
-            if self.tracer:
-                closing.callback(self.tracer.close)
+            for observer in (self.recorder, self.tracer):
+                if observer:
+                    closing.callback(observer.close)
+            self.recorder = self.tracer = None  # another close() is none of theirs
             closing.callback(self.extensions.close)
             self._resources.close()
 

@@ -49,6 +49,19 @@ def test_run() -> None:
     assert outcome.statistics.vcpus[0].calls == outcome.statistics.vcpus[0].exits == 2
 
 
+@pytest.mark.parametrize("observer", ["trace", "record"])
+def test_it_is_closed_again(tmp_path: Path, observer: str) -> None:
+    """What was a recording's descriptor may be somebody else's by now."""
+    config = hello(memory_bytes=4 << 20).replace(**{observer: tmp_path / "file"})
+    with Machine(config) as machine:
+        assert machine.run().status == 0
+        machine.close()
+        fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(32)]
+    machine.close()
+    for fd in fds:
+        os.close(fd)
+
+
 def test_who_counts_while_it_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any thread may look at any time: what it looks at stays until it has looked."""
     look, looking, given_back = GuestMemory.statistics, threading.Event(), threading.Event()
