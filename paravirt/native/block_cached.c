@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -18,6 +19,11 @@
 
 #define PAGE_BYTES 4096u
 #define PIECE_PAGES 512u
+/*
+ * Pieces that are ever touched, 64 GiB of a disk.  Each costs a page of the kernel's tables, which stays while the file
+ * is mapped, and one of ours: a guest that looks into all of a large sparse file would have the host pay for that.
+ */
+#define MOST_PIECES 32768u
 /* A larger read would keep a thread that is to end from it. */
 #define MOST_BYTES (4u << 20)
 /* A copy takes less than a tick of the counter for a byte; some 30 µs more, and it may have waited. */
@@ -32,7 +38,8 @@ struct pv_block_cached {
 	uint64_t page_count; /* whole ones */
 	uint64_t table_bytes;
 	uint8_t *pages; /* the round in which a page was last known to be there; any thread writes it */
-	uint8_t *pieces; /* the round in which mincore was asked; behind the pages */
+	uint8_t *pieces; /* the round in which mincore was asked; behind the pages. 0: not admitted */
+	uint32_t admitted; /* pieces; atomic */
 	uint8_t round; /* never 0 */
 	bool is_regular;
 	int fd;
@@ -104,14 +111,31 @@ static void mark(struct pv_block_cached *cached, uint64_t page)
 	__atomic_store_n(&cached->pages[page], round_now(cached), __ATOMIC_RELAXED);
 }
 
-/* Asks what the page cache has of the piece that a page lies in; false if that was done. */
+static uint8_t asked_in(const struct pv_block_cached *cached, uint64_t page)
+{
+	return __atomic_load_n(&cached->pieces[page / PIECE_PAGES], __ATOMIC_RELAXED);
+}
+
+/* Whether the piece that a page lies in may be touched: once it was, it always may. */
+static bool admit(struct pv_block_cached *cached, uint64_t page)
+{
+	if (asked_in(cached, page))
+		return true;
+	if (__atomic_load_n(&cached->admitted, __ATOMIC_RELAXED) >= MOST_PIECES)
+		return false;
+	__atomic_fetch_add(&cached->admitted, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* Asks what the page cache has of the piece that a page lies in; false if that was done, or may not be. */
 static bool ask(struct pv_block_cached *cached, uint64_t page)
 {
 	uint8_t there[PIECE_PAGES], *asked = &cached->pieces[page / PIECE_PAGES];
 	uint64_t first = page / PIECE_PAGES * PIECE_PAGES, count = cached->page_count - first, found = 0;
 	void *hva = (void *)(uintptr_t)(cached->hva + first * PAGE_BYTES);
 
-	if (__atomic_exchange_n(asked, round_now(cached), __ATOMIC_RELAXED) == round_now(cached))
+	if (!admit(cached, page) ||
+	    __atomic_exchange_n(asked, round_now(cached), __ATOMIC_RELAXED) == round_now(cached))
 		return false;
 	if (count > PIECE_PAGES)
 		count = PIECE_PAGES;
@@ -151,8 +175,12 @@ static void forget(struct pv_block_cached *cached)
 {
 	uint8_t next = (uint8_t)(round_now(cached) + 1);
 
+	/* Marks of a round that comes again would be believed; pieces stay admitted, and are asked about or not. */
 	if (!next) {
-		madvise(cached->pages, cached->table_bytes, MADV_DONTNEED);
+		uint64_t whole = cached->page_count / PAGE_BYTES * PAGE_BYTES;
+
+		madvise(cached->pages, whole, MADV_DONTNEED);
+		memset(cached->pages + whole, 0, cached->page_count - whole);
 		next = 1;
 	}
 	__atomic_store_n(&cached->round, next, __ATOMIC_RELAXED);
@@ -213,6 +241,9 @@ void pv_block_cached_passed(struct pv_block_cached *cached, uint64_t offset_byte
 
 	if (end > cached->page_count)
 		end = cached->page_count;
-	for (uint64_t page = offset_bytes / PAGE_BYTES; page < end; page++)
-		mark(cached, page);
+	/* Of a piece that was never read mincore tells when it is. */
+	for (uint64_t page = offset_bytes / PAGE_BYTES; page < end; page++) {
+		if (asked_in(cached, page))
+			mark(cached, page);
+	}
 }
