@@ -117,8 +117,8 @@ def test_a_guest_that_looks_into_all_of_a_large_file(tmp_path: Path) -> None:
     native, built = ROOT / "paravirt" / "native", tmp_path / "cached_harness"
     sources = [Path(__file__).with_name("cached_harness.c"), native / "block_cached.c", native / "fault_copy.c"]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-O1", f"-I{native}"]
-    subprocess.run(["gcc", *flags, *sources, "-lpthread", "-o", built], check=True)
-    command = [built, tmp_path / "disk", str(MOST_PIECES + 4096)]
+    subprocess.run(["gcc", *flags, *map(str, sources), "-lpthread", "-o", str(built)], check=True)
+    command = [str(built), str(tmp_path / "disk"), str(MOST_PIECES + 4096)]
     done = subprocess.run(command, text=True, capture_output=True, timeout=100)
     assert done.returncode == 0, done
     copies, tables_kb = map(int, done.stdout.split())
