@@ -52,14 +52,14 @@ class ServiceThread:
     def close(self) -> None:
         """Ends the thread.  Not from a watcher."""
         with self._lock:
-            thread, self._thread = self._thread, None
+            thread = self._thread  # until it has ended: its last watcher may still unwatch itself
             if thread is None:
                 return
             self._closing = True
             os.eventfd_write(self._wake_fd, 1)
         thread.join()
         os.close(self._wake_fd)
-        self._watchers, self._closing = {}, False
+        self._thread, self._watchers, self._closing = None, {}, False
 
     def _start(self) -> None:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -46,8 +46,8 @@ class Watcher:
         return self.more >= 0
 
 
-def test_a_watcher_that_watches_while_the_thread_is_closed() -> None:
-    """It starts no second thread, whose descriptors nobody would close."""
+def test_a_watcher_that_runs_while_the_thread_is_closed() -> None:
+    """It starts no second thread, whose descriptors nobody would close, and does not wait for itself."""
     service = ServiceThread()
     first, second = os.eventfd(1), os.eventfd(0)
     called, go_on = threading.Event(), threading.Event()
@@ -56,13 +56,14 @@ def test_a_watcher_that_watches_while_the_thread_is_closed() -> None:
         called.set()
         go_on.wait(10)
         service.watch(second, lambda: False)
+        service.unwatch(first)
         return False
 
     service.watch(first, watcher)
     assert called.wait(10)
     closer = threading.Thread(target=service.close)
     closer.start()
-    while service._thread is not None:
+    while not service._closing:
         time.sleep(0.001)
     go_on.set()
     closer.join(10)
