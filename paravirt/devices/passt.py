@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from contextlib import suppress
 
 from ..attachments.net import Net
@@ -56,10 +57,11 @@ class Passt:
     def _await_answer(self, mac: bytes, words: int) -> None:
         """Asks for the gateway's address: who answers is at work, and knows the guest."""
         frame = b"\xff" * 6 + mac + ARP + ASK + mac + socket.inet_aton(GUEST) + bytes(6) + socket.inet_aton(GATEWAY)
+        until = time.monotonic() + PATIENCE_S
         self._socket.settimeout(PATIENCE_S)
         try:
             self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
-            while self._receive()[12:14] != ARP:
+            while self._receive(until)[12:14] != ARP:
                 pass
         except OSError as error:
             self._process.kill()
@@ -68,12 +70,16 @@ class Passt:
             raise LinkRefused(f"network {self._name!r}: passt does not serve it: {said or error}") from error
         self._socket.setblocking(False)
 
-    def _receive(self) -> bytes:
-        return self._exactly(int.from_bytes(self._exactly(4), "big"))
+    def _receive(self, until: float) -> bytes:
+        return self._exactly(int.from_bytes(self._exactly(4, until), "big"), until)
 
-    def _exactly(self, size_bytes: int) -> bytes:
+    def _exactly(self, size_bytes: int, until: float) -> bytes:
         data = b""
         while len(data) < size_bytes:
+            left_s = until - time.monotonic()
+            if left_s <= 0:  # others' frames may come without an end
+                raise TimeoutError("timed out")
+            self._socket.settimeout(left_s)
             more = self._socket.recv(size_bytes - len(data))
             if not more:
                 raise ConnectionError("it has ended")

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,6 +103,22 @@ def test_descriptors_that_are_no_links() -> None:
 def test_passt_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(Net("lan"), "cannot start passt .*; install the package passt")
+
+
+CHATTER = f"""#!{sys.executable} -S
+import os, sys
+while os.write(int(sys.argv[sys.argv.index("--fd") + 1]), bytes(4096)):
+    pass
+"""
+
+
+def test_a_passt_that_says_everything_but_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Frames of length 0, as fast as they are read."""
+    (tmp_path / "passt").write_text(CHATTER)
+    (tmp_path / "passt").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("paravirt.devices.passt.PATIENCE_S", 0.3)
+    refused(Net("lan"), "passt does not serve it: timed out")
 
 
 def test_passt_that_fails() -> None:
