@@ -21,6 +21,7 @@ from hypercall_abi import SERVICES
 from ._native import ffi, lib
 from .abi import STATUS, call_name
 from .errors import HostCallFailed, OutputError
+from .interrupts import heard
 from .trace_way import STEP_US, Ways, interrupt_id
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Tracer:
 
     def __init__(self, path: Path, events_most: int) -> None:
         try:
-            self._file = path.open("w")
+            with heard():  # a pipe that nobody reads
+                self._file = path.open("w")
         except OSError as error:
             raise _refused(path, error) from error
         self._path = path

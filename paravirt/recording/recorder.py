@@ -29,6 +29,7 @@ from ..attachments import FileAttachment
 from ..boot.manifest import PlannedDevice
 from ..config import MachineConfig, show_size
 from ..errors import OutputError
+from ..interrupts import heard
 from . import pcapng
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Recorder:
         self._captures: dict[int, Any] = {}
         self.native = ffi.new("struct pv_recording *")
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            with heard():  # a pipe that nobody reads
+                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._refused(error.errno) from error
         lib.pv_recording_init(self.native, self._fd, bytes_most)

@@ -174,3 +174,23 @@ def test_a_reset_does_not_renew_a_budget(tmp_path: Path) -> None:
     with Machine(config) as machine, pytest.raises(GuestReset):
         machine.run()
     assert len(said) == 4000
+
+
+@pytest.mark.parametrize("option", ["trace", "record"])
+def test_sigint_while_nobody_reads_the_pipe(tmp_path: Path, option: str) -> None:
+    """Once is enough, before the wait or in it; a reader comes late for a build that does not hear it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    asks = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    reads = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)))
+    machine = Machine(spinning(tmp_path, **{option: pipe}))
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reads.start()
+            asks.start()
+            machine.prepare()
+        assert time.monotonic() - began < 10
+    finally:
+        reads.cancel()
+        machine.close()
