@@ -23,20 +23,30 @@ IMAGES = "hello conformance_calls conformance_console conformance_device conform
     conformance_vcpu".split()
 
 WRITE, DEADLINE = SERVICES["console"].id("write"), SERVICES["time"].id("deadline")
+SEND = SERVICES["event"].id("send")
 CHANGING = re.compile(rb"(?<=entropy )[0-9a-f]+|\d+")  # in what a guest says
-# How often somebody waited or looked whether another is ready is a matter of time.
+# How often somebody waited or looked whether another is ready is a matter of time; so is how much is done at once.
 WAITS = frozenset(
     SERVICES[service].id(call)
-    for service, call in (("vcpu", "block"), ("vcpu", "state"), ("device", "status"), ("device", "notify"))
+    for service, call in (
+        ("vcpu", "block"),
+        ("vcpu", "state"),
+        ("device", "status"),
+        ("device", "notify"),
+        ("memory", "discard"),
+    )
 )
 
 
 def trace(path: Path, vcpu: int) -> Iterator[tuple[Any, ...]]:
-    """What vCPU `vcpu` asked and was answered, without times."""
+    """What vCPU `vcpu` asked and was answered, without times, and without sends that only say again what one said."""
     for life in read(path):
+        last: tuple[Any, ...] = ()
         for call in life.calls:
             if call.vcpu == vcpu and call.id not in WAITS:
-                yield plain(call)
+                before, last = last, plain(call)
+                if call.id != SEND or last != before:
+                    yield last
 
 
 def plain(call: Call) -> tuple[Any, ...]:
