@@ -17,6 +17,7 @@ from .._native import ffi, lib
 from ..abi import Constants, build
 from ..attachments.net import Net
 from ..errors import HostCallFailed, HostLimit, LinkRefused, OutputError
+from ..interrupts import heard
 from .base import IN_ORDER, QUEUE_SIZE, VIRTIO_FEATURE, Device, counted
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class NetDevice(Device):
         assert self.net.capture
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if self._goes_on else os.O_TRUNC)
         try:
-            fd = os.open(self.net.capture, flags, 0o666)
+            with heard():  # a pipe that nobody reads
+                fd = os.open(self.net.capture, flags, 0o666)
             self._fds.append(fd)
             os.write(fd, head((), "paravirt", LINK_TYPE_ETHERNET, self.name))
             os.set_blocking(fd, False)  # a pipe's reader may stop reading

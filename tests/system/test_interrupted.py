@@ -15,10 +15,11 @@ import pytest
 
 from paravirt import Budgets, Disk, Machine, MachineConfig
 from paravirt.attachments.block_served import ServedDisk
+from paravirt.attachments.net import Net
 from paravirt.errors import GuestReset, GuestTimeout, HostCallFailed
 from paravirt.interrupts import Held, heard
 from paravirt.vhost_user.errors import PeerGone
-from tests.support.elf import BLOCK, manifest, require
+from tests.support.elf import BLOCK, NET, OPTIONAL, manifest, require
 from tests.support.guests import RESET, call, say, write_guest
 
 pytestmark = [pytest.mark.kvm]
@@ -176,14 +177,16 @@ def test_a_reset_does_not_renew_a_budget(tmp_path: Path) -> None:
     assert len(said) == 4000
 
 
-@pytest.mark.parametrize("option", ["trace", "record"])
+@pytest.mark.parametrize("option", ["trace", "record", "capture"])
 def test_sigint_while_nobody_reads_the_pipe(tmp_path: Path, option: str) -> None:
     """Once is enough, before the wait or in it; a reader comes late for a build that does not hear it."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     asks = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     reads = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)))
-    machine = Machine(spinning(tmp_path, **{option: pipe}))
+    image = write_guest(tmp_path / "guest", b"", notes=[require(), manifest((NET, OPTIONAL, "wire"))])
+    given: dict[str, Any] = {"devices": (Net("wire", "loop", capture=pipe),)} if option == "capture" else {option: pipe}
+    machine = Machine(MachineConfig(image, **given))
     began = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
