@@ -208,6 +208,8 @@ class MachineConfig(Value):
     devices: tuple[Attachment, ...] = ()
     """What is attached beside disks."""
     command_line: str = ""
+    initrd: Path | None = None
+    """An initial RAM disk, for an image without notes."""
     console: Callable[[bytes], object] | None = None
     """Called with what the guest writes, from a thread of the machine; None throws it away."""
     console_input: bytes | int = b""

@@ -169,7 +169,7 @@ class Machine:
             self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
         for mapped in self.mapped:
             self.accelerator.add_mapped(mapped)
-        windows = len(self.plan) if config.transport == "mmio" or self.image.is_pvh else 0
+        windows = len(self.plan) if config.transport == "mmio" or self.image.is_plain else 0
         self.layout = lay_out(config, self.image, self.memory, windows, self.mapped)
         self._offer()
         self.accelerator.set_entry(self.layout)
@@ -235,7 +235,7 @@ class Machine:
     def _begin(self) -> None:
         if self._threads:
             raise RuntimeError("the machine was started already")
-        argument = self.layout.start_info_gpa if self.image.is_pvh else self.layout.boot_info_gpa
+        argument = self.layout.start_info_gpa if self.image.is_plain else self.layout.boot_info_gpa
         self.vcpus[0].set_start(self.image.entry_gpa, argument)
         self.native.running = 1
         self._started_ns = time.monotonic_ns()

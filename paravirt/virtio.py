@@ -21,6 +21,7 @@ from .boot.manifest import PlannedDevice, plan_one, type_of
 from .devices.service import ServiceThread
 from .errors import ConfigError, HostLimit
 from .outcome import DeviceStatistics, QueueStatistics
+from .platform import Platform
 
 if TYPE_CHECKING:
     from .devices.balloon import BalloonDevice
@@ -62,6 +63,8 @@ class VirtioDevices:
         self._arriving = threading.Lock()  # an index is one device's
         self._present = threading.Lock()  # of the list; who holds it finds back ends that stay
         self._closed = False
+        plain = machine.image.is_plain and machine.accelerator.name == "kvm"
+        self._platform = Platform(machine) if plain else None
 
     def add(self, plan: Sequence[PlannedDevice]) -> None:
         """Makes the devices of `plan`.  Raises DiskError and HostError."""
@@ -219,6 +222,8 @@ class VirtioDevices:
                     lib.pv_device_deinit(native)
                 self.devices = []
         self.service.close()
+        if self._platform:
+            self._platform.close()
         for fd in self._fds:
             os.close(fd)
         self._fds = []

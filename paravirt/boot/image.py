@@ -1,4 +1,4 @@
-"""A guest's image: an ELF file, read once and checked, as plain values.
+"""A guest's image: an ELF file or a Linux kernel as it is shipped, read once and checked, as plain values.
 
 The file is hostile.  It is read into memory once, so that it cannot change between check and use.
 pyelftools is kept for the names of machines: it believes the counts it finds, and loads longer than a
@@ -30,6 +30,7 @@ from ..errors import (
     TruncatedImage,
     WrongMachine,
 )
+from .linux import ENTRY_OFFSET, LinuxHeader, is_bzimage, parse_header
 from .notes import Notes, parse_notes
 
 IMAGE_MOST_BYTES = 1 << 30
@@ -105,11 +106,18 @@ class Image(NamedTuple):
     notes: Notes
     contents: memoryview
     """The whole file."""
+    linux: LinuxHeader | None = None
+    """Of a kernel that is entered by Linux's boot protocol."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Without notes of ours (NOTE-4): it finds its devices by virtio-mmio, and firmware's tables."""
+        return not self.notes.present
 
     @property
     def is_pvh(self) -> bool:
-        """A plain guest, entered by PVH: 32-bit mode, paging off (NOTE-4)."""
-        return not self.notes.present
+        """A plain guest that is entered by PVH: 32-bit mode, paging off."""
+        return self.is_plain and self.linux is None
 
 
 def read_image(path: Path) -> memoryview:
@@ -142,6 +150,8 @@ def load_image(path: Path) -> Image:
 
 def parse_image(contents: memoryview, path: Path) -> Image:
     """Checks `contents`, the bytes of an image; `path` is for messages.  Raises ImageError."""
+    if is_bzimage(contents):
+        return _bzimage(contents, path)
     header = _elf_header(contents, path)
     headers = _program_headers(contents, header, path)
     notes = parse_notes(_note_areas(contents, headers, path))
@@ -160,9 +170,16 @@ def parse_image(contents: memoryview, path: Path) -> Image:
     return Image(path, entry_gpa, segments, notes, contents)
 
 
+def _bzimage(contents: memoryview, path: Path) -> Image:
+    header, kernel = parse_header(contents, path)
+    segment = Segment(0, header.load_gpa, kernel, header.memory_bytes, _EXECUTABLE | _WRITABLE | _READABLE)
+    return Image(path, header.load_gpa + ENTRY_OFFSET, (segment,), Notes(), contents, header)
+
+
 def _elf_header(contents: memoryview, path: Path) -> _Header:
     if contents[:4] != _IDENT[:4]:
-        raise NotElf(f"{path} is {'not an ELF file' if contents else 'empty'}; give the guest's linked ELF image")
+        what = "not an ELF file" if contents else "empty"
+        raise NotElf(f"{path} is {what}; give the guest's linked ELF image, or a Linux kernel (bzImage)")
     if contents[: len(_IDENT)] != _IDENT[: len(contents)]:
         raise WrongMachine(f"the image {path} is not a 64-bit little-endian ELF file; build it for x86-64")
     if len(contents) < _HEADER.size:
@@ -318,4 +335,4 @@ def _check_cpu(image: Image, cpu_level: int | None) -> None:
 def entry_privilege(image: Image, wanted: Privilege) -> Privilege:
     """The level the image is entered at: what its note says, else `wanted`."""
     fixed: dict[int, Privilege] = {PRIVILEGE.USER: "user", PRIVILEGE.SUPERVISOR: "supervisor"}
-    return "supervisor" if image.is_pvh else fixed.get(image.notes.privilege, wanted)
+    return "supervisor" if image.is_plain else fixed.get(image.notes.privilege, wanted)

@@ -14,8 +14,8 @@ from .._native import lib
 from ..abi import VERSION, Constants, build, size_of
 from ..config import PAGE_BYTES, MachineConfig
 from ..errors import ConfigError
-from ..memory import GuestMemory, ram_ranges
-from . import pvh
+from ..memory import HIGH_RAM_BASE, GuestMemory, ram_ranges
+from . import plain
 from .image import Image, check_memory, entry_privilege
 from .info import BOOT_RECORD, join, record
 from .tables import (
@@ -23,6 +23,7 @@ from .tables import (
     DATA,
     DATA_SELECTOR,
     DEVICE,
+    EVERYTHING,
     LARGE,
     NO_EXECUTE,
     PRESENT,
@@ -32,6 +33,7 @@ from .tables import (
     WRITABLE,
     PageTables,
     gdt,
+    linux_gdt,
     tss,
 )
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ..mapped import MappedDisk
 
 MMIO_BASE = 0xD000_0000  # virtio-mmio windows, a page each
+MMIO_BYTES = int(lib.PV_MMIO_WINDOW_BYTES)  # of which the registers take so much
 LOCAL_APIC_GPA = 0xFEE0_0000
 FIRST_MMIO_LINE = 5
 BOOT_INFO_MOST = 65536
@@ -73,6 +76,7 @@ class Layout(NamedTuple):
     windows: int = 0
     """Of virtio-mmio."""
     boot_info: bytes = b""
+    disk: plain.InitialDisk = plain.InitialDisk()
 
 
 def mmio_window_gpa(index: int) -> int:
@@ -92,30 +96,61 @@ def lay_out(
     `windows` is the number of virtio-mmio register windows.  Raises ImageTooLarge, ConfigError.
     """
     check_memory(image, memory.ranges)  # before anything as large as the image says is made
-    line = config.command_line + mmio_command_line(windows)
+    line = config.command_line + ("" if image.linux else mmio_command_line(windows))
+    plain.check_command_line(image, line)
+    initial_disk = plain.read_initial_disk(config.initrd, image)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)
     for disk in mapped:  # PMEM-1
         tables.map(disk.gpa, disk.size_bytes, READ_ONLY if disk.disk.read_only else DATA)
-    layout = Layout(_mode(config, image), len(one_tss), len(gdt(0, 1)), xcr0=_xcr0(image), windows=windows)
+    descriptors = linux_gdt if image.linux else gdt
+    layout = Layout(_mode(config, image), len(one_tss), len(descriptors(0, 1)), xcr0=_xcr0(image), windows=windows)
     layout = _place(config, image, layout, line, tables.page_count)
     kept_bytes = layout.host_end_gpa - layout.host_gpa
-    check_memory(image, ((0, max(layout.host_gpa, 0)), *memory.ranges[1:]), kept_bytes)
-    _map_host(tables, layout)
+    check_memory(image, (*_free(image, max(layout.host_gpa, 0)), *memory.ranges[1:]), kept_bytes)
+    if image.linux:
+        tables = PageTables()
+        tables.map(0, HIGH_RAM_BASE, EVERYTHING)
+    else:
+        _map_host(tables, layout)
+    layout = layout._replace(disk=plain.place_initial_disk(initial_disk, image, layout.host_gpa))
     layout = layout._replace(boot_info=_boot_info(config, image, layout, line))
     for s in image.segments:
         memory.write(s.gpa, s.data)
     memory.write(layout.boot_info_gpa, layout.boot_info)
-    if image.is_pvh:
-        memory.write(layout.start_info_gpa, _start_info(image, layout, memory.ranges, line))
-    memory.write(layout.gdt_gpa, gdt(layout.tss_gpa, layout.tss_bytes))
+    if image.is_plain:
+        _write_plain(config, image, layout, memory, line.strip())
+    memory.write(layout.gdt_gpa, descriptors(layout.tss_gpa, layout.tss_bytes))
     memory.write(layout.tss_gpa, one_tss)
     for gpa, page in tables.build(layout.page_table_gpa):
         memory.write(gpa, page)
     return layout
 
 
+def _free(image: Image, host_gpa: int) -> tuple[tuple[int, int], ...]:
+    """Where the image may lie in low RAM."""
+    if not image.is_plain:
+        return ((0, host_gpa),)
+    above = plain.FIRMWARE_GPA + plain.FIRMWARE_BYTES
+    return (0, plain.FIRMWARE_GPA), (above, max(host_gpa - above, 0))
+
+
+def _write_plain(config: MachineConfig, image: Image, layout: Layout, memory: GuestMemory, line: str) -> None:
+    from ..acpi.dsdt import Window  # for plain guests alone
+    from ..acpi.firmware import tables_at
+
+    windows = [Window(mmio_window_gpa(n), MMIO_BYTES, FIRST_MMIO_LINE + n) for n in range(layout.windows)]
+    memory.write(plain.FIRMWARE_GPA, tables_at(plain.FIRMWARE_GPA, config.vcpus, windows, os.urandom(16)))
+    memory_map = _memory_map(image, memory.ranges, layout)
+    start = plain.start_information(layout.start_info_gpa, image, memory_map, line, layout.disk)
+    memory.write(layout.start_info_gpa, start)
+    if layout.disk.contents:
+        memory.write(layout.disk.gpa, layout.disk.contents)
+
+
 def _mode(config: MachineConfig, image: Image) -> int:
+    if image.linux:
+        return int(lib.PV_MODE_LINUX)
     if image.is_pvh:
         return int(lib.PV_MODE_PVH)
     user = entry_privilege(image, config.privilege) == "user"
@@ -125,7 +160,7 @@ def _mode(config: MachineConfig, image: Image) -> int:
 def _xcr0(image: Image) -> int:
     """State components of the CPU level that the image asks for (BOOT-10); what boots by itself brings its own."""
     level = image.notes.cpu_level
-    if image.is_pvh or level < CPU_LEVEL.V3:
+    if image.is_plain or level < CPU_LEVEL.V3:
         return 0
     return X87 | SSE | AVX | (AVX512 if level >= CPU_LEVEL.V4 else 0)
 
@@ -140,7 +175,7 @@ def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table
         "vcpu_pages_gpa": config.vcpus * PAGE_BYTES,
         "time_page_gpa": PAGE_BYTES,
         "boot_info_gpa": _pages(info_bytes),
-        "start_info_gpa": _pages(info_bytes) if image.is_pvh else 0,  # holds less of the same
+        "start_info_gpa": _pages(plain.start_bytes(image, info_bytes)) if image.is_plain else 0,
         "idt_gpa": PAGE_BYTES,
         "gdt_gpa": _pages(layout.gdt_bytes),
         "tss_gpa": PAGE_BYTES,
@@ -176,16 +211,22 @@ def _map_host(tables: PageTables, layout: Layout) -> None:
     tables.map(layout.page_table_gpa, layout.host_end_gpa - layout.page_table_gpa, 0)
 
 
-def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], host_gpa: int) -> list[tuple[int, int, int]]:
+def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], layout: Layout) -> list[tuple[int, int, int]]:
     """(gpa, size, kind) of whole pages in order; page zero is not in it (BOOT-12)."""
     taken: list[tuple[int, int, int]] = []
-    for s in image.segments:
-        start, end = s.gpa // PAGE_BYTES * PAGE_BYTES, _pages(s.end_gpa)
+    used = [(s.gpa, s.end_gpa) for s in image.segments]
+    if layout.disk.contents:
+        used.append((layout.disk.gpa, layout.disk.gpa + len(layout.disk.contents)))
+    for first, last in sorted(used):
+        start, end = first // PAGE_BYTES * PAGE_BYTES, _pages(last)
         if taken and start <= taken[-1][1]:
             taken[-1] = (taken[-1][0], max(end, taken[-1][1]), MEMORY_KIND.IMAGE)
         else:
             taken.append((start, end, MEMORY_KIND.IMAGE))
+    host_gpa = layout.host_gpa
     taken.append((host_gpa, ranges[0][1], MEMORY_KIND.HOST))
+    if image.is_plain:
+        taken.append((plain.FIRMWARE_GPA, plain.FIRMWARE_GPA + plain.FIRMWARE_BYTES, MEMORY_KIND.HOST))
     listed = []
     for gpa, size in ranges:
         at = gpa or PAGE_BYTES
@@ -202,14 +243,6 @@ def mmio_command_line(windows: int) -> str:
     return "".join(each)
 
 
-def _start_info(image: Image, layout: Layout, ranges: tuple[tuple[int, int], ...], line: str) -> bytes:
-    listed = [
-        (gpa, size, pvh.E820_RESERVED if kind == MEMORY_KIND.HOST else pvh.E820_RAM)
-        for gpa, size, kind in _memory_map(image, ranges, layout.host_gpa)
-    ]
-    return pvh.start_info(layout.start_info_gpa, line.strip(), listed)
-
-
 def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -> bytes:
     level = entry_privilege(image, config.privilege)
     abi = build(
@@ -224,7 +257,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
     )
     memory = b"".join(
         build("boot_memory", gpa=gpa, size_bytes=size, kind=kind, flags=0)
-        for gpa, size, kind in _memory_map(image, ram_ranges(config.memory_bytes), layout.host_gpa)
+        for gpa, size, kind in _memory_map(image, ram_ranges(config.memory_bytes), layout)
     )
     pages = build(
         "boot_pages",
@@ -249,7 +282,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
             record(BOOT_RECORD.COMMAND_LINE, line.encode() + b"\0"),
             record(BOOT_RECORD.MACHINE, build("boot_machine", uuid=config.uuid, name=config.name.encode())),
             record(BOOT_RECORD.SEED, os.urandom(SEED_BYTES)),
-            *([] if image.is_pvh else [record(BOOT_RECORD.TABLES, tables)]),
+            *([] if image.is_plain else [record(BOOT_RECORD.TABLES, tables)]),
             *(record(kind, payload, flags) for kind, flags, payload in config.boot_records),
         ]
     )

@@ -37,7 +37,7 @@ def plan_devices(image: Image, attached: Sequence[Attachment]) -> tuple[PlannedD
 
     Raises DeviceMissing, DeviceNotInManifest, DeviceNotOffered.
     """
-    if image.is_pvh:
+    if image.is_plain:
         return (
             *(PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached),
             PlannedDevice(DEVICE_TYPE.CONSOLE, "console"),

@@ -23,6 +23,7 @@ DATA = PRESENT | WRITABLE | USER | NO_EXECUTE
 READ_ONLY = PRESENT | USER | NO_EXECUTE
 SYSTEM = PRESENT | WRITABLE | NO_EXECUTE  # what the CPU reads for itself
 DEVICE = DATA | UNCACHED
+EVERYTHING = PRESENT | WRITABLE  # for a kernel that makes its own tables first of all
 
 CODE_SELECTOR = {"user": 0x23, "supervisor": 0x08}
 DATA_SELECTOR = {"user": 0x1B, "supervisor": 0x10}
@@ -105,6 +106,12 @@ def gdt(tss_gpa: int, tss_bytes: int) -> bytes:
     low = limit & 0xFFFF | (tss_gpa & 0xFFFFFF) << 16 | (limit >> 16 & 0xF) << 48 | (tss_gpa >> 24 & 0xFF) << 56
     entries += [low | BUSY_TSS << 40, tss_gpa >> 32]
     return struct.pack(f"<{len(entries)}Q", *entries)
+
+
+def linux_gdt(_tss_gpa: int, _tss_bytes: int) -> bytes:
+    """What Linux's boot protocol names: code at selector 0x10, data at 0x18; the kernel makes its own TSS."""
+    code, data = _code_or_data(True, 0), _code_or_data(False, 0)
+    return struct.pack("<4Q", 0, code, code, data)
 
 
 def tss(ports: tuple[int, ...]) -> bytes:

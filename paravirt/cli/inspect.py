@@ -28,6 +28,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+KINDS = {
+    "paravirt": "paravirt guest",
+    "pvh": "plain guest, entered by PVH",
+    "linux": "plain guest, entered by Linux's boot protocol",
+}
+
+
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ImageError."""
     facts = describe(load_image(find_image(args.image)))
@@ -43,14 +50,14 @@ def describe(image: Image) -> dict[str, Any]:
     notes = image.notes
     return {
         "path": str(image.path),
-        "kind": "pvh" if image.is_pvh else "paravirt",
+        "kind": "linux" if image.linux else "pvh" if image.is_pvh else "paravirt",
         "entry_gpa": image.entry_gpa,
         "pvh_entry_gpa": notes.pvh_entry_gpa,
         "abi": list(notes.version) if notes.version else None,
         "services": [{"service": _service(n), "features": f} for n, f in notes.services.items()],
         "privilege": PRIVILEGE.name_of(notes.privilege).lower(),
         "cpu_level": notes.cpu_level,
-        "manifest": None if image.is_pvh else [_entry(e) for e in notes.manifest],
+        "manifest": None if image.is_plain else [_entry(e) for e in notes.manifest],
         "segments": [_segment(s) for s in image.segments],
     }
 
@@ -77,7 +84,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
 def _text(facts: dict[str, Any]) -> str:
     head = [
         ["image", facts["path"]],
-        ["kind", "plain guest, entered by PVH" if facts["kind"] == "pvh" else "paravirt guest"],
+        ["kind", KINDS[facts["kind"]]],
         ["entry", f"{facts['entry_gpa']:#x}"],
     ]
     if facts["kind"] == "paravirt":

@@ -47,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Adds the command to the command line."""
     parser = add_command(subparsers, "run", "boot a guest and wait for its end", EPILOG)
     add = parser.add_argument
-    add("image", metavar="IMAGE", help="an ELF file, or the name of a bundled guest")
+    add("image", metavar="IMAGE", help="an ELF file, a Linux kernel (bzImage), or the name of a bundled guest")
     add("--disk", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="attach a raw file as the disk NAME, read-only with ,ro; further options: ,direct (past the page cache) "
         ",writethrough ,iops=N ,bps=SIZE (limits per second) ,queues=N; NAME=vhost:SOCKET[,ro][,patience=S]: one that "
@@ -63,14 +63,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "port P of the host is PATH_P; may be repeated")  # fmt: skip
     add("--pmem", action="append", default=[], metavar="NAME=PATH[,ro]",
         help="map a raw file into the guest as the mapped disk NAME; may be repeated")  # fmt: skip
-    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
-    add("--hugepages", action="store_true", help="guest memory in huge pages, or an error")
-    add("--populate", action="store_true", help="back all guest memory before the guest starts")
-    add("--balloon", default="0", metavar="[NAME=]SIZE",
-        help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
-    add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
-    add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
+    _add_size(parser)
     add("--cmdline", default="", metavar="TEXT", help="command line for the guest")
+    add("--initrd", type=Path, metavar="FILE", help="initial RAM disk, for kernels that are not written for paravirt")
     add("--console", default="-", metavar="FILE",
         help="where the guest's console goes; - is standard output, with standard input for it to read; "
         "with --json, - is standard error")  # fmt: skip
@@ -93,6 +88,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_accelerator(parser)
     add("--kvm-device", type=Path, metavar="PATH", help="the KVM device (/dev/kvm); naming one asks for KVM")
     add("--json", action="store_true", help="print one JSON object: outcome, statistics, durations")
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--memory", default="128M", metavar="SIZE", help="guest memory, a multiple of 2M, at least 4M (128M)")
+    add("--hugepages", action="store_true", help="guest memory in huge pages, or an error")
+    add("--populate", action="store_true", help="back all guest memory before the guest starts")
+    add("--balloon", default="0", metavar="[NAME=]SIZE",
+        help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
+    add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
+    add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
 
 
 @contextmanager
@@ -155,6 +161,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         disks=tuple(parse_disk(text) for text in args.disk),
         devices=(*balloons, *_devices(args)),
         command_line=args.cmdline,
+        initrd=args.initrd,
         console=console.write,
         console_input=0 if args.console == "-" else b"",
         privilege=args.privilege,

@@ -203,7 +203,7 @@ def judge_machine(machine: StrictMachine, hung: bool) -> Iterator[Finding]:
 
 def _gates(machine: StrictMachine) -> Iterator[Finding]:
     """BOOT-5: every gate that is present."""
-    if machine.image.is_pvh:
+    if machine.image.is_plain:
         return
     table = machine.memory.read(machine.layout.idt_gpa, 256 * GATE_BYTES)
     selector = 0x23 if machine.layout.mode == lib.PV_MODE_USER else 0x08

@@ -116,6 +116,11 @@ void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)
 	__atomic_store_n(&vcpu->blocked, 0, __ATOMIC_SEQ_CST);
 }
 
+bool pv_vcpu_awaited(const struct pv_vcpu *vcpu)
+{
+	return stopping(vcpu) || __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED;
+}
+
 bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 {
 	pv_record_stop(vcpu); /* the life before this one */
@@ -123,7 +128,7 @@ bool pv_vcpu_wait_start(struct pv_vcpu *vcpu)
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&vcpu->wake, __ATOMIC_SEQ_CST);
 
-		if (stopping(vcpu) || __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) != PV_VCPU_STATE_STOPPED)
+		if (pv_vcpu_awaited(vcpu))
 			break;
 		futex_wait(&vcpu->wake, seen, UINT64_MAX);
 	}
@@ -165,6 +170,23 @@ PV_HANDLER(event_upcall)
 	if (status == PV_STATUS_OK)
 		__atomic_store_n(&vcpu->state.upcall_vector, (uint32_t)vector, __ATOMIC_SEQ_CST);
 	return status;
+}
+
+bool pv_vcpu_begun(struct pv_vcpu *vcpu)
+{
+	uint32_t free = 0;
+
+	/* As vcpu.start claims it. */
+	if (!__atomic_compare_exchange_n(&vcpu->starting, &free, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return false;
+	bool mine = __atomic_load_n(&vcpu->state.state, __ATOMIC_SEQ_CST) == PV_VCPU_STATE_STOPPED;
+	if (mine) {
+		__atomic_fetch_add(&vcpu->machine->running, 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add(&vcpu->starts, 1, __ATOMIC_SEQ_CST);
+		set_state(vcpu, PV_VCPU_STATE_RUNNING);
+	}
+	__atomic_store_n(&vcpu->starting, 0, __ATOMIC_SEQ_CST);
+	return mine;
 }
 
 PV_HANDLER(vcpu_start)

@@ -331,6 +331,10 @@ struct pv_machine {
 };
 
 void pv_machine_init(struct pv_machine *machine);
+/* event.c, for vCPUs that start one another without calls: whether a vCPU was started by one, or is to stop. */
+bool pv_vcpu_awaited(const struct pv_vcpu *vcpu);
+/* It has begun by itself, in its own thread: true, or false: a call starts it just now. */
+bool pv_vcpu_begun(struct pv_vcpu *vcpu);
 /* memory.c: the guest says that so much went into the balloon, and out of it. */
 void pv_memory_moved(struct pv_machine *machine, uint64_t in_bytes, uint64_t out_bytes);
 /* Bit mask of the functions of a service that exist now. */

@@ -17,6 +17,7 @@
 #define PV_MODE_USER 0 /* 64-bit, CPL 3 */
 #define PV_MODE_SUPERVISOR 1 /* 64-bit, CPL 0 */
 #define PV_MODE_PVH 2 /* 32-bit protected mode, paging off */
+#define PV_MODE_LINUX 3 /* 64-bit, CPL 0, as Linux's boot protocol has it */
 
 /* Why a run loop ended. */
 #define PV_EXIT_STOPPED 0 /* vcpu->stop */
@@ -51,6 +52,7 @@ struct pv_entry {
 };
 
 struct pv_kvm_vcpu;
+struct pv_platform;
 
 struct pv_kvm {
 	struct pv_machine *machine;
@@ -59,6 +61,7 @@ struct pv_kvm {
 	int vm_fd;
 	uint32_t slots;
 	bool lines; /* devices raise lines of an I/O APIC; before vCPUs are created */
+	struct pv_platform *platform; /* of a plain guest, whose vCPUs may start one another by IPIs; NULL: none */
 	bool controllers; /* of interrupts are there: from the first vCPU on */
 	uint32_t upcall_vectors[PV_MAX_VCPUS];
 	uint64_t boot_info_gpa; /* for the CPUID leaves; before vCPUs are created */

@@ -9,6 +9,10 @@
 #include "kvm_vcpu.h"
 
 #define CPUID_ENTRIES 256
+/* Of leaf 1: what KVM leaves to us to say, since it is about us, or about the interrupt controllers that we chose. */
+#define HYPERVISOR (1u << 31) /* ECX */
+#define TSC_DEADLINE (1u << 24)
+#define SEVERAL (1u << 28) /* EDX */
 
 /* Our leaves beside KVM's own (rule CPUID-1), and the counter's frequency where guests look for it. */
 static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to, uint32_t counter_khz)
@@ -41,9 +45,48 @@ static uint32_t own_leaves(const struct pv_kvm *kvm, struct kvm_cpuid_entry2 *to
 	return 4;
 }
 
+/*
+ * All vCPUs are cores of one package, a thread each: the host's own topology, which KVM passes on, is not the guest's.
+ * Leaves of Intel's (4, 0xb, 0x1f) and AMD's (0x80000008, 0x8000001e); what they count in bits is rounded up.
+ */
+static void number_vcpu(struct kvm_cpuid_entry2 *e, uint32_t index, uint32_t count)
+{
+	uint32_t bits = 0;
+
+	while (1u << bits < count)
+		bits++;
+	switch (e->function) {
+	case 1:
+		e->ebx = (e->ebx & 0xffff) | count << 16 | index << 24;
+		e->edx = count > 1 ? e->edx | SEVERAL : e->edx & ~SEVERAL;
+		break;
+	case 4:
+		e->eax = (e->eax & 0x3fff) | (e->eax & 0x1f ? (count - 1) << 26 : 0);
+		break;
+	case 0xb:
+	case 0x1f: /* level 0: threads of a core, 1: cores of the package */
+		e->eax = e->index == 1 ? bits : 0;
+		e->ebx = e->index == 0 ? 1 : e->index == 1 ? count : 0;
+		e->ecx = e->index < 2 ? e->index | (e->index + 1) << 8 : e->index;
+		e->edx = index;
+		break;
+	case 0x80000008:
+		e->ecx = bits << 12 | (count - 1);
+		break;
+	case 0x8000001e:
+		e->eax = index;
+		e->ebx = index;
+		e->ecx = 0;
+		break;
+	default:
+		break;
+	}
+}
+
 int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
 {
 	struct kvm_cpuid2 *table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(table->entries[0]));
+	bool deadline = pv_kvm_check(kvm->system_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	int khz = ioctl(fd, KVM_GET_TSC_KHZ, 0), result = 0;
 
 	if (!table)
@@ -54,10 +97,9 @@ int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
 	for (uint32_t i = 0; i < table->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &table->entries[i];
 
+		number_vcpu(e, index, kvm->vcpus);
 		if (e->function == 1)
-			e->ebx = (e->ebx & 0x00ffffff) | index << 24;
-		else if (e->function == 0xb || e->function == 0x1f)
-			e->edx = index;
+			e->ecx |= HYPERVISOR | (deadline ? TSC_DEADLINE : 0);
 		else if (e->function == 0x40000000 && e->eax < 0x40000010)
 			e->eax = 0x40000010;
 	}

@@ -66,6 +66,17 @@ static void enter_pvh(struct kvm_sregs *sregs)
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
 }
 
+/* The 64-bit entry of Linux's boot protocol: its selectors, interrupts off. */
+static void enter_linux(struct kvm_sregs *sregs, const struct pv_entry *entry)
+{
+	enter_long(sregs, entry);
+	sregs->cs.selector = 0x10;
+	sregs->ss.selector = 0x18;
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
+	sregs->tr.base = 0;
+	sregs->tr.limit = 0x67;
+}
+
 /* All but what belongs to the vCPU itself, such as its local APIC's base. */
 static void enter_mode(struct kvm_sregs *sregs, const struct kvm_sregs *mode)
 {
@@ -88,6 +99,34 @@ static int leave_handlers(struct pv_kvm_vcpu *own)
 	return ioctl(own->fd, KVM_SET_VCPU_EVENTS, &events) < 0 ? -errno : 0;
 }
 
+static int set_run_state(struct pv_kvm_vcpu *own, uint32_t state)
+{
+	struct kvm_mp_state wanted = { .mp_state = state };
+
+	return ioctl(own->fd, KVM_SET_MP_STATE, &wanted);
+}
+
+/*
+ * KVM takes the IPIs only in KVM_RUN, where the vCPU waits as after a reset.  A call that starts it, or its machine's
+ * end, kicks it out of there.
+ */
+void pv_kvm_await(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	struct kvm_mp_state now = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
+
+	own->by_ipi = 0;
+	if (!own->kvm->platform || !vcpu->index || set_run_state(own, now.mp_state) < 0)
+		return;
+	while (!pv_vcpu_awaited(vcpu)) {
+		if (ioctl(own->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN))
+			break;
+		if (ioctl(own->fd, KVM_GET_MP_STATE, &now) == 0 && now.mp_state == KVM_MP_STATE_RUNNABLE)
+			own->by_ipi = pv_vcpu_begun(vcpu);
+	}
+	own->run->immediate_exit = 0; /* a kick for the end comes with vcpu->stop, which is looked at before KVM_RUN */
+}
+
 /* Registers as vcpu->start says; for PVH the argument is the start info's address. */
 int pv_kvm_enter(struct pv_vcpu *vcpu)
 {
@@ -106,12 +145,18 @@ int pv_kvm_enter(struct pv_vcpu *vcpu)
 		enter_pvh(&sregs);
 		regs.rbx = vcpu->start.argument;
 		regs.rflags = 2;
+	} else if (entry->mode == PV_MODE_LINUX) {
+		enter_linux(&sregs, entry);
+		regs.rsi = vcpu->start.argument;
+		regs.rflags = 2;
 	} else {
 		enter_long(&sregs, entry);
 		regs.rdi = vcpu->start.argument;
 		regs.rflags = USER_FLAGS;
 	}
 	if (ioctl(own->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(own->fd, KVM_SET_REGS, &regs) < 0)
+		return -errno;
+	if (own->kvm->platform && set_run_state(own, KVM_MP_STATE_RUNNABLE) < 0)
 		return -errno;
 	return leave_handlers(own);
 }

@@ -16,6 +16,7 @@ struct pv_kvm_vcpu {
 	int fd;
 	uint32_t mode_given; /* started by another vCPU, whose mode it is to have */
 	struct kvm_sregs mode;
+	uint32_t by_ipi; /* started by one, which has set its registers */
 	int upcall_fd; /* irqfd of the upcall */
 	uint32_t upcall_wired; /* the doorbell for it has been wired, or refused */
 	int steal_fd; /* schedstat of the thread */
@@ -31,6 +32,8 @@ void pv_kvm_ops(struct pv_machine *machine);
 void pv_kvm_wire_upcall(struct pv_machine *machine, uint32_t index);
 /* Remembers the step; -errno. */
 int pv_kvm_failed(struct pv_kvm *kvm, const char *step);
+/* Where another vCPU may start this one by IPIs (INIT, start-up): waits until it is started, or is to stop. */
+void pv_kvm_await(struct pv_vcpu *vcpu);
 /* Sets the registers of a vCPU that is to begin; 0 or -errno. In its own thread. */
 int pv_kvm_enter(struct pv_vcpu *vcpu);
 int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kvm_vcpu.h"
+#include "platform.h"
 #include "pmem.h"
 
 #define KICK (SIGRTMIN + 6)
@@ -63,6 +64,8 @@ static int64_t start(struct pv_vcpu *caller, struct pv_vcpu *target)
 	if (ioctl(((struct pv_kvm_vcpu *)caller->opaque)->fd, KVM_GET_SREGS, &own->mode) < 0)
 		return PV_STATUS_FAILED;
 	own->mode_given = 1;
+	if (own->kvm->platform)
+		kick(target); /* it waits for an IPI in KVM_RUN */
 	return PV_STATUS_OK;
 }
 
@@ -105,6 +108,7 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 {
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	bool word = run->io.direction == KVM_EXIT_IO_OUT && run->io.size == 4;
+	struct pv_platform *platform = ((struct pv_kvm_vcpu *)vcpu->opaque)->kvm->platform;
 
 	if (word && run->io.port == PV_TRAP_PORT && run->io.count == 1) {
 		serve_trap(vcpu, run);
@@ -115,6 +119,9 @@ static void serve_io(struct pv_vcpu *vcpu, struct kvm_run *run)
 		pv_doorbell(vcpu->machine, value);
 		if (value >> 16 == PV_EVENT_DOORBELL)
 			pv_kvm_wire_upcall(vcpu->machine, value & 0xffff);
+	} else if (platform) {
+		pv_platform_port(platform, run->io.direction == KVM_EXIT_IO_OUT, run->io.port, run->io.size,
+				 run->io.count, data);
 	} else if (run->io.direction == KVM_EXIT_IO_IN) {
 		memset(data, 0xff, (size_t)run->io.size * run->io.count);
 	}
@@ -277,8 +284,8 @@ void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *out)
 	memset(out, 0, sizeof(*out));
 	out->kind = PV_EXIT_STOPPED;
 	thread_begin(own);
-	while (pv_vcpu_wait_start(vcpu)) {
-		int result = pv_kvm_enter(vcpu);
+	while (pv_kvm_await(vcpu), pv_vcpu_wait_start(vcpu)) {
+		int result = own->by_ipi ? 0 : pv_kvm_enter(vcpu);
 
 		if (result) {
 			out->kind = PV_EXIT_ERROR;

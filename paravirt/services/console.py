@@ -39,6 +39,11 @@ class Console:
         if callable(self.sink):
             self.sink(data)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more input."""
+        return self._source is None and not self._waiting
+
     def read(self, size_bytes: int) -> bytes:
         """Up to `size_bytes` of waiting input (CON-3)."""
         with self._lock:

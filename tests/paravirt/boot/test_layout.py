@@ -48,7 +48,7 @@ def walk(tables: PageTables, gpa: int) -> int:
 @given(images())
 def test_the_memory_map(image: Image) -> None:
     """BOOT-12."""
-    listed = lay._memory_map(image, ((0, LOW),), HOST)
+    listed = lay._memory_map(image, ((0, LOW),), lay.Layout(0, 0, 0, HOST))
     assert listed[0][0] == PAGE_BYTES, "page zero is in no range"
     assert sum(size for _, size, _ in listed) == LOW - PAGE_BYTES
     for (gpa, size, _), (after, _, _) in zip(listed, listed[1:], strict=False):
@@ -65,7 +65,7 @@ def test_the_memory_map(image: Image) -> None:
 def test_memory_beyond_the_hole_is_in_the_map() -> None:
     image = Image(Path("x"), 0, (), Notes(present=True), memoryview(b""))
     ranges = ram_ranges(5 << 30)
-    listed = lay._memory_map(image, ranges, ranges[0][1] - PAGE_BYTES)
+    listed = lay._memory_map(image, ranges, lay.Layout(0, 0, 0, ranges[0][1] - PAGE_BYTES))
     assert (*ranges[1], lay.MEMORY_KIND.RAM) in listed
 
 
