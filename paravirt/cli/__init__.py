@@ -23,7 +23,7 @@ COMMANDS = {
     "run": "boot a guest",
     "demo": "show and verify the whole of it with a guest that reads a disk",
     "top": "show what this user's machines are doing",
-    "device": "attach, detach and grow devices of a running machine",
+    "device": "attach, detach and grow devices of a running machine, or serve one to others",
     "balloon": "ask a running guest for memory",
     "replay": "make recorded calls again and compare",
     "build": "build a guest from a C file",

@@ -1,4 +1,4 @@
-"""``paravirt device``: devices that come, go and grow while their machine runs."""
+"""``paravirt device``: devices that come, go and grow while their machine runs; and those without one of ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, GuestTimeout
+from . import device_serve
 from .common import add_command, print_json, show, table
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ examples:
   paravirt device add my-guest --disk data=disk.img
   paravirt device grow my-guest data 2G
   paravirt device remove my-guest data
+  paravirt device block --socket disk.sock --disk disk.img
 """
 KINDS = ("disk", "net", "vsock")
 LOOK_S = 0.05
@@ -29,7 +31,9 @@ LOOK_S = 0.05
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
-    parser = add_command(subparsers, "device", "attach, detach and grow devices of a running machine", EPILOG)
+    parser = add_command(
+        subparsers, "device", "attach, detach and grow devices of a running machine, or serve one to others", EPILOG
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = _add_verb(verbs, "list", "show the devices of a machine")
     listing.add_argument("--json", action="store_true", help="print one JSON array")
@@ -43,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     grow = _add_verb(verbs, "grow", "make a disk larger, or tell the guest that its file is")
     grow.add_argument("name", metavar="NAME", help="the disk")
     grow.add_argument("size", metavar="SIZE", nargs="?", help="how large it is to be (as its file is now)")
+    device_serve.add_parsers(verbs)
 
 
 def _add_verb(
@@ -55,6 +60,8 @@ def _add_verb(
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ParavirtError."""
+    if args.verb in device_serve.KINDS:
+        return device_serve.run(args)
     from ..control.client import Remote
 
     {"list": _list, "add": _add, "remove": _remove, "grow": _grow}[args.verb](Remote(args.machine), args)

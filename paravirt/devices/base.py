@@ -185,10 +185,10 @@ class PythonDevice(CalledDevice):
     def activate(self) -> None:
         """The driver is ready."""
         for queue in self.queues:
-            fd = queue.doorbell_fd
-            self._watched.append(fd)
-            self.service.watch(fd, partial(self._rung, queue))
-            os.eventfd_write(fd, 1)  # chains may have been waiting since before
+            for fd in queue.doorbells:
+                self._watched.append(fd)
+                self.service.watch(fd, partial(self._rung, queue))
+            os.eventfd_write(queue.doorbell_fd, 1)  # chains may have been waiting since before
 
     def reset(self) -> None:
         """The driver takes the device back: when this returns its queues are not touched any more."""

@@ -41,19 +41,22 @@ DEV_TX_DROP = 11  # column of /proc/net/dev
 class NetDevice(Device):
     """A network card.  `poll_ns` bounds how long its threads look for work before they sleep.
 
-    With `goes_on` a capture is continued that an earlier life of the machine began.
+    With `goes_on` a capture is continued that an earlier life of the machine began.  One that is not `controlled` has
+    no control queue: pairs of queues are in use while they are enabled.
     """
 
     type = lib.PV_DEVICE_TYPE_NET
     traced_together = True  # a frame each would be too many
 
-    def __init__(self, name: str, net: Net, poll_ns: int = 0, *, goes_on: bool = False) -> None:
+    def __init__(
+        self, name: str, net: Net, poll_ns: int = 0, *, goes_on: bool = False, controlled: bool = True
+    ) -> None:
         super().__init__(name)
         self.net = net
         self.up = True
         """Whether frames pass, as far as we are concerned."""
         self._poll_ns = poll_ns
-        self._goes_on = goes_on
+        self._goes_on, self._controlled = goes_on, controlled
         self._capture: Any = None
         self._link = 0
         self._mtu = net.mtu
@@ -63,7 +66,7 @@ class NetDevice(Device):
         self._device: Any = None
         self._native: Any = None
         self._last: dict[str, int] = {}
-        control = (CONTROL_QUEUE_SIZE,) if net.pairs > 1 else ()
+        control = (CONTROL_QUEUE_SIZE,) if net.pairs > 1 and controlled else ()
         self.queue_sizes = (QUEUE_SIZE,) * (2 * net.pairs) + control
 
     def features(self) -> int:
@@ -108,6 +111,7 @@ class NetDevice(Device):
         options.fds = fds
         options.frame_bytes = self._mtu + ETHERNET_BYTES
         options.poll_ns = self._poll_ns
+        options.queues_choose = not self._controlled
         options.limit.operations_per_second = self.net.frames_per_second
         options.limit.bytes_per_second = self.net.bytes_per_second
         options.limit.burst_ns = BURST_NS

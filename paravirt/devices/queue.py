@@ -60,10 +60,17 @@ class Queue:
         """The eventfd that the driver's doorbell writes."""
         return int(self._native.doorbell_fd)
 
+    @property
+    def doorbells(self) -> tuple[int, ...]:
+        """The same, and that of another program's that rings for the driver, if there is one."""
+        fds = (self.doorbell_fd, int(self._native.kick_fd))
+        return tuple(fd for fd in fds if fd >= 0)
+
     def drain_doorbell(self) -> None:
         """Takes what was rung: the queue is about to be looked at."""
-        with suppress(BlockingIOError):  # called again, not rung again
-            os.eventfd_read(self.doorbell_fd)
+        for fd in self.doorbells:
+            with suppress(BlockingIOError):  # called again, not rung again
+                os.preadv(fd, [bytearray(8)], -1, os.RWF_NOWAIT)  # whether an eventfd waits is up to all who have it
 
     def pop(self) -> Chain | None:
         """The next chain.  None: none is waiting, or the driver broke a rule and has been told (DEV-7)."""

@@ -6,10 +6,10 @@
  */
 #define _GNU_SOURCE
 #include "aio_engine.h"
+#include "eventfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #define STEP_BYTES (4u << 20)
 #define ZEROS_BYTES (64u << 10)
@@ -76,9 +76,15 @@ uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, ui
 	return aio->engine->collect(aio, requests, count);
 }
 
-void pv_aio_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
+void pv_aio_wait(struct pv_aio *aio, const int wake_fds[PV_AIO_WAKES], int64_t timeout_ns)
 {
-	aio->engine->wait(aio, wake_fd, timeout_ns);
+	aio->engine->wait(aio, wake_fds, timeout_ns);
+}
+
+void pv_aio_unwatch(struct pv_aio *aio)
+{
+	if (aio->engine->unwatch)
+		aio->engine->unwatch(aio);
 }
 
 void pv_aio_cancel(struct pv_aio *aio, bool cancel)
@@ -88,10 +94,8 @@ void pv_aio_cancel(struct pv_aio *aio, bool cancel)
 
 void pv_aio_woken(int wake_fd)
 {
-	uint64_t count;
-
-	/* Nothing to read is fine too: another wait took it. */
-	(void)!read(wake_fd, &count, sizeof(count));
+	/* Nothing to take is fine too: another wait took it. */
+	(void)pv_eventfd_take(wake_fd);
 }
 
 /* Whole segments as far as they fit in a step, or a part of one that does not. */

@@ -57,11 +57,16 @@ void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request);
 void pv_aio_submit(struct pv_aio *aio);
 /* Takes requests that are done, up to count; how many. Does not wait. */
 uint32_t pv_aio_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
+
+#define PV_AIO_WAKES 2u
+
 /*
- * Waits until a request is done or the eventfd wake_fd was written, whose count it takes (or the next
- * pv_aio_collect), or timeout_ns passed (-1: no bound).  It may return early.  The eventfd is the same until pv_aio_destroy.
+ * Waits until a request is done or one of two eventfds was written, whose count it takes (or the next pv_aio_collect),
+ * or timeout_ns passed (-1: no bound).  It may return early.  Both are the same until pv_aio_unwatch; -1: none.
  */
-void pv_aio_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns);
+void pv_aio_wait(struct pv_aio *aio, const int wake_fds[PV_AIO_WAKES], int64_t timeout_ns);
+/* Forgets the eventfds. Nothing is in flight. */
+void pv_aio_unwatch(struct pv_aio *aio);
 /* While set, requests that need several operations fail with ECANCELED after the one that runs. */
 void pv_aio_cancel(struct pv_aio *aio, bool cancel);
 

@@ -16,7 +16,8 @@ struct pv_aio_engine {
 	void (*start)(struct pv_aio *aio, struct pv_aio_request *request);
 	void (*submit)(struct pv_aio *aio);
 	uint32_t (*collect)(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count);
-	void (*wait)(struct pv_aio *aio, int wake_fd, int64_t timeout_ns);
+	void (*wait)(struct pv_aio *aio, const int *wake_fds, int64_t timeout_ns);
+	void (*unwatch)(struct pv_aio *aio); /* or NULL */
 };
 
 /* The first member of an engine's own structure. */

@@ -165,12 +165,13 @@ static uint32_t threads_collect(struct pv_aio *aio, struct pv_aio_request **requ
 	return done;
 }
 
-static void threads_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
+static void threads_wait(struct pv_aio *aio, const int *wake_fds, int64_t timeout_ns)
 {
 	struct threads *threads = threads_of(aio);
-	struct pollfd fds[2] = {
-		{ .fd = wake_fd, .events = POLLIN },
+	struct pollfd fds[1 + PV_AIO_WAKES] = {
 		{ .fd = threads->done_fd, .events = POLLIN },
+		{ .fd = wake_fds[0], .events = POLLIN },
+		{ .fd = wake_fds[1], .events = POLLIN },
 	};
 	struct timespec timeout;
 	uint64_t told;
@@ -180,12 +181,14 @@ static void threads_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
 	if (__atomic_load_n(&threads->done_count, __ATOMIC_RELAXED))
 		timeout_ns = 0;
 	timeout = (struct timespec){ .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
-	if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &timeout, NULL) <= 0)
+	if (ppoll(fds, 1 + PV_AIO_WAKES, timeout_ns < 0 ? NULL : &timeout, NULL) <= 0)
 		return;
-	if (fds[0].revents & POLLIN)
-		pv_aio_woken(wake_fd);
+	for (uint32_t i = 0; i < PV_AIO_WAKES; i++) {
+		if (fds[1 + i].revents & POLLIN)
+			pv_aio_woken(wake_fds[i]);
+	}
 	/* Taken before done is looked at, so that what comes later is told again. */
-	if (fds[1].revents & POLLIN)
+	if (fds[0].revents & POLLIN)
 		(void)!read(threads->done_fd, &told, sizeof(told));
 }
 

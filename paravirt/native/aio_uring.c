@@ -19,11 +19,15 @@
 #define BUFFERS 64u
 #define BUFFER_BYTES (1u << 30)
 
+static const struct timespec MOMENT = { .tv_nsec = 1000000 }; /* while the kernel lacks memory */
+
 struct uring {
 	struct pv_aio aio;
 	struct io_uring ring;
-	bool watching; /* a poll of wake_fd is under way; its completion has no user data */
-	int wake_fd;
+	struct watch {
+		int fd;
+		bool on; /* a poll of it is under way, whose user data is this */
+	} watches[PV_AIO_WAKES];
 	int files[PV_AIO_FILES]; /* registered: the kernel need not look them up for every request */
 	uint32_t file_count;
 	struct iovec buffers[BUFFERS]; /* registered: the kernel need not look for their pages for every request */
@@ -48,7 +52,7 @@ static void uring_destroy(struct pv_aio *aio)
 	free(aio);
 }
 
-/* The ring has room for every request and the poll at once, and each has one entry at a time: never NULL. */
+/* The ring has room for every request and the polls at once, and each has one entry at a time: never NULL. */
 static struct io_uring_sqe *take_entry(struct uring *uring)
 {
 	return io_uring_get_sqe(&uring->ring);
@@ -159,6 +163,16 @@ static void uring_submit(struct pv_aio *aio)
 		io_uring_submit(&uring_of(aio)->ring);
 }
 
+/* NULL: the data are a request. */
+static struct watch *watch_of(struct uring *uring, const void *data)
+{
+	for (uint32_t i = 0; i < PV_AIO_WAKES; i++) {
+		if (data == &uring->watches[i])
+			return &uring->watches[i];
+	}
+	return NULL;
+}
+
 static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **requests, uint32_t count)
 {
 	struct uring *uring = uring_of(aio);
@@ -167,12 +181,13 @@ static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **reques
 
 	while (done < count && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
 		struct pv_aio_request *request = io_uring_cqe_get_data(cqe);
+		struct watch *watch = watch_of(uring, request);
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&uring->ring, cqe);
-		if (!request) {
-			uring->watching = false;
-			pv_aio_woken(uring->wake_fd);
+		if (watch) {
+			watch->on = false;
+			pv_aio_woken(watch->fd);
 		} else if (pv_aio_step_done(aio, request, result)) {
 			requests[done++] = request;
 		} else {
@@ -182,28 +197,63 @@ static uint32_t uring_collect(struct pv_aio *aio, struct pv_aio_request **reques
 	return done;
 }
 
-static void uring_wait(struct pv_aio *aio, int wake_fd, int64_t timeout_ns)
+static void watch(struct uring *uring, struct watch *which, int fd)
 {
-	static const struct timespec moment = { .tv_nsec = 1000000 };
+	struct io_uring_sqe *sqe;
+
+	if (which->on || fd < 0)
+		return;
+	sqe = take_entry(uring);
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	io_uring_sqe_set_data(sqe, which);
+	*which = (struct watch){ .fd = fd, .on = true };
+}
+
+static void uring_wait(struct pv_aio *aio, const int *wake_fds, int64_t timeout_ns)
+{
 	struct __kernel_timespec timeout = { .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
 	struct uring *uring = uring_of(aio);
 	struct io_uring_cqe *first;
 	int result;
 
-	if (!uring->watching) {
-		struct io_uring_sqe *sqe = take_entry(uring);
-
-		io_uring_prep_poll_add(sqe, wake_fd, POLLIN);
-		io_uring_sqe_set_data(sqe, NULL);
-		uring->wake_fd = wake_fd;
-		uring->watching = true;
-	}
+	for (uint32_t i = 0; i < PV_AIO_WAKES; i++)
+		watch(uring, &uring->watches[i], wake_fds[i]);
 	if (timeout_ns < 0)
 		result = io_uring_submit_and_wait(&uring->ring, 1);
 	else
 		result = io_uring_submit_and_wait_timeout(&uring->ring, &first, 1, &timeout, NULL);
 	if (result < 0 && result != -EINTR && result != -ETIME)
-		nanosleep(&moment, NULL); /* The kernel lacks memory: try again. */
+		nanosleep(&MOMENT, NULL);
+}
+
+/* Nothing is in flight but the polls.  Each completes, and so does its removal, in either order. */
+static void uring_unwatch(struct pv_aio *aio)
+{
+	static const uint8_t removal;
+	struct uring *uring = uring_of(aio);
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < PV_AIO_WAKES; i++) {
+		struct io_uring_sqe *sqe;
+
+		if (!uring->watches[i].on)
+			continue;
+		sqe = take_entry(uring);
+		io_uring_prep_poll_remove(sqe, (uintptr_t)&uring->watches[i]);
+		io_uring_sqe_set_data(sqe, (void *)(uintptr_t)&removal);
+		left += 2;
+	}
+	while (left > 0) {
+		struct io_uring_cqe *cqe;
+
+		if (io_uring_submit_and_wait(&uring->ring, 1) < 0)
+			nanosleep(&MOMENT, NULL);
+		while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+			io_uring_cqe_seen(&uring->ring, cqe);
+			left--;
+		}
+	}
+	memset(uring->watches, 0, sizeof(uring->watches));
 }
 
 static const struct pv_aio_engine uring_engine = {
@@ -215,6 +265,7 @@ static const struct pv_aio_engine uring_engine = {
 	.submit = uring_submit,
 	.collect = uring_collect,
 	.wait = uring_wait,
+	.unwatch = uring_unwatch,
 };
 
 struct pv_aio *pv_aio_uring_create(uint32_t depth)
@@ -227,9 +278,9 @@ struct pv_aio *pv_aio_uring_create(uint32_t depth)
 	if (!uring)
 		return NULL;
 	uring->aio = (struct pv_aio){ .engine = &uring_engine };
-	result = io_uring_queue_init(depth + 1, &uring->ring, flags);
+	result = io_uring_queue_init(depth + PV_AIO_WAKES, &uring->ring, flags);
 	if (result == -EINVAL) /* Linux before 6.1 */
-		result = io_uring_queue_init(depth + 1, &uring->ring, 0);
+		result = io_uring_queue_init(depth + PV_AIO_WAKES, &uring->ring, 0);
 	if (result < 0) {
 		free(uring);
 		errno = -result;

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "backend_serve.h"
+#include "eventfd.h"
 #include "way.h"
 
 #include <unistd.h>
@@ -98,27 +99,33 @@ static void disarm(struct pv_backend_thread *thread)
 /* The sleep of a back end that has none of its own. */
 static void wait_for_fds(struct pv_backend_thread *thread, int64_t timeout_ns)
 {
-	struct pollfd fds[PV_BACKEND_QUEUES + PV_BACKEND_FDS];
+	struct pollfd fds[2 * PV_BACKEND_QUEUES + PV_BACKEND_FDS], *own, *kicks;
 	struct timespec timeout = { .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
 	uint32_t queues = thread->queue_count;
 	uint64_t count;
 
-	for (uint32_t i = 0; i < queues; i++)
+	kicks = &fds[queues];
+	own = &fds[2 * queues];
+	for (uint32_t i = 0; i < queues; i++) {
 		fds[i] = (struct pollfd){ .fd = queue_of(thread, i)->doorbell_fd, .events = POLLIN };
+		kicks[i] = (struct pollfd){ .fd = queue_of(thread, i)->kick_fd, .events = POLLIN };
+	}
 	for (uint32_t i = 0; i < thread->fd_count; i++) {
-		fds[queues + i] = thread->fds[i];
+		own[i] = thread->fds[i];
 		/* poll(2) tells of errors whatever it is asked for: what is ignored would never let us sleep. */
 		if (!thread->fds[i].events)
-			fds[queues + i].fd = -1;
+			own[i].fd = -1;
 	}
-	if (ppoll(fds, queues + thread->fd_count, timeout_ns < 0 ? NULL : &timeout, NULL) <= 0)
+	if (ppoll(fds, 2 * queues + thread->fd_count, timeout_ns < 0 ? NULL : &timeout, NULL) <= 0)
 		return;
 	for (uint32_t i = 0; i < queues; i++) {
 		if (fds[i].revents & POLLIN)
 			(void)!read(fds[i].fd, &count, sizeof(count)); /* the count does not matter */
+		if (kicks[i].revents & POLLIN)
+			(void)pv_eventfd_take(kicks[i].fd);
 	}
 	for (uint32_t i = 0; i < thread->fd_count; i++)
-		thread->fds[i].revents = fds[queues + i].revents;
+		thread->fds[i].revents = own[i].revents;
 }
 
 static void sleep_until_work(struct pv_backend_thread *thread)

@@ -321,6 +321,14 @@ static void close_engine(struct pv_backend_thread *thread)
 	pv_aio_destroy(queue->aio);
 }
 
+static void wait_for_io(struct pv_backend_thread *thread, int wake_fd, int64_t timeout_ns)
+{
+	struct pv_block_queue *queue = thread->opaque;
+	const int wakes[PV_AIO_WAKES] = { wake_fd, ring_of(queue)->kick_fd };
+
+	pv_aio_wait(queue->aio, wakes, timeout_ns);
+}
+
 static void drain(struct pv_backend_thread *thread)
 {
 	struct pv_block_queue *queue = thread->opaque;
@@ -329,16 +337,10 @@ static void drain(struct pv_backend_thread *thread)
 	/* Looks before it waits: the wait before this one may have been woken by completions. */
 	while (queue->in_flight > 0) {
 		if (collect(queue) == 0)
-			pv_aio_wait(queue->aio, thread->device->queues[queue->index].doorbell_fd, -1);
+			wait_for_io(thread, ring_of(queue)->doorbell_fd, -1);
 	}
 	pv_aio_cancel(queue->aio, false);
-}
-
-static void wait_for_io(struct pv_backend_thread *thread, int wake_fd, int64_t timeout_ns)
-{
-	struct pv_block_queue *queue = thread->opaque;
-
-	pv_aio_wait(queue->aio, wake_fd, timeout_ns);
+	pv_aio_unwatch(queue->aio);
 }
 
 const struct pv_backend_ops pv_block_ops = {

@@ -2,6 +2,7 @@
 /*
  * A copy with one instruction that may fault, and a handler that knows that instruction: it goes on behind it, and
  * the count that is left is the answer.  Nothing is prepared for a copy, so a small one costs no more.
+ * The handler is one for the process: it asks peer_memory.c, too.
  */
 #define _GNU_SOURCE
 #include "fault_copy.h"
@@ -10,6 +11,8 @@
 #include <signal.h>
 #include <stddef.h>
 #include <ucontext.h>
+
+#include "peer_memory.h"
 
 extern const char pv_fault_copy_at[] __attribute__((visibility("hidden")));
 extern const char pv_fault_copy_after[] __attribute__((visibility("hidden")));
@@ -51,7 +54,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
 	/* Sent by someone it may find us anywhere, here too. */
 	if (info->si_code > 0 && *next == (greg_t)(uintptr_t)pv_fault_copy_at)
 		*next = (greg_t)(uintptr_t)pv_fault_copy_after;
-	else
+	else if (info->si_code <= 0 || !pv_peer_memory_mend(info->si_addr))
 		pass_on(number, info, context);
 }
 

@@ -65,6 +65,7 @@ struct pv_queue_used {
 };
 
 struct pv_way;
+struct pv_inflight;
 
 struct pv_queue {
 	struct pv_queue_state *state; /* what is saved */
@@ -84,6 +85,9 @@ struct pv_queue {
 	uint64_t first_entry;
 	uint32_t barrier; /* packed: exchanged for its being a barrier */
 	struct pv_way *way; /* its chains' ways in a trace; NULL: off */
+	struct pv_inflight *inflight; /* what it has taken, kept where a successor finds it; NULL: nowhere */
+	int kick_fd; /* another program's eventfd that says "new buffers" beside the doorbell, or -1 */
+	int call_fd; /* the same for its interrupts: signalled instead of the device's */
 };
 
 /* Whether a queue could be as `wanted` says: 0, or a negative status of the ABI (INVALID, UNALIGNED, BAD_ADDRESS). */
@@ -116,7 +120,7 @@ struct pv_device {
 	uint64_t region_gpa; /* memory of the device's own: the guest has it, and it is no guest memory (PMEM-2) */
 	uint64_t region_bytes; /* 0: none */
 	uint32_t read_only; /* attached so: in device_info */
-	int interrupt_fd; /* mmio: eventfd of the interrupt line, or -1 */
+	int interrupt_fd; /* eventfd of mmio's interrupt line, or of who passes on that the configuration changed, or -1 */
 	uint32_t leaving; /* it is to go, and is not listed any more */
 	uint32_t gone; /* and has gone: the struct stays, since a vCPU may just be looking at it */
 	uint32_t active; /* activate was called, reset not yet */

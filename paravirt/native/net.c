@@ -25,7 +25,7 @@ static uint32_t control_queue(const struct pv_net *net)
 {
 	uint64_t features = net->backend.device->state.accepted[0];
 
-	if (!(features & PV_NET_F_CTRL_VQ))
+	if (net->options.queues_choose || !(features & PV_NET_F_CTRL_VQ))
 		return UINT32_MAX;
 	return features & PV_NET_F_MQ ? 2 * net->options.pairs : 2;
 }
@@ -124,6 +124,17 @@ static int use_pairs(struct pv_net *net, uint32_t count)
 	return error;
 }
 
+/* Of a driver whose control queue is somebody else's: its pairs from the first one on, but for a queue that is to stop. */
+static uint32_t enabled_pairs(const struct pv_net *net, uint32_t stops)
+{
+	const struct pv_queue *queues = net->backend.device->queues;
+	uint32_t count = 0;
+
+	while (count < net->pair_count && queues[2 * count].state->enabled && 2 * count != stops)
+		count++;
+	return count;
+}
+
 static void activate(struct pv_device *device)
 {
 	struct pv_net *net = net_of(device);
@@ -137,7 +148,7 @@ static void activate(struct pv_device *device)
 	if (net->options.link == PV_NET_LINK_TAP)
 		(void)pv_net_tap_set_features(net->pairs[0].link.fd, device->state.accepted[0]);
 	/* That it can was seen when the network was made. */
-	(void)use_pairs(net, 1);
+	(void)use_pairs(net, net->options.queues_choose ? enabled_pairs(net, UINT32_MAX) : 1);
 	net->backend_ops.activate(device);
 }
 
@@ -150,6 +161,8 @@ static void queue_changed(struct pv_device *device, uint32_t queue, bool enabled
 	for (uint32_t i = 0; enabled && i < net->pair_count; i++)
 		forget(&net->pairs[i], queue);
 	net->backend_ops.queue_changed(device, queue, enabled);
+	if (net->options.queues_choose)
+		(void)use_pairs(net, enabled_pairs(net, enabled ? UINT32_MAX : queue));
 }
 
 /* ---- control ---- */
@@ -196,7 +209,7 @@ static int add_pair(struct pv_net *net, uint32_t index)
 	const struct pv_net_options *options = &net->options;
 	struct pv_net_pair *pair = &net->pairs[index];
 	const uint32_t queues[] = { 2 * index, 2 * index + 1, 2 * options->pairs };
-	bool controls = options->pairs > 1 && index + 1 == options->pairs;
+	bool controls = !options->queues_choose && options->pairs > 1 && index + 1 == options->pairs;
 	const struct pollfd link = { .fd = options->fds[index] };
 
 	pair->net = net;

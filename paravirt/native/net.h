@@ -29,6 +29,7 @@ struct pv_net_options {
 	uint64_t poll_ns; /* longest look for work before a thread sleeps; 0: none */
 	struct pv_limit_rates limit; /* of frames, for each direction */
 	struct pv_net_capture *capture; /* NULL: none; the caller's, until pv_net_destroy */
+	uint32_t queues_choose; /* no control queue: the pairs in use are those whose queues are enabled */
 };
 
 /* Every frame is counted once: as received (by the driver), as sent (by the driver), or as dropped. */

@@ -6,10 +6,12 @@
  * Back ends' threads come here while a reset that waits for them may hold the device's lock: they take
  * none, and what they read (status, bindings) is read atomically.
  */
+#define _GNU_SOURCE
 #include <string.h>
 #include <unistd.h>
 
 #include "device.h"
+#include "eventfd.h"
 
 #define INTERRUPT_USED 1u
 #define INTERRUPT_CONFIG 2u
@@ -24,7 +26,7 @@ static void interrupt(struct pv_device *device, uint32_t cause, const uint32_t *
 	static const uint64_t one = 1;
 	uint32_t to = __atomic_load_n(channel, __ATOMIC_SEQ_CST);
 
-	if (device->mmio) {
+	if (device->mmio || device->interrupt_fd >= 0) {
 		/* The bit before the line: the handler finds it. */
 		__atomic_fetch_or(&device->state.interrupt_status, cause, __ATOMIC_SEQ_CST);
 		if (device->interrupt_fd >= 0 && write(device->interrupt_fd, &one, sizeof(one)) < 0)
@@ -47,7 +49,12 @@ void pv_device_interrupt(struct pv_device *device, uint32_t queue)
 	struct pv_queue_state *s = &device->state.queues[queue];
 	struct pv_queue *of = &device->queues[queue];
 
-	interrupt(device, INTERRUPT_USED, &s->vcpu, &s->channel);
+	if (of->call_fd >= 0) {
+		pv_eventfd_signal(of->call_fd);
+		__atomic_fetch_add(&device->interrupts, 1, __ATOMIC_RELAXED);
+	} else {
+		interrupt(device, INTERRUPT_USED, &s->vcpu, &s->channel);
+	}
 	if (of->way)
 		of->way->ops->interrupted(of, __atomic_load_n(&s->vcpu, __ATOMIC_RELAXED),
 					  __atomic_load_n(&s->channel, __ATOMIC_RELAXED));

@@ -17,6 +17,7 @@
  * other, so no doorbell and no interrupt is lost.
  */
 #include "ring.h"
+#include "inflight.h"
 
 _Static_assert(PV_MAX_QUEUE_SIZE == PV_LIMIT_QUEUE_SIZE, "the limit is what a chain has room for");
 
@@ -41,6 +42,12 @@ static __attribute__((cold, noinline)) void trace_pushed(struct pv_queue *queue,
 {
 	queue->way->ops->given(queue, used->head, used->written_bytes);
 	queue->way->ops->published(queue);
+}
+
+/* A queue whose chains a successor could find. */
+static bool kept(const struct pv_queue *queue)
+{
+	return __builtin_expect(queue->inflight != NULL, 0);
 }
 
 static bool silent(const struct pv_queue *queue)
@@ -108,6 +115,7 @@ static void forget_chains(struct pv_queue *queue)
 {
 	if (traced(queue))
 		queue->way->ops->forgotten(queue);
+	queue->inflight = NULL;
 	memset(queue->taken, 0, sizeof(queue->taken));
 	queue->staged = (struct pv_queue_used){ 0 };
 	queue->first = NULL;
@@ -174,6 +182,36 @@ const char *pv_ring_table(const struct pv_queue *queue, uint64_t gpa, uint32_t s
 	return *table ? NULL : "VQ-3";
 }
 
+/* The next chain of which it is kept that it was taken, by a predecessor or now. */
+static __attribute__((cold, noinline)) bool take_kept(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places)
+{
+	struct pv_inflight *inflight = queue->inflight;
+	uint16_t position = queue->state->next_avail;
+
+	if (pv_inflight_is_again(inflight)) {
+		uint16_t entry = inflight->again[inflight->again_next++];
+
+		if (!packed(queue))
+			return pv_split_take_again(queue, chain, entry);
+		*places = inflight->places[entry];
+		if (!pv_packed_take_again(queue, chain, entry, *places))
+			return false;
+		inflight->entry_of[chain->head] = entry;
+		return true;
+	}
+	if (!(packed(queue) ? pv_packed_take(queue, chain, places) : pv_split_take(queue, chain)))
+		return false;
+	pv_inflight_taken(queue, chain->head, position, *places);
+	return true;
+}
+
+static bool take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places)
+{
+	if (kept(queue))
+		return take_kept(queue, chain, places);
+	return packed(queue) ? pv_packed_take(queue, chain, places) : pv_split_take(queue, chain);
+}
+
 int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 {
 	uint16_t places = 1;
@@ -182,7 +220,7 @@ int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 		return 0;
 	chain->readable = chain->writable = 0;
 	chain->readable_bytes = chain->writable_bytes = 0;
-	bool taken = packed(queue) ? pv_packed_take(queue, chain, &places) : pv_split_take(queue, chain);
+	bool taken = take(queue, chain, &places);
 	if (queue->fault)
 		return -1;
 	if (!taken)
@@ -215,10 +253,14 @@ static void settle(struct pv_queue *queue)
 
 static void publish(struct pv_queue *queue)
 {
+	if (kept(queue))
+		pv_inflight_publishing(queue);
 	if (packed(queue))
 		pv_packed_publish(queue);
 	else
 		pv_split_publish(queue);
+	if (kept(queue))
+		pv_inflight_published(queue);
 }
 
 void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)
@@ -238,6 +280,8 @@ void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_byte
 		.whole = written_bytes == taken->room_bytes,
 	};
 	taken->places = 0;
+	if (kept(queue))
+		pv_inflight_given(queue, head);
 	if (traced(queue))
 		queue->way->ops->given(queue, queue->staged.head, written_bytes);
 }
@@ -263,6 +307,8 @@ void pv_queue_push(struct pv_queue *queue, uint16_t head, uint32_t written_bytes
 	settle(queue);
 	taken->places = 0;
 	use(queue, &used);
+	if (kept(queue))
+		pv_inflight_given(queue, head);
 	if (traced(queue))
 		trace_pushed(queue, &used);
 	publish(queue);

@@ -37,6 +37,8 @@ const char *pv_ring_table(const struct pv_queue *queue, uint64_t gpa, uint32_t s
  * paravirt_host.h; wants_interrupt is about what was used since `before`, of which there is some.
  */
 bool pv_split_take(struct pv_queue *queue, struct pv_chain *chain);
+/* A chain that a predecessor has taken. */
+bool pv_split_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t head);
 void pv_split_use(struct pv_queue *queue, const struct pv_queue_used *used);
 void pv_split_publish(struct pv_queue *queue);
 bool pv_split_wants_interrupt(struct pv_queue *queue, uint16_t before);
@@ -46,6 +48,11 @@ uint16_t pv_split_waiting(const struct pv_queue *queue);
 void pv_split_disarm(struct pv_queue *queue);
 
 bool pv_packed_take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places);
+/* The same; its descriptors' copies begin at an entry of queue->inflight. */
+bool pv_packed_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t entry, uint16_t places);
+/* A descriptor at a position of the ring, and whether it is available to who stands there. */
+struct pv_virtq_packed_desc pv_packed_look(const struct pv_queue *queue, uint16_t position);
+bool pv_packed_is_available(const struct pv_queue *queue, uint16_t position);
 void pv_packed_use(struct pv_queue *queue, const struct pv_queue_used *used);
 void pv_packed_publish(struct pv_queue *queue);
 bool pv_packed_wants_interrupt(struct pv_queue *queue, uint16_t before);

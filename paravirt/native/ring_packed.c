@@ -8,6 +8,7 @@
  * ring, the bit above them is the inverse of the wrap counter, which begins at 1.  So wrap counters are no
  * state of their own, and distances are differences.
  */
+#include "inflight.h"
 #include "ring.h"
 
 _Static_assert(PV_MAX_QUEUE_SIZE <= 0x8000, "a position has a bit above the place");
@@ -32,7 +33,7 @@ static bool available(const struct pv_queue *queue, uint16_t position, uint16_t 
 	return (flags & AVAIL_USED) == (wrap(queue, position) ? PV_DESC_F_PACKED_AVAIL : PV_DESC_F_PACKED_USED);
 }
 
-static struct pv_virtq_packed_desc take(const struct pv_queue *queue, uint16_t position)
+struct pv_virtq_packed_desc pv_packed_look(const struct pv_queue *queue, uint16_t position)
 {
 	const uint64_t *words = place(queue, position);
 	uint64_t second = __atomic_load_n(&words[1], __ATOMIC_ACQUIRE); /* A */
@@ -90,7 +91,7 @@ static const char *walk(const struct pv_queue *queue, struct pv_chain *chain, st
 			break;
 		if (*places == s->size)
 			return "VQ-2";
-		d = take(queue, next);
+		d = pv_packed_look(queue, next);
 		if (!available(queue, next, d.flags))
 			return "VQ-13";
 	}
@@ -101,7 +102,7 @@ static const char *walk(const struct pv_queue *queue, struct pv_chain *chain, st
 bool pv_packed_take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places)
 {
 	struct pv_queue_state *s = queue->state;
-	struct pv_virtq_packed_desc d = take(queue, s->next_avail);
+	struct pv_virtq_packed_desc d = pv_packed_look(queue, s->next_avail);
 
 	if (!available(queue, s->next_avail, d.flags))
 		return false;
@@ -110,6 +111,27 @@ bool pv_packed_take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *pl
 		return false;
 	s->next_avail = (uint16_t)(s->next_avail + *places);
 	return true;
+}
+
+bool pv_packed_is_available(const struct pv_queue *queue, uint16_t position)
+{
+	return available(queue, position, pv_packed_look(queue, position).flags);
+}
+
+bool pv_packed_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t entry, uint16_t places)
+{
+	for (uint16_t n = 0; n < places && !queue->fault; n++) {
+		struct pv_virtq_packed_desc d = pv_inflight_descriptor(queue->inflight, entry, n);
+
+		chain->head = d.id;
+		if (d.flags & PV_DESC_F_INDIRECT)
+			queue->fault = walk_table(queue, chain, &d);
+		else
+			queue->fault = pv_ring_add(queue, chain, d.gpa, d.size_bytes, d.flags & PV_DESC_F_WRITE);
+	}
+	if (!queue->fault && (chain->head >= queue->state->size || queue->taken[chain->head].places))
+		queue->fault = "VQ-13";
+	return !queue->fault;
 }
 
 /* The first entry of a batch waits for publish: the driver looks at no later one before it. */

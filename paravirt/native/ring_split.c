@@ -97,6 +97,13 @@ bool pv_split_take(struct pv_queue *queue, struct pv_chain *chain)
 	return true;
 }
 
+bool pv_split_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t head)
+{
+	chain->head = head;
+	queue->fault = walk(queue, chain);
+	return !queue->fault;
+}
+
 uint16_t pv_split_waiting(const struct pv_queue *queue)
 {
 	uint16_t index = __atomic_load_n(&avail_of(queue)->index, __ATOMIC_RELAXED);

@@ -34,6 +34,8 @@ void pv_device_init(struct pv_device *device, struct pv_machine *machine)
 			.device = device,
 			.index = i,
 			.doorbell_fd = -1,
+			.kick_fd = -1,
+			.call_fd = -1,
 		};
 	}
 	pthread_mutexattr_init(&attributes);

@@ -13,10 +13,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "backend.h"
+#include "eventfd.h"
 #include "vhost_user.h"
 #include "way.h"
 
@@ -51,22 +51,10 @@ static uint64_t memory_bytes(const struct pv_vhost_user *vhost)
 	return (uint64_t)vhost->queues * PV_SHADOW_BYTES;
 }
 
-/* The peer has both eventfds, too, and may have made them wait: that they do not is asked of each access anew. */
 static void kick(struct lane *lane)
 {
-	struct pollfd room = { .fd = lane->kick_fd, .events = POLLOUT };
-
-	if (poll(&room, 1, 0) == 1) /* a full counter wakes as well */
-		(void)!write(lane->kick_fd, &ONE, sizeof(ONE));
+	pv_eventfd_signal(lane->kick_fd);
 	pv_backend_count(&lane->statistics.kicks, 1);
-}
-
-static bool take_call(const struct lane *lane)
-{
-	uint64_t count;
-	const struct iovec to = { &count, sizeof(count) };
-
-	return preadv2(lane->call_fd, &to, 1, -1, RWF_NOWAIT) > 0;
 }
 
 static bool is_broken(const struct lane *lane)
@@ -150,7 +138,7 @@ static void wait_for_either(struct pv_backend_thread *thread, int wake_fd, int64
 	if (ppoll(fds, 2, NULL, NULL) > 0) {
 		if (fds[0].revents & POLLIN)
 			(void)!read(wake_fd, &count, sizeof(count));
-		if (fds[1].revents & POLLIN && take_call(lane))
+		if (fds[1].revents & POLLIN && pv_eventfd_take(lane->call_fd))
 			pv_backend_count(&lane->statistics.calls, 1);
 	}
 	pv_shadow_disarm(&lane->shadow);

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import ECONNREFUSED, ENOENT
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from .errors import PeerError, PeerGone
 from .messages import (
@@ -198,7 +198,20 @@ def close_all(fds: Sequence[int]) -> None:
             os.close(fd)
 
 
-def receive(connection: Connection, source: socket.socket, timeout_s: float, what: str) -> Message:
+class Reader(Protocol):
+    """Who waits for messages, and says what is wrong with them."""
+
+    def await_data(self, source: socket.socket, until: float, what: str) -> None:
+        """Returns when `source` has something to read.  Raises PeerGone after `until`."""
+
+    def wrong(self, how: str) -> PeerError:
+        """The error for a peer that breaks the protocol."""
+
+    def closed(self, how: str) -> PeerGone:
+        """The error for one that closed the connection."""
+
+
+def receive(connection: Reader, source: socket.socket, timeout_s: float, what: str) -> Message:
     """The next message from `source`, one of the connection's sockets.  Raises as `Connection` does."""
     until = time.monotonic() + timeout_s
     fds: list[int] = []
@@ -214,9 +227,7 @@ def receive(connection: Connection, source: socket.socket, timeout_s: float, wha
         raise
 
 
-def _exactly(
-    connection: Connection, source: socket.socket, size: int, until: float, what: str, fds: list[int]
-) -> bytes:
+def _exactly(connection: Reader, source: socket.socket, size: int, until: float, what: str, fds: list[int]) -> bytes:
     data = b""
     while len(data) < size:
         connection.await_data(source, until, what)

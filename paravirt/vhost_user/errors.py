@@ -11,5 +11,9 @@ class PeerError(DeviceError):
     exit_status = 64
 
 
+class Refused(PeerError):
+    """A front end asks for what cannot be; with REPLY_ACK it is told so, else its session ends."""
+
+
 class PeerGone(PeerError):
     """The same program is not there, has ended, or does not answer."""

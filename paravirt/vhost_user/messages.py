@@ -26,6 +26,12 @@ VRING_ADDRESSES = struct.Struct("=IIQQQQ")  # index, flags, descriptors, used, a
 MEMORY = struct.Struct("=II")  # regions, 0; then the regions
 REGION = struct.Struct("=QQQQ")  # gpa, bytes, hva, offset in the file
 CONFIG = struct.Struct("=III")  # offset, bytes, flags; then the bytes
+INFLIGHT = struct.Struct("=QQHH")  # bytes, offset in the file, queues, size of each; padding may follow
+INFLIGHT_PADDED_BYTES = 24
+MEMORY_REGION = struct.Struct("=Q")  # 0; then one region
+
+VRING_MASK = 0xFF  # number of the queue, in a message with a descriptor
+VRING_NO_FD = 1 << 8  # there is none with it
 
 FEATURE_PROTOCOL = 1 << 30
 """Feature bit that says: protocol features can be asked for.  A driver never sees it."""
@@ -37,6 +43,7 @@ class Request(IntEnum):
     GET_FEATURES = 1
     SET_FEATURES = 2
     SET_OWNER = 3
+    RESET_OWNER = 4
     SET_MEM_TABLE = 5
     SET_VRING_NUM = 8
     SET_VRING_ADDR = 9
@@ -52,7 +59,12 @@ class Request(IntEnum):
     SET_BACKEND_REQ_FD = 21
     GET_CONFIG = 24
     SET_CONFIG = 25
+    GET_INFLIGHT_FD = 31
+    SET_INFLIGHT_FD = 32
     RESET_DEVICE = 34
+    GET_MAX_MEM_SLOTS = 36
+    ADD_MEM_REG = 37
+    REM_MEM_REG = 38
     SET_STATUS = 39
     GET_STATUS = 40
 
@@ -70,7 +82,9 @@ class ProtocolFeature(IntFlag):
     REPLY_ACK = 1 << 3
     BACKEND_REQ = 1 << 5
     CONFIG = 1 << 9
+    INFLIGHT_SHMFD = 1 << 12
     RESET_DEVICE = 1 << 13
+    CONFIGURE_MEM_SLOTS = 1 << 15
     STATUS = 1 << 16
 
 

@@ -116,7 +116,7 @@ static void drain(struct pv_aio *aio, uint32_t in_flight, int wake_fd)
 
 		in_flight -= count;
 		if (count == 0)
-			pv_aio_wait(aio, wake_fd, -1);
+			pv_aio_wait(aio, (const int[PV_AIO_WAKES]){ wake_fd, -1 }, -1);
 	}
 }
 
@@ -142,7 +142,7 @@ static void failures(struct pv_aio *aio, int wake_fd)
 		pv_aio_start(aio, request);
 		pv_aio_submit(aio);
 		while (pv_aio_collect(aio, &done, 1) == 0)
-			pv_aio_wait(aio, wake_fd, -1);
+			pv_aio_wait(aio, (const int[PV_AIO_WAKES]){ wake_fd, -1 }, -1);
 		check(done == request && done->error == cases[i].error, "the error of a request that cannot be done");
 	}
 }
@@ -154,7 +154,7 @@ static void wake(struct pv_aio *aio, int wake_fd)
 
 	for (int i = 0; i < 3; i++) {
 		check(eventfd_write(wake_fd, 1) == 0, "eventfd");
-		pv_aio_wait(aio, wake_fd, -1);
+		pv_aio_wait(aio, (const int[PV_AIO_WAKES]){ wake_fd, -1 }, -1);
 		check(pv_aio_collect(aio, &none, 1) == 0, "nothing was started");
 	}
 }
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 		if (chance(2))
 			pv_aio_submit(aio);
 		else if (in_flight > 0 && chance(4) == 0)
-			pv_aio_wait(aio, wake_fd, -1);
+			pv_aio_wait(aio, (const int[PV_AIO_WAKES]){ wake_fd, -1 }, -1);
 		in_flight -= collect(aio);
 	}
 	drain(aio, in_flight, wake_fd);

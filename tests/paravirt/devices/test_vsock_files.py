@@ -6,13 +6,15 @@ import fcntl
 import os
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from paravirt.attachments.vsock import Vsock, parse_vsock
-from paravirt.devices.vsock import VsockDevice, make_socket
+from paravirt.devices.vsock import VsockDevice, make_listener
 from paravirt.errors import ConfigError, SocketError
+from paravirt.listener import Listener
 from tests.support.fake_guest import FakeGuest
 
 
@@ -45,7 +47,7 @@ def test_paths_that_no_socket_can_have() -> None:
 
 def refused(path: Path, text: str) -> None:
     with pytest.raises(SocketError) as caught:
-        make_socket(Vsock("socks", path))
+        make_listener(Vsock("socks", path))
     assert f"vsock 'socks': {path} " in str(caught.value)
     assert text in str(caught.value)
 
@@ -61,7 +63,7 @@ def test_a_path_that_is_taken(tmp_path: Path) -> None:
 
 def test_a_path_in_use(tmp_path: Path) -> None:
     path = tmp_path / "v"
-    with make_socket(Vsock("other", path)):
+    with closing(make_listener(Vsock("other", path))):
         refused(path, "is in use by another program")
         assert path.is_socket()
 
@@ -74,7 +76,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "v"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with make_socket(Vsock("socks", path)), socket.socket(socket.AF_UNIX) as program:
+    with closing(make_listener(Vsock("socks", path))), socket.socket(socket.AF_UNIX) as program:
         program.connect(str(path))
 
 
@@ -83,9 +85,9 @@ def test_two_that_replace_a_stale_socket(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "v"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    made: list[socket.socket] = []
+    made: list[Listener] = []
     threads = (
-        threading.Thread(target=lambda: made.append(make_socket(Vsock("first", path)))),
+        threading.Thread(target=lambda: made.append(make_listener(Vsock("first", path)))),
         threading.Thread(target=refused, args=(path, "is in use by another program")),
     )
     second_looked = threading.Event()
@@ -102,22 +104,22 @@ def test_two_that_replace_a_stale_socket(tmp_path: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "unlink", slowly)
-        patched.setattr("paravirt.devices.vsock.TURN_S", 60.0)
+        patched.setattr("paravirt.listener.TURN_S", 60.0)
         threads[0].start()
         threads[0].join()
         threads[1].join()
-    with made[0], socket.socket(socket.AF_UNIX) as program:
+    with closing(made[0]), socket.socket(socket.AF_UNIX) as program:
         program.connect(str(path))
-        made[0].accept()[0].close()
+        made[0].socket.accept()[0].close()
 
 
 def test_a_lock_that_somebody_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody who may read the directory can have it: it delays, no more."""
-    monkeypatch.setattr("paravirt.devices.vsock.TURN_S", 0.1)
+    monkeypatch.setattr("paravirt.listener.TURN_S", 0.1)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        make_socket(Vsock("socks", tmp_path / "v")).close()
+        make_listener(Vsock("socks", tmp_path / "v")).close()
     finally:
         os.close(fd)
 
@@ -138,6 +140,6 @@ def test_another_ones_socket_is_left_alone(tmp_path: Path) -> None:
     with FakeGuest() as guest:
         guest.plug(VsockDevice("socks", Vsock("socks", path)))
         path.unlink()
-        other = make_socket(Vsock("other", path))
-    with other:
+        other = make_listener(Vsock("other", path))
+    with closing(other):
         assert path.is_socket()

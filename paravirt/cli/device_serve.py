@@ -1,0 +1,177 @@
+"""``paravirt device block|net|vsock|entropy``: a device of ours for another hypervisor, over vhost-user."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..config import parse_poll
+from ..errors import ConfigError, NativeMismatch
+from .common import add_command, show
+
+if TYPE_CHECKING:
+    from ..vhost_user.back_end import BackEnd
+
+EPILOG = """\
+The device is served until SIGTERM or SIGINT, to one front end after the other: a hypervisor that ends, or starts
+again, finds it where it was. {more}
+
+examples:
+{examples}
+"""
+
+
+def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the kinds beside the verbs of ``paravirt device``."""
+    for name, kind in KINDS.items():
+        examples = "\n".join(f"  {line}" for line in kind.examples)
+        parser = add_command(verbs, name, kind.summary, EPILOG.format(more=kind.more, examples=examples))
+        add = parser.add_argument
+        add("--socket", type=Path, required=True, metavar="PATH", help="where it listens for its front end")
+        if kind.option:
+            add(f"--{kind.option}", required=kind.needed, default=kind.default, metavar=kind.metavar, help=kind.help)
+        add("--name", default=kind.word, metavar="NAME", help=f"what it is called ({kind.word})")
+        add("--poll", default="auto", metavar="auto|off|NS",
+            help="how long its threads look for work before they sleep: at most 50 µs as experience says it pays "
+            "(auto), not at all, or at most NS nanoseconds")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until a signal ends it.  Raises ParavirtError."""
+    try:
+        with KINDS[args.verb].make(args) as back_end:
+            show(f"{back_end.title} is served")
+            back_end.serve()
+    except ImportError as error:
+        raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
+    return 0
+
+
+def _block(args: argparse.Namespace) -> BackEnd:
+    from ..attachments.block import QUEUES_MOST, Disk, parse_disk
+    from ..devices.block import BlockDevice
+    from ..vhost_user.back_end import BackEnd
+
+    disk = parse_disk(f"{args.name}={args.disk}")
+    if not isinstance(disk, Disk):
+        raise ConfigError(f"{args.disk!r} is served by another program already; give a file")
+    # A front end may use fewer, and most take as many as they have vCPUs, which nobody knows here.
+    device = BlockDevice(args.name, disk, poll_ns=parse_poll(args.poll), queues=disk.queues or QUEUES_MOST)
+    return BackEnd(device, args.socket)
+
+
+def _net(args: argparse.Namespace) -> BackEnd:
+    from ..attachments.net import parse_net
+    from ..devices.net import NET_FEATURE as F
+    from ..devices.net import NetDevice
+    from ..vhost_user.back_end import BackEnd
+
+    net = parse_net(f"{args.name}={args.net}")
+    if net.served:
+        raise ConfigError(f"{args.net!r} is served by another program already; give user, tap:INTERFACE or fd:NUMBER")
+    device = NetDevice(args.name, net, parse_poll(args.poll), controlled=False)
+    return BackEnd(device, args.socket, hidden=F.MAC | F.MTU | F.STATUS | F.CTRL_VQ, paired=True)
+
+
+def _vsock(args: argparse.Namespace) -> BackEnd:
+    from ..attachments.vsock import parse_vsock
+    from ..devices.vsock import VsockDevice
+    from ..vhost_user.back_end import BackEnd
+
+    vsock = parse_vsock(f"{args.name}={args.vsock}")
+    return BackEnd(VsockDevice(args.name, vsock, parse_poll(args.poll)), args.socket)
+
+
+@contextmanager
+def _entropy(args: argparse.Namespace) -> Iterator[BackEnd]:
+    from ..devices.entropy import EntropyDevice
+    from ..devices.service import ServiceThread
+    from ..vhost_user.back_end import BackEnd
+
+    parse_poll(args.poll)  # it has no thread that could look
+    service = ServiceThread()
+    try:
+        with BackEnd(EntropyDevice(args.name, service), args.socket) as back_end:
+            yield back_end
+    finally:
+        service.close()
+
+
+class Kind(NamedTuple):
+    """A device that can be served: its options, and how it is made of them."""
+
+    summary: str
+    word: str
+    make: Callable[[argparse.Namespace], Any]
+    examples: tuple[str, ...]
+    option: str = ""
+    metavar: str = ""
+    help: str = ""
+    needed: bool = False
+    default: str | None = None
+    more: str = ""
+
+
+SHARED = "-object memory-backend-memfd,id=ram,size=1G,share=on -machine q35,memory-backend=ram -m 1G"
+KINDS = {
+    "block": Kind(
+        "serve a disk to another hypervisor (vhost-user)",
+        "disk",
+        _block,
+        (
+            "paravirt device block --socket disk.sock --disk disk.img",
+            "paravirt device block --socket disk.sock --disk disk.img,direct,queues=4",
+            f"qemu-system-x86_64 {SHARED} \\",
+            "  -chardev socket,id=disk,path=disk.sock,reconnect=1 -device vhost-user-blk-pci,chardev=disk",
+        ),
+        "disk",
+        "FILE[,ro]",
+        "the raw file; further options as of paravirt run: ,direct ,writethrough ,iops=N ,bps=SIZE ,queues=N",
+        needed=True,
+        more="What it had\ntaken and not answered when it was killed is done again by the next one at that socket.",
+    ),
+    "net": Kind(
+        "serve a network to another hypervisor (vhost-user)",
+        "net",
+        _net,
+        (
+            "paravirt device net --socket lan.sock --net user,tcp=8080:80",
+            "paravirt device net --socket lan.sock --net tap:tap0,pairs=2",
+            f"qemu-system-x86_64 {SHARED} \\",
+            "  -chardev socket,id=lan,path=lan.sock,reconnect=1 -netdev vhost-user,id=lan,chardev=lan \\",
+            "  -device virtio-net-pci,netdev=lan",
+        ),
+        "net",
+        "LINK",
+        "what it is plugged into: user, tap:INTERFACE, fd:NUMBER or loop (user); options as of paravirt run: ,pairs=N "
+        ",pps=N ,bps=SIZE ,tcp=[ADDRESS/]HOST:GUEST ,udp=…; the address is the front end's",
+        default="user",
+    ),
+    "vsock": Kind(
+        "serve sockets between host and guest to another hypervisor (vhost-user)",
+        "vsock",
+        _vsock,
+        (
+            "paravirt device vsock --socket vsock.sock --vsock guest.sock,cid=3",
+            f"qemu-system-x86_64 {SHARED} \\",
+            "  -chardev socket,id=vsock,path=vsock.sock -device vhost-user-vsock-pci,chardev=vsock",
+        ),
+        "vsock",
+        "PATH[,cid=N]",
+        "the UNIX socket for programs of this host; port P of the host is PATH_P; the guest's address is N (3)",
+        needed=True,
+    ),
+    "entropy": Kind(
+        "serve random bytes to another hypervisor (vhost-user)",
+        "entropy",
+        _entropy,
+        (
+            "paravirt device entropy --socket random.sock",
+            f"qemu-system-x86_64 {SHARED} \\",
+            "  -chardev socket,id=random,path=random.sock -device vhost-user-rng-pci,chardev=random",
+        ),
+    ),
+}

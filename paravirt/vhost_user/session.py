@@ -1,0 +1,389 @@
+"""A front end's session with a device of ours: its messages, checked, and what each does.  It is not trusted.
+
+Every message is a method of the table below, which returns its answer or None.  What cannot be done is Refused: the
+front end is told so if it asked to be, and else has to go, since it would take the device for one that works.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from .._native import ffi, lib
+from .connection import close_all, name_of, receive
+from .errors import PeerError, PeerGone, Refused
+from .inflight import Inflight, make_region
+from .memory_table import MemoryTable
+from .messages import (
+    CONFIG,
+    CONFIG_BYTES_MOST,
+    FEATURE_PROTOCOL,
+    HEADER,
+    INFLIGHT,
+    INFLIGHT_PADDED_BYTES,
+    MEMORY,
+    MEMORY_REGION,
+    NEED_REPLY,
+    REGION,
+    REPLY,
+    U64,
+    VERSION,
+    VRING_ADDRESSES,
+    VRING_MASK,
+    VRING_NO_FD,
+    VRING_STATE,
+    Message,
+    ProtocolFeature,
+    Region,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .back_end import BackEnd
+    from .served_queue import ServedQueue
+
+P = ProtocolFeature
+OFFERED = P.MQ | P.REPLY_ACK | P.CONFIG | P.INFLIGHT_SHMFD | P.RESET_DEVICE | P.CONFIGURE_MEM_SLOTS | P.STATUS
+HEAR_S = 10.0  # for the rest of a message that has begun, and for room for an answer
+NEEDS_RESET = int(lib.PV_VIRTIO_STATUS_NEEDS_RESET)
+RING_PACKED = int(lib.PV_VIRTIO_F_RING_PACKED)
+
+
+class Session:
+    """Talks to the front end at the other end of `connection`, for `back_end`.
+
+    `hear` raises PeerGone once it is gone, and PeerError if it breaks the protocol; then there is `close`.
+    """
+
+    def __init__(self, back_end: BackEnd, connection: socket.socket) -> None:
+        self._back_end, self._connection = back_end, connection
+        self._title = back_end.title
+        self._queues = back_end.queues
+        connection.settimeout(HEAR_S)
+        self.memory = MemoryTable(ffi.addressof(back_end.machine, "memory"), back_end.lost_fd)
+        self._inflight: Inflight | None = None
+        self._features: int | None = None
+        self._protocol = ProtocolFeature(0)
+        self._status = 0
+
+    def close(self) -> None:
+        """The device leaves guest memory alone, which is given back."""
+        self._reset()
+        for queue in self._queues:
+            queue.end()
+        if self._inflight:
+            self._inflight.close()
+            self._inflight = None
+        self.memory.clear()
+        self._connection.close()
+
+    # ---- what is wrong with it ----
+
+    def wrong(self, how: str) -> PeerError:
+        """The error for a front end that breaks the protocol."""
+        return PeerError(f"{self._title}: the front end {how}; its session ends, another may begin")
+
+    def closed(self, how: str) -> PeerGone:
+        """The error for one that is gone."""
+        return PeerGone(f"{self._title}: the front end closed the connection{how}")
+
+    def await_data(self, source: socket.socket, until: float, what: str) -> None:
+        """Returns when there is something to read.  Raises PeerGone after `until`."""
+        source.settimeout(max(0.001, until - time.monotonic()))
+        try:
+            source.recv(1, socket.MSG_PEEK)
+        except TimeoutError as error:
+            raise PeerGone(f"{self._title}: the front end does not send {what}") from error
+        except OSError:  # whoever reads finds out
+            return
+
+    # ---- messages ----
+
+    def hear(self) -> None:
+        """Takes and answers a message."""
+        message = receive(self, self._connection, HEAR_S, "a message")
+        try:
+            self._answer(message)
+        finally:
+            close_all(message.fds)
+
+    def _answer(self, message: Message) -> None:
+        act = ACTS.get(message.request)
+        if act is None or message.flags & REPLY:
+            raise self.wrong(f"sent {name_of(message.request)}, which is not offered")
+        wants = bool(message.flags & NEED_REPLY and P.REPLY_ACK in self._protocol)
+        refused = 0
+        answer: Message | None = None
+        try:
+            answer = act(self, message)
+        except Refused as error:
+            if not wants:
+                raise self.wrong(f"asks for what cannot be: {error}") from error
+            self._back_end.warn(f"{self._title}: {name_of(message.request)} is refused: {error}")
+            refused = 1
+        if answer is None and wants:
+            answer = Message(message.request, 0, U64.pack(refused))
+        if answer:
+            try:
+                self._send(answer)
+            finally:
+                close_all(answer.fds)
+
+    def _send(self, answer: Message) -> None:
+        data = HEADER.pack(answer.request, VERSION | REPLY, len(answer.payload)) + answer.payload
+        try:
+            self._connection.settimeout(HEAR_S)
+            sent = socket.send_fds(self._connection, [data], list(answer.fds))
+            if sent < len(data):
+                self._connection.sendall(data[sent:])
+        except TimeoutError as error:
+            raise PeerGone(f"{self._title}: the front end does not read its answers") from error
+        except OSError as error:
+            raise self.closed(f" ({error.strerror})") from error
+
+    def _unpack(self, message: Message, layout: Any) -> tuple[int, ...]:
+        if len(message.payload) != layout.size:
+            raise self.wrong(f"sent {name_of(message.request)} with {len(message.payload)} bytes, not {layout.size}")
+        return cast("tuple[int, ...]", layout.unpack(message.payload))
+
+    def _number(self, message: Message) -> int:
+        return self._unpack(message, U64)[0]
+
+    def _fd_of(self, message: Message, due: bool = True) -> int:
+        """The one descriptor that came with a message; -1: none is due."""
+        if len(message.fds) != due:
+            raise self.wrong(f"sent {len(message.fds)} descriptors with {name_of(message.request)}")
+        return message.fds[0] if due else -1
+
+    def _queue(self, number: int) -> ServedQueue:
+        if number >= len(self._queues):
+            raise Refused(f"there is no queue {number}, {len(self._queues)} there are")
+        return self._queues[number]
+
+    # ---- features and state ----
+
+    def _get_features(self, message: Message) -> Message:
+        return Message(message.request, 0, U64.pack(self._back_end.features | FEATURE_PROTOCOL))
+
+    def _set_features(self, message: Message) -> None:
+        features = self._number(message)
+        if features == self._features:
+            return
+        if any(queue.running for queue in self._queues):
+            raise Refused("other features while queues are in use")
+        driver = features & ~FEATURE_PROTOCOL
+        if not lib.pv_vhost_back_end_agree(self._back_end.core, driver):
+            self._features = None
+            unknown = driver & ~self._back_end.features
+            raise Refused(
+                f"features that are not offered ({unknown:#x})" if unknown else "a driver that is not one of virtio 1"
+            )
+        self._features = features
+        for queue in self._queues:
+            queue.enabled = not features & FEATURE_PROTOCOL
+
+    def _get_protocol_features(self, message: Message) -> Message:
+        return Message(message.request, 0, U64.pack(int(OFFERED)))
+
+    def _set_protocol_features(self, message: Message) -> None:
+        features = self._number(message)
+        if features & ~int(OFFERED):
+            raise Refused(f"protocol features that are not offered ({features & ~int(OFFERED):#x})")
+        self._protocol = ProtocolFeature(features)
+
+    def _get_queue_num(self, message: Message) -> Message:
+        return Message(message.request, 0, U64.pack(self._back_end.queue_number))
+
+    def _set_owner(self, message: Message) -> None:
+        """The session begins, which it did with the connection."""
+
+    def _reset_device(self, message: Message) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        for queue in self._queues:
+            queue.stop()
+        self._features, self._status = None, 0
+        self._back_end.reset()
+
+    def _get_status(self, message: Message) -> Message:
+        fault = NEEDS_RESET if self._back_end.native.state.status & NEEDS_RESET else 0
+        return Message(message.request, 0, U64.pack(self._status | fault))
+
+    def _set_status(self, message: Message) -> None:
+        status = self._number(message)
+        if not status:
+            self._reset()
+        self._status = status & 0xFF
+
+    # ---- configuration ----
+
+    def _config_of(self, message: Message) -> tuple[int, bytes]:
+        if len(message.payload) < CONFIG.size:
+            raise self.wrong(f"sent {name_of(message.request)} with {len(message.payload)} bytes")
+        offset, size, _flags = CONFIG.unpack_from(message.payload)
+        data = message.payload[CONFIG.size :]
+        if size != len(data) or offset + size > CONFIG_BYTES_MOST:
+            raise self.wrong(f"sent {name_of(message.request)} of {size} bytes at {offset} with {len(data)}")
+        return offset, data
+
+    def _get_config(self, message: Message) -> Message:
+        offset, data = self._config_of(message)
+        space = self._back_end.config().ljust(CONFIG_BYTES_MOST, b"\0")
+        return Message(message.request, 0, message.payload[: CONFIG.size] + space[offset : offset + len(data)])
+
+    def _set_config(self, message: Message) -> None:
+        offset, data = self._config_of(message)
+        if lib.pv_device_config_write(self._back_end.native, offset, data, len(data)) != lib.PV_STATUS_OK:
+            raise Refused(f"{len(data)} bytes at {offset} of the configuration, which the driver may not write")
+
+    # ---- memory ----
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Nobody works on guest memory."""
+        core = self._back_end.core
+        lib.pv_vhost_back_end_pause(core)
+        try:
+            yield
+        finally:
+            if not lib.pv_vhost_back_end_resume(core):
+                for queue in self._queues:
+                    queue.look()
+
+    def _set_mem_table(self, message: Message) -> None:
+        if len(message.payload) < MEMORY.size:
+            raise self.wrong(f"sent SET_MEM_TABLE with {len(message.payload)} bytes")
+        count, _ = MEMORY.unpack_from(message.payload)
+        if count != len(message.fds) or len(message.payload) < MEMORY.size + count * REGION.size:
+            raise self.wrong(f"sent SET_MEM_TABLE of {count} regions with {len(message.fds)} descriptors")
+        parts = [REGION.unpack_from(message.payload, MEMORY.size + n * REGION.size) for n in range(count)]
+        with self._paused():
+            self.memory.clear()
+            for (gpa, size, hva, offset), fd in zip(parts, message.fds, strict=True):
+                self.memory.add(Region(gpa, size, hva, fd, offset))
+
+    def _get_max_mem_slots(self, message: Message) -> Message:
+        return Message(message.request, 0, U64.pack(int(lib.PV_MAX_REGIONS)))
+
+    def _region_of(self, message: Message, fd: int) -> Region:
+        if len(message.payload) != MEMORY_REGION.size + REGION.size:
+            raise self.wrong(f"sent {name_of(message.request)} with {len(message.payload)} bytes")
+        gpa, size, hva, offset = REGION.unpack_from(message.payload, MEMORY_REGION.size)
+        return Region(gpa, size, hva, fd, offset)
+
+    def _add_mem_reg(self, message: Message) -> None:
+        self.memory.add(self._region_of(message, self._fd_of(message)))  # others stay where they are
+
+    def _rem_mem_reg(self, message: Message) -> None:
+        with self._paused():  # a descriptor that comes with it is allowed, and of no use
+            self.memory.remove(self._region_of(message, -1))
+
+    # ---- requests in flight ----
+
+    def _inflight_of(self, message: Message) -> tuple[int, int, int, int]:
+        if len(message.payload) not in (INFLIGHT.size, INFLIGHT_PADDED_BYTES):
+            raise self.wrong(f"sent {name_of(message.request)} with {len(message.payload)} bytes")
+        return cast("tuple[int, int, int, int]", INFLIGHT.unpack_from(message.payload))
+
+    def _get_inflight_fd(self, message: Message) -> Message:
+        _, _, queues, size = self._inflight_of(message)
+        self._check_inflight(queues, size)
+        region_bytes = queues * self._region_bytes(size)
+        payload = INFLIGHT.pack(region_bytes, 0, queues, size).ljust(len(message.payload), b"\0")
+        return Message(message.request, 0, payload, (make_region(region_bytes),))
+
+    def _check_inflight(self, queues: int, size: int) -> None:
+        most = int(lib.PV_MAX_QUEUE_SIZE)
+        if not 0 < queues <= len(self._queues) or not 0 < size <= most or size & (size - 1):
+            raise Refused(f"to keep what {queues} queues of {size} have; there are {len(self._queues)} of {most}")
+
+    def _region_bytes(self, size: int) -> int:
+        return int(lib.pv_vhost_back_end_inflight_bytes(bool((self._features or 0) & RING_PACKED), size))
+
+    def _set_inflight_fd(self, message: Message) -> None:
+        size_bytes, offset, queues, size = self._inflight_of(message)
+        fd = self._fd_of(message)
+        self._check_inflight(queues, size)
+        if any(queue.running for queue in self._queues):
+            raise Refused("another region for requests in flight while there may be some")
+        if size_bytes < queues * self._region_bytes(size):
+            raise Refused(f"a region of {size_bytes} bytes for requests in flight, {queues} queues need more")
+        fresh = Inflight(fd, offset, size_bytes, queues, size, self._back_end.lost_fd)
+        if self._inflight:
+            self._inflight.close()
+        self._inflight = fresh
+
+    # ---- queues ----
+
+    def _vring(self, message: Message) -> tuple[ServedQueue, int]:
+        number, value = self._unpack(message, VRING_STATE)
+        return self._queue(number), value
+
+    def _still(self, message: Message) -> tuple[ServedQueue, int]:
+        queue, value = self._vring(message)
+        if queue.running:
+            raise Refused(f"{name_of(message.request)} of a queue that is in use")
+        return queue, value
+
+    def _set_vring_num(self, message: Message) -> None:
+        queue, queue.size = self._still(message)
+
+    def _set_vring_base(self, message: Message) -> None:
+        queue, queue.base = self._still(message)
+
+    def _set_vring_addr(self, message: Message) -> None:
+        number, flags, descriptors, used, available, _log = self._unpack(message, VRING_ADDRESSES)
+        queue, addresses = self._queue(number), (descriptors, available, used)
+        if flags or (queue.running and addresses != queue.addresses):
+            raise Refused("to log what it writes" if flags else "other addresses of a queue that is in use")
+        queue.addresses = addresses
+
+    def _get_vring_base(self, message: Message) -> Message:
+        queue, _ = self._vring(message)
+        return Message(message.request, 0, VRING_STATE.pack(queue.number, queue.stop()))
+
+    def _vring_fd(self, message: Message) -> tuple[ServedQueue, int]:
+        number = self._number(message)
+        return self._queue(number & VRING_MASK), self._fd_of(message, not number & VRING_NO_FD)
+
+    def _set_vring_kick(self, message: Message) -> None:
+        queue, fd = self._vring_fd(message)
+        if fd < 0:
+            raise Refused("a queue without a kick, which would have to be looked at all the time")
+        queue.kick(fd)
+        self._run(queue)
+
+    def _set_vring_call(self, message: Message) -> None:
+        queue, fd = self._vring_fd(message)
+        queue.call(fd)
+
+    def _set_vring_err(self, message: Message) -> None:
+        queue, fd = self._vring_fd(message)
+        queue.errors(fd)
+
+    def _set_vring_enable(self, message: Message) -> None:
+        queue, enabled = self._vring(message)
+        queue.enabled = bool(enabled)
+        self._run(queue)
+
+    def _run(self, queue: ServedQueue) -> None:
+        wanted = queue.kicked and queue.enabled
+        if wanted and not queue.running:
+            inflight = self._inflight
+            of_queue = self._region_bytes(inflight.queue_size) if inflight else 0
+            queue.start(self.memory, inflight.region(queue.number, of_queue) if inflight else ffi.NULL)
+        elif queue.running and not wanted:
+            queue.halt()
+
+    _reset_owner = _set_owner  # what it means was never agreed upon
+
+
+ACTS: dict[int, Callable[[Session, Message], Message | None]] = {
+    request: act for request in Request if (act := getattr(Session, f"_{request.name.lower()}", None))
+}
+"""What each request does: the method of its name."""
