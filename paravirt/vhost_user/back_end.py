@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._native import ffi, lib
 from ..errors import HostCallFailed
+from ..interrupts import Held
 from ..listener import Listener
 from .errors import PeerError, PeerGone
 from .served_queue import ServedQueue
@@ -55,6 +56,11 @@ class BackEnd:
         self._told: Any = None  # of which fault
 
     def __enter__(self) -> Self:
+        with Held():
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
         lib.pv_machine_init(self.machine)
         lib.pv_device_init(self.native, self.machine)
         try:
@@ -73,10 +79,10 @@ class BackEnd:
         except BaseException:
             self._release()
             raise
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._release()
+        with Held():
+            self._release()
 
     @staticmethod
     def _eventfd() -> int:

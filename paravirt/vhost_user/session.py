@@ -331,10 +331,12 @@ class Session:
         return queue, value
 
     def _set_vring_num(self, message: Message) -> None:
-        queue, queue.size = self._still(message)
+        queue, size = self._still(message)
+        queue.size = size
 
     def _set_vring_base(self, message: Message) -> None:
-        queue, queue.base = self._still(message)
+        queue, base = self._still(message)
+        queue.base = base
 
     def _set_vring_addr(self, message: Message) -> None:
         number, flags, descriptors, used, available, _log = self._unpack(message, VRING_ADDRESSES)

@@ -21,7 +21,7 @@ ROUNDS, BATCH = 20, 32
 """Batches of each kind, and chains of a batch, as in instructions.c."""
 SOURCES = (
     "tests/benchmarks/instructions.c",
-    *(f"paravirt/native/{name}.c" for name in ("guest_memory", "ring", "ring_packed", "ring_split")),
+    *(f"paravirt/native/{name}.c" for name in ("guest_memory", "inflight", "ring", "ring_packed", "ring_split")),
     *(f"guest_drivers/lib/virtqueue{name}.c" for name in ("", "_packed", "_split")),
 )
 INCLUDES = ("hypercall_abi/include", "paravirt/native", "guest_drivers/include", "tests/native")

@@ -15,8 +15,8 @@ NATIVE = ROOT / "paravirt" / "native"
 
 # The host library without KVM, disks and the software vCPU.
 LIBRARY = (
-    "base callring console device dispatch event extension guest_memory hotplug memory mmio notify record ring "
-    "ring_packed ring_split status system time trace"
+    "base callring console device dispatch event extension guest_memory hotplug inflight memory mmio notify record "
+    "ring ring_packed ring_split status system time trace"
 ).split()
 SOURCES = {
     "boot_info": [ROOT / "guest_drivers" / "lib" / "boot.c"],
@@ -25,7 +25,7 @@ SOURCES = {
         NATIVE / f"{name}.c"
         for name in (*LIBRARY, "vsock_connection", "vsock_gather", "vsock_host", "vsock_packet", "vsock_receive")
     ],
-    "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "guest_memory")],
+    "virtqueue": [NATIVE / f"{name}.c" for name in ("ring", "ring_packed", "ring_split", "inflight", "guest_memory")],
 }
 INCLUDES = [
     f"-I{ROOT / name}"

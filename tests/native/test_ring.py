@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 DEVICE_RING = [
-    ROOT / "paravirt" / "native" / f"{name}.c" for name in ("ring", "ring_split", "ring_packed", "guest_memory")
+    ROOT / "paravirt" / "native" / f"{name}.c"
+    for name in ("ring", "ring_split", "ring_packed", "inflight", "guest_memory")
 ]
 DRIVER_RING = [ROOT / "guest_drivers" / "lib" / f"virtqueue{name}.c" for name in ("", "_split", "_packed")]
 SOURCES = [*DEVICE_RING, *DRIVER_RING]

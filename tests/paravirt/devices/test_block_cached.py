@@ -115,7 +115,8 @@ def test_zeros_behind_the_end_are_no_data(path: Path, size: int) -> None:
 def test_a_guest_that_looks_into_all_of_a_large_file(tmp_path: Path) -> None:
     """What that costs the host in page tables, of which nobody tells it, has a bound; the rest is the engine's."""
     native, built = ROOT / "paravirt" / "native", tmp_path / "cached_harness"
-    sources = [Path(__file__).with_name("cached_harness.c"), native / "block_cached.c", native / "fault_copy.c"]
+    sources = [Path(__file__).with_name("cached_harness.c")]
+    sources += [native / f"{name}.c" for name in ("block_cached", "fault_copy", "peer_memory")]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-O1", f"-I{native}"]
     subprocess.run(["gcc", *flags, *map(str, sources), "-lpthread", "-o", str(built)], check=True)
     command = [str(built), str(tmp_path / "disk"), str(MOST_PIECES + 4096)]

@@ -1,0 +1,153 @@
+"""Our devices as other hypervisors have them: our own front end, session after session, in one process or two."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercall_abi.devices.virtio_block import BLOCK_STATUS
+from paravirt.attachments.block_served import ServedDisk
+from paravirt.cli import main
+from paravirt.config import Disk
+from paravirt.devices.block import BlockDevice
+from paravirt.devices.block_served import ServedBlockDevice
+from paravirt.vhost_user.back_end import BackEnd
+from tests.support.block_driver import SECTOR, BlockDriver
+from tests.support.fake_guest import FakeGuest
+from tests.support.served_device import InProcess, InThread, wait_for
+
+SECTORS = 2048
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(random.Random(7).randbytes(SECTORS * SECTOR))
+    return path
+
+
+@pytest.fixture
+def guest() -> Iterator[FakeGuest]:
+    with FakeGuest() as guest:
+        yield guest
+
+
+def front_end(guest: FakeGuest, socket: Path, kept: ExitStack, *, read_only: bool = False) -> Any:
+    device = ServedBlockDevice("disk", ServedDisk("disk", socket, read_only), guest.regions, lambda error: None)
+    plugged = guest.plug(device)
+    kept.callback(plugged.unplug)
+    return plugged
+
+
+def serves(image: Path, *, engine: Any = "auto", queues: int = 2, poll_ns: int = 0, **options: Any) -> InThread:
+    device = BlockDevice("disk", Disk("disk", image, **options), engine, poll_ns, queues=queues)
+    return InThread(BackEnd(device, image.with_name("disk.sock")))
+
+
+@pytest.mark.parametrize("engine", ["auto", "threads"])
+@pytest.mark.parametrize("indirect", [False, True])
+def test_one_driver_after_the_other(guest: FakeGuest, image: Path, engine: str, indirect: bool) -> None:
+    """Each finds what the one before has written, over two sessions with two drivers each."""
+    data = image.read_bytes()
+    with serves(image, engine=engine) as back_end:
+        for session in range(2):
+            with ExitStack() as kept:
+                plugged = front_end(guest, image.with_name("disk.sock"), kept)
+                assert plugged.native.queue_count == 2
+                for turn in range(2):
+                    drivers = [BlockDriver(plugged, each, indirect=indirect) for each in plugged.start()]
+                    for number, driver in enumerate(drivers):
+                        sector = 8 * (4 * session + 2 * turn + number)
+                        before = data[sector * SECTOR : (sector + 1) * SECTOR]
+                        assert driver.read(sector, SECTOR).data == before
+                        assert driver.write(sector, before[::-1]).status == BLOCK_STATUS.OK
+                        assert driver.read(sector, SECTOR).data == before[::-1]
+                        assert driver.flush().status == BLOCK_STATUS.OK
+        assert back_end.sessions == 2
+        statistics = back_end.device.statistics()
+        assert statistics["written_bytes"] == 8 * SECTOR
+    assert not image.with_name("disk.sock").exists()
+
+
+def test_nothing_is_left_behind(guest: FakeGuest, image: Path) -> None:
+    fds = set(os.listdir("/proc/self/fd"))
+    maps = Path("/proc/self/maps").read_text().count("memfd:fake-guest")
+    with serves(image) as back_end:
+        for _ in range(2):
+            with ExitStack() as kept:
+                plugged = front_end(guest, image.with_name("disk.sock"), kept)
+                BlockDriver(plugged, plugged.start()[0]).read(0, SECTOR)
+        wait_for(lambda: back_end.machine.memory.count == 0, "guest memory stays mapped")
+    assert set(os.listdir("/proc/self/fd")) == fds
+    assert Path("/proc/self/maps").read_text().count("memfd:fake-guest") == maps
+
+
+def test_read_only(guest: FakeGuest, image: Path) -> None:
+    with serves(image, read_only=True), ExitStack() as kept:
+        plugged = front_end(guest, image.with_name("disk.sock"), kept, read_only=True)
+        driver = BlockDriver(plugged, plugged.start()[0])
+        assert driver.write(0, bytes(SECTOR)).status == BLOCK_STATUS.IO_ERROR
+        assert driver.read(0, SECTOR).data == image.read_bytes()[:SECTOR]
+
+
+def test_killed_under_load(guest: FakeGuest, image: Path) -> None:
+    """Requests that were in flight when it died are answered by the next one."""
+    rng = random.Random(5)
+    wanted = bytearray(image.read_bytes())
+    socket = image.with_name("disk.sock")
+    with InProcess(socket, "block", "--disk", f"{image},queues=1") as process, ExitStack() as kept:
+        plugged = front_end(guest, socket, kept)
+        driver = BlockDriver(plugged, plugged.start(size=64)[0])
+        for turn in range(4):
+            sectors = rng.sample(range(SECTORS), 20)
+            requests = []
+            for sector in sectors:
+                data = rng.randbytes(SECTOR)
+                wanted[sector * SECTOR : (sector + 1) * SECTOR] = data
+                requests.append(driver.lay_out(1, sector, data))
+            driver.send(*requests)
+            process.kill()
+            process.start()
+            assert all(answer.status == BLOCK_STATUS.OK for _, answer in driver.finish(20))
+            wait_for(lambda turn=turn: plugged.device.statistics()["reconnects"] == turn + 1, "not found again")  # type: ignore[misc]
+        assert driver.flush().status == BLOCK_STATUS.OK
+        status, said = process.stop()
+    assert (status, said) == (143, "paravirt: terminated\n")
+    assert image.read_bytes() == wanted
+
+
+BAD = {
+    "no file": (["block", "--disk", "{}/none.img"], 32, "none.img does not exist"),
+    "served": (["block", "--disk", "vhost:x"], 2, "served by another program already"),
+    "net served": (["net", "--net", "vhost:x"], 2, "served by another program already"),
+    "no disk": (["block"], 2, "--disk"),
+    "no vsock": (["vsock"], 2, "--vsock"),
+    "no interface": (["net", "--net", "tap:none0"], 38, "'none0' does not exist"),
+    "poll": (["entropy", "--poll", "never"], 2, "never"),
+    "option": (["vsock", "--vsock", "a,cid=x"], 2, "is not a vsock"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    words, status, text = BAD[name]
+    arguments = [word.format(tmp_path) for word in words]
+    assert main(["device", arguments[0], "--socket", str(tmp_path / "s"), *arguments[1:]]) == status
+    said = capfd.readouterr().err
+    assert text in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["x" * 120, "none/s", "file"])
+def test_bad_sockets(tmp_path: Path, capfd: pytest.CaptureFixture[str], path: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    assert main(["device", "entropy", "--socket", str(tmp_path / path)]) == 39
+    assert "give" in capfd.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
