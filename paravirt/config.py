@@ -22,6 +22,7 @@ from .values import Value, check_choice, check_name
 
 if TYPE_CHECKING:
     from .abi import Service
+    from .debug.address import GdbConfig
 
 __all__ = ["DEVICE_NAME_BYTES", "Disk", "ServedDisk", "parse_disk"]
 MIB = 1 << 20
@@ -226,6 +227,8 @@ class MachineConfig(Value):
     """Where a Chrome/Perfetto trace is written; None: no trace."""
     record: Path | None = None
     """Where a recording of the guest's calls is written; None: none."""
+    gdb: GdbConfig | None = None
+    """Where the machine listens for a debugger; None: it does not."""
     timeout_s: float | None = None
     """How long the guest may run."""
     transport: Transport = "calls"

@@ -30,14 +30,17 @@ from .extensions import Extensions
 from .interrupts import Held
 from .mapped import MappedDisks
 from .memory import GuestMemory
+from .observers import observe
 from .outcome import Outcome, Statistics
-from .services import FEATURES, serve
+from .services import features, serve
 from .services.console import Console
 from .services.system import CrashReport
 from .vcpu import Vcpu, pinned
 from .virtio import VirtioDevices
 
 if TYPE_CHECKING:
+    from .debug.debugger import Debugger
+    from .debug.server import GdbServer
     from .devices.base import Device
     from .recording.recorder import Recorder
     from .trace import Tracer
@@ -79,13 +82,15 @@ class Machine:
         self._resources = ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
+        self.gdb: GdbServer | None = None
+        self.debugger: Debugger | None = None
         self._threads: list[threading.Thread] = []
         self.vcpus: list[Vcpu] = []
 
     def offered(self) -> dict[int, int]:
         """Services offered to this guest: number → features."""
         here = (s.number for s in SERVICES.values() if s.number not in self.denied.services)
-        return {number: FEATURES.get(number, 0) for number in here}
+        return {number: features(number, self.config) for number in here}
 
     def extended(self) -> dict[int, int]:
         """The same of extensions' services."""
@@ -102,7 +107,7 @@ class Machine:
         self._prepared = True
         try:
             with Held():
-                self._observe()
+                observe(self)
                 self._build()
         except BaseException as error:
             with Held():
@@ -128,26 +133,14 @@ class Machine:
             self._last = self.statistics()
         self._prepared = False
         with ExitStack() as closing:  # all of them, whichever fails
-            for observer in (self.recorder, self.tracer):
+            for observer in (self.gdb, self.recorder, self.tracer):
                 if observer:
                     closing.callback(observer.close)
-            self.recorder = self.tracer = None  # another close() is none of theirs
+            self.gdb = self.recorder = self.tracer = None  # another close() is none of theirs
             closing.callback(self.extensions.close)
             self._resources.close()
 
     # ---- making it ----
-
-    def _observe(self) -> None:
-        """One trace and one recording for all lives."""
-        if self.config.trace:
-            from .trace import Tracer  # only for those who look
-
-            self.tracer = Tracer(self.config.trace, self.config.budgets.trace_events)
-            self.tracer.extensions = self.extensions.call_names
-        if self.config.record:
-            from .recording.recorder import Recorder
-
-            self.recorder = Recorder(self.config.record, self.config.budgets.recording_bytes, self.config)
 
     def _build(self) -> None:
         """Everything of one life of the machine; what it takes is given back by ``_resources``."""
@@ -187,13 +180,10 @@ class Machine:
             self.balloon(self.balloon_target_bytes)
 
     def _offer(self) -> None:
-        native, budgets = self.native, self.config.budgets
+        native = self.native
         native.poison, native.poison_seed = self.config.poison, int.from_bytes(os.urandom(8), "little") | 1
-        native.console_budget = budgets.console_bytes
-        native.trace_mark_budget = budgets.trace_marks
-        native.doorbell_budget = budgets.doorbells_per_second
         native.state.balloon_target_bytes = self.balloon_target_bytes
-        serve(native, self.offered(), self.denied.calls)
+        serve(native, self.offered(), self.denied.calls, self.config.budgets)
         self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
@@ -245,6 +235,8 @@ class Machine:
             timers.start()
             self._threads = [timers]
             self.accelerator.begin(self._accelerator_lost)
+            if self.gdb:
+                self.gdb.begin()
             for vcpu, cpu in zip_longest(self.vcpus, self.config.pin):
                 with pinned(cpu):
                     vcpu.begin(self.accelerator.run, self._vcpu_ended)
@@ -334,6 +326,8 @@ class Machine:
             if not self._threads:
                 return
             lib.pv_machine_end(self.native)
+            if self.debugger:
+                self.debugger.ended()
             for vcpu in self.vcpus:
                 vcpu.join()
             self.callrings.join()
@@ -354,7 +348,9 @@ class Machine:
         status: int = 0,
         report: CrashReport | None = None,
     ) -> None:
-        """The guest's life ends thus; the first one counts.  Any thread."""
+        """The guest's life ends thus; the first one counts.  Any thread; of a crash, that of the vCPU."""
+        if report and self.debugger:
+            self.debugger.crashed(report.vcpu)
         self._over(Outcome(kind, reason, status, report), None)
 
     def fail(self, error: BaseException) -> None:
@@ -367,6 +363,8 @@ class Machine:
                 self._outcome, self._error = outcome, error
             self._changed.notify_all()
         lib.pv_machine_end(self.native)
+        if self.debugger:
+            self.debugger.over(self._outcome)
 
     def console_write(self, data: bytes) -> bool:
         """Output by another console than the service's; False if it is beyond the budget (CON-2)."""

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "ca0bd1167d6fba7df45630fc8af6c19aae7462d05f29e4a2fd5f20f1695f0818"
+#define PV_ABI_DIGEST "1f117480820ba3224c4e68b87163d1aa7845cc11db178b41828a258b98c61f9f"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -610,7 +610,7 @@
 #define PV_CALL_SYSTEM_RESET 0x00080001 /* () -> zero. Starts the machine again from its image. */
 #define PV_CALL_SYSTEM_CRASH 0x00080002 /* (report_gpa) -> zero. Ends the machine and leaves a report. */
 #define PV_CALL_SYSTEM_WATCHDOG 0x00080003 /* (timeout_ns) -> zero. Ends the machine unless called again in time; zero disarms. */
-#define PV_CALL_SYSTEM_DEBUG 0x00080004 /* (code) -> zero. Stops for a debugger. */
+#define PV_CALL_SYSTEM_DEBUG 0x00080004 /* (frame_gpa) -> zero. Stops for a debugger. */
 
 /* Service continuity: Generation id, clock jump, entropy reseed and quiescence, in one protocol. */
 #define PV_SERVICE_CONTINUITY 9
@@ -825,6 +825,21 @@ PV_STATIC_ASSERT(offsetof(struct pv_crash_report, rip) == 152, "crash_report.rip
 PV_STATIC_ASSERT(offsetof(struct pv_crash_report, rflags) == 160, "crash_report.rflags");
 PV_STATIC_ASSERT(offsetof(struct pv_crash_report, text) == 168, "crash_report.text");
 PV_STATIC_ASSERT(sizeof(struct pv_crash_report) == 424, "crash_report");
+
+/* What an exception for a debugger interrupted. Written by the guest. */
+struct pv_debug_frame {
+	uint32_t vector; /* 1 (debug) or 3 (breakpoint). */
+	uint32_t reserved; /* Zero. */
+	uint64_t registers[16]; /* RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15. */
+	uint64_t rip; /* Instruction pointer: of a breakpoint, past its instruction. */
+	uint64_t rflags; /* Flags. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, vector) == 0, "debug_frame.vector");
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, reserved) == 4, "debug_frame.reserved");
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, registers) == 8, "debug_frame.registers");
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, rip) == 136, "debug_frame.rip");
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, rflags) == 144, "debug_frame.rflags");
+PV_STATIC_ASSERT(sizeof(struct pv_debug_frame) == 152, "debug_frame");
 
 /* One page per machine, written by the host. */
 struct pv_continuity_page {

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "ca0bd1167d6fba7df45630fc8af6c19aae7462d05f29e4a2fd5f20f1695f0818";
+pub const ABI_DIGEST: &str = "1f117480820ba3224c4e68b87163d1aa7845cc11db178b41828a258b98c61f9f";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -949,7 +949,7 @@ pub const CALL_SYSTEM_RESET: u32 = 0x00080001;
 pub const CALL_SYSTEM_CRASH: u32 = 0x00080002;
 /// (timeout_ns) -> zero. Ends the machine unless called again in time; zero disarms.
 pub const CALL_SYSTEM_WATCHDOG: u32 = 0x00080003;
-/// (code) -> zero. Stops for a debugger.
+/// (frame_gpa) -> zero. Stops for a debugger.
 pub const CALL_SYSTEM_DEBUG: u32 = 0x00080004;
 
 /// Service continuity: Generation id, clock jump, entropy reseed and quiescence, in one protocol.
@@ -1017,7 +1017,7 @@ pub const CALLS: [Call; 49] = [
     Call { id: CALL_SYSTEM_RESET, roads: 1, feature: 0, arguments: &[] },
     Call { id: CALL_SYSTEM_CRASH, roads: 1, feature: 0, arguments: &[Argument::Buffer { host_writes: false, limit: 1, align: 8, unit_bytes: 424, fixed: true }] },
     Call { id: CALL_SYSTEM_WATCHDOG, roads: 7, feature: 0, arguments: &[Argument::Value] },
-    Call { id: CALL_SYSTEM_DEBUG, roads: 1, feature: SYSTEM_FEATURE_DEBUG, arguments: &[Argument::Value] },
+    Call { id: CALL_SYSTEM_DEBUG, roads: 1, feature: SYSTEM_FEATURE_DEBUG, arguments: &[Argument::Buffer { host_writes: false, limit: 1, align: 8, unit_bytes: 152, fixed: true }] },
     Call { id: CALL_CONTINUITY_SUBSCRIBE, roads: 7, feature: CONTINUITY_FEATURE_NOTIFY, arguments: &[Argument::Value] },
     Call { id: CALL_CONTINUITY_ACKNOWLEDGE, roads: 7, feature: CONTINUITY_FEATURE_NOTIFY, arguments: &[Argument::Value] },
     Call { id: CALL_ENTROPY_FILL, roads: 7, feature: 0, arguments: &[Argument::Buffer { host_writes: true, limit: LIMIT_ENTROPY_BYTES, align: 1, unit_bytes: 1, fixed: false }] },
@@ -1408,6 +1408,36 @@ const _: () = {
     assert!(r.rflags == 0xa7a6a5a4a3a2a1a0);
     assert!(r.text[0] == 0xa8);
     assert!(r.text[255] == 0xac);
+};
+
+/// What an exception for a debugger interrupted. Written by the guest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugFrame {
+    /// 1 (debug) or 3 (breakpoint).
+    pub vector: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15.
+    pub registers: [u64; 16],
+    /// Instruction pointer: of a breakpoint, past its instruction.
+    pub rip: u64,
+    /// Flags.
+    pub rflags: u64,
+}
+impl DebugFrame {
+    pub const ZERO: DebugFrame = DebugFrame { vector: 0, reserved: 0, registers: [0; 16], rip: 0, rflags: 0 };
+}
+const _: () = {
+    assert!(core::mem::size_of::<DebugFrame>() == 152);
+    assert!(core::mem::align_of::<DebugFrame>() == 8);
+    let r: DebugFrame = unsafe { core::mem::transmute(pattern::<152>()) };
+    assert!(r.vector == 0x3020100);
+    assert!(r.reserved == 0x7060504);
+    assert!(r.registers[0] == 0xf0e0d0c0b0a0908);
+    assert!(r.registers[15] == 0x8786858483828180);
+    assert!(r.rip == 0x8f8e8d8c8b8a8988);
+    assert!(r.rflags == 0x9796959493929190);
 };
 
 /// One page per machine, written by the host.

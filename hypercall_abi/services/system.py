@@ -30,6 +30,16 @@ CRASH_REPORT = Record(
     "text" / text(256) * "What happened, for people.",
 )
 
+DEBUG_FRAME = Record(
+    "debug_frame",
+    "What an exception for a debugger interrupted. Written by the guest.",
+    "vector" / U32 * "1 (debug) or 3 (breakpoint).",
+    "reserved" / U32 * "Zero.",
+    "registers" / U64[16] * "RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15.",
+    "rip" / U64 * "Instruction pointer: of a breakpoint, past its instruction.",
+    "rflags" / U64 * "Flags.",
+)
+
 SERVICE = Service(
     8,
     "system",
@@ -59,7 +69,14 @@ SERVICE = Service(
             "Ends the machine unless called again in time; zero disarms.",
             (Arg("timeout_ns", "Time from now.", until=True),),
         ),
-        Call(4, "debug", "Stops for a debugger.", (Arg("code", "For the debugger."),), roads=TRAP, feature="DEBUG"),
+        Call(
+            4,
+            "debug",
+            "Stops for a debugger.",
+            (Buffer("frame", "A debug_frame record.", "read", align=8, entry=DEBUG_FRAME, fixed=True),),
+            roads=TRAP,
+            feature="DEBUG",
+        ),
     ),
     FEATURE,
 )
@@ -79,5 +96,13 @@ RULES = (
     Rule(
         "SYS-6",
         "A vCPU that cannot go on, as after an exception without a gate, ends the machine, and not with success.",
+    ),
+    Rule(
+        "SYS-7",
+        "With system.debug a guest hands over what an exception of vector 1 or 3 interrupted. The vCPU goes on there, "
+        "with the registers that the debugger leaves it, and the call does not return; or, if no debugger wants that "
+        "stop, the call answers OK and the guest returns from the exception.",
+        "both",
+        "a debugger that listens is no part of a machine that is judged",
     ),
 )

@@ -137,6 +137,16 @@ local records = {
 			{ name = "text", kind = "char", offset = 168, size = 256, count = 1, doc = "What happened, for people." },
 		},
 	},
+	debug_frame = {
+		size = 152,
+		fields = {
+			{ name = "vector", kind = "uint32_t", offset = 0, size = 4, count = 1, doc = "1 (debug) or 3 (breakpoint)." },
+			{ name = "reserved", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "Zero." },
+			{ name = "registers", kind = "uint64_t", offset = 8, size = 8, count = 16, doc = "RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15." },
+			{ name = "rip", kind = "uint64_t", offset = 136, size = 8, count = 1, doc = "Instruction pointer: of a breakpoint, past its instruction." },
+			{ name = "rflags", kind = "uint64_t", offset = 144, size = 8, count = 1, doc = "Flags." },
+		},
+	},
 	continuity_page = {
 		size = 80,
 		fields = {
@@ -862,9 +872,9 @@ local calls = {
 	[0x00080004] = {
 		name = "system.debug",
 		arguments = {
-			{ name = "code", doc = "For the debugger." },
+			{ name = "frame_gpa", doc = "A debug_frame record." },
 		},
-		records = {},
+		records = { [0] = "debug_frame" },
 	},
 	[0x00090000] = {
 		name = "continuity.subscribe",

@@ -75,12 +75,12 @@ class Software:
         # A pipe that is full takes nothing more: the engine does not wait for anybody to hear it.
         self._ears, mouth = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            for _ in range(1 + vcpus):
+            for _ in range(2 + vcpus):
                 ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 self._sockets.append(ours)
                 theirs.append(its)
-            control, *rest = (sock.fileno() for sock in theirs)
-            numbers = (control, memory_fd, *rest)
+            control, debug, *rest = (sock.fileno() for sock in theirs)
+            numbers = (control, debug, memory_fd, *rest)
             path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH", ""))))
             self._engine = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"{__package__}.engine", *map(str, numbers)],
@@ -119,7 +119,7 @@ class Software:
 
     def add_vcpu(self, vcpu: Any) -> None:
         """Gives a ``struct pv_vcpu *`` its socket."""
-        lib.pv_software_add_vcpu(self.native, vcpu, self._sockets[1 + vcpu.index].fileno())
+        lib.pv_software_add_vcpu(self.native, vcpu, self._sockets[2 + vcpu.index].fileno())
 
     def remove_vcpu(self, vcpu: Any) -> None:
         """Its socket is closed with the others."""
@@ -144,6 +144,11 @@ class Software:
     def in_service(self, vcpu: Any, vector: int) -> bool:
         """Not known here: the engine's local APIC ends with it."""
         return False
+
+    @property
+    def debug_socket(self) -> socket.socket:
+        """By which a debugger asks the engine (``engine/debug.py``)."""
+        return self._sockets[1]
 
     def begin(self, lost: Callable[[], None]) -> None:
         """Tells the engine what there is; `lost` is called if it ends before the machine.  Raises HostCallFailed."""

@@ -28,6 +28,7 @@ from .console import ConsoleFile
 
 if TYPE_CHECKING:
     from ..attachments import Attachment
+    from ..debug.address import GdbConfig
     from ..outcome import Outcome, Statistics
 
 EPILOG = """\
@@ -82,8 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--extension", action="append", default=[], metavar="NAME[,trusted][:OPTIONS]",
         help="offer a vendor's service: the path of a binary module, run in a process of its own unless trusted, "
         "or the name of a plug-in; may be repeated")  # fmt: skip
-    add("--trace", type=Path, metavar="FILE", help="write a trace of calls, exits and requests (Chrome, Perfetto)")
-    add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
+    _add_observers(parser)
     add("--timeout", type=float, metavar="S", help="stop the guest after so many seconds")
     add_accelerator(parser)
     add("--kvm-device", type=Path, metavar="PATH", help="the KVM device (/dev/kvm); naming one asks for KVM")
@@ -99,6 +99,15 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
     add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
+
+
+def _add_observers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--trace", type=Path, metavar="FILE", help="write a trace of calls, exits and requests (Chrome, Perfetto)")
+    add("--record", type=Path, metavar="FILE", help="record every call with its data (pcapng; see paravirt replay)")
+    add("--gdb", metavar="[HOST]:PORT|unix:PATH[,go]",
+        help="listen for a debugger (gdb), which the guest waits for unless ,go is given; without HOST for one on "
+        "this host")  # fmt: skip
 
 
 @contextmanager
@@ -146,6 +155,14 @@ def _balloon(text: str) -> tuple[tuple[Attachment, ...], int]:
     return parse_balloon(text)
 
 
+def _gdb(text: str | None) -> GdbConfig | None:
+    if text is None:
+        return None
+    from ..debug.address import parse_gdb
+
+    return parse_gdb(text)
+
+
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
     balloons, balloon_bytes = _balloon(args.balloon)
@@ -174,6 +191,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         transport=args.transport,
         budgets=Budgets(poll_ns=parse_poll(args.poll)),
         name=image.stem[:40] or "guest",
+        gdb=_gdb(args.gdb),
         accel="kvm" if args.kvm_device and args.accel == "auto" else args.accel,
         kvm_device=args.kvm_device or KVM_DEVICE,
     )
@@ -190,6 +208,8 @@ def _boot(config: MachineConfig, console: ConsoleFile, answer: dict[str, Any]) -
         raise NativeMismatch(f"the C core does not load: {error}; see paravirt doctor") from error
     with Machine(config) as machine, Published(machine):
         tell_accelerator(machine)
+        if machine.gdb:
+            machine.gdb.tell(config.image)
         console.watch(machine)
         created_ns = time.monotonic_ns()
         try:

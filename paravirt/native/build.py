@@ -53,6 +53,7 @@ CALLBACKS = """
 extern "Python" {
     int64_t pv_py_console_write(struct pv_machine *machine, const uint8_t *text, uint64_t size_bytes);
     uint64_t pv_py_console_read(struct pv_machine *machine, uint8_t *text, uint64_t size_bytes);
+    bool pv_py_held(struct pv_vcpu *vcpu, uint32_t why, uint64_t detail);
     void pv_py_end(struct pv_machine *machine, const struct pv_end *end);
     int64_t pv_py_serve_callrings(struct pv_vcpu *vcpu);
     bool pv_py_intercept(struct pv_vcpu *vcpu, struct pv_call *call, struct pv_result *result);

@@ -37,6 +37,12 @@ static bool stopping(const struct pv_vcpu *vcpu)
 	return __atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST);
 }
 
+/* A debugger wants every thread where it can look at it (VCPU-4). */
+static bool holding(const struct pv_vcpu *vcpu)
+{
+	return __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST);
+}
+
 static void set_state(struct pv_vcpu *vcpu, uint32_t state)
 {
 	__atomic_store_n(&vcpu->state.state, state, __ATOMIC_SEQ_CST);
@@ -101,7 +107,7 @@ void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)
 		uint32_t seen = __atomic_load_n(&vcpu->wake, __ATOMIC_SEQ_CST);
 		uint64_t left = UINT64_MAX;
 
-		if (__atomic_load_n(&vcpu->page->upcall_pending, __ATOMIC_SEQ_CST) || stopping(vcpu))
+		if (__atomic_load_n(&vcpu->page->upcall_pending, __ATOMIC_SEQ_CST) || stopping(vcpu) || holding(vcpu))
 			break;
 		if (deadline_ns != PV_DEADLINE_NEVER) {
 			uint64_t now = pv_time_now(vcpu->machine);

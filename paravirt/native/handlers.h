@@ -98,6 +98,7 @@ PV_HANDLER(system_shutdown);
 PV_HANDLER(system_reset);
 PV_HANDLER(system_crash);
 PV_HANDLER(system_watchdog);
+PV_HANDLER(system_debug);
 PV_HANDLER(entropy_fill);
 PV_HANDLER(trace_mark);
 PV_HANDLER(trace_begin);

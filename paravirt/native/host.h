@@ -270,6 +270,12 @@ struct pv_callrings {
 #define PV_REASON_OTHER 4
 #define PV_REASONS 5
 
+/* Why a vCPU's thread is in machine->held. */
+#define PV_HELD_ASKED 0 /* vcpu->hold was set */
+#define PV_HELD_DEBUG 1 /* the CPU stopped for a debugger; detail: DR6, or 0 for a breakpoint in the code */
+#define PV_HELD_CALL 2 /* the guest called system.debug; detail: GPA of its debug_frame */
+#define PV_HELD_END 3 /* the vCPU cannot go on; detail: PV_EXIT_. False: it ends */
+
 struct pv_vcpu {
 	struct pv_vcpu_saved state; /* what is saved */
 	struct pv_machine *machine;
@@ -279,6 +285,8 @@ struct pv_vcpu {
 	struct pv_capture *capture; /* record.h; NULL: off */
 	uint32_t index;
 	uint32_t stop; /* leave the run loop as soon as possible */
+	uint32_t hold; /* stay out of the guest, in machine->held, until it is zero */
+	uint64_t debug_frame_gpa; /* where its call of system.debug has left a frame; 0: nowhere */
 	uint32_t kicking; /* threads that may be in ops.kick */
 	uint32_t blocked; /* waits on wake */
 	uint32_t starting; /* somebody fills start in */
@@ -301,6 +309,8 @@ struct pv_machine {
 	struct pv_device *devices[PV_MAX_DEVICES];
 	uint32_t device_count;
 	struct pv_machine_ops ops;
+	/* Called in a vCPU's thread, which it keeps while the vCPU is to stay out of the guest (PV_HELD_). True: it goes on. */
+	bool (*held)(struct pv_vcpu *vcpu, uint32_t why, uint64_t detail);
 	struct pv_recording *recording; /* record.h; NULL: off */
 	uint32_t services; /* offered, a bit per number; a masked service is not in it */
 	uint64_t denied[16]; /* denied functions of each service, a bit each */

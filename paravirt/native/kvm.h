@@ -91,6 +91,39 @@ int pv_kvm_mmio_doorbell(struct pv_kvm *kvm, int fd, uint64_t gpa, uint32_t valu
 int pv_kvm_line(struct pv_kvm *kvm, int fd, uint32_t line);
 /* Runs the vCPU in this thread until it stops for good. Releases nothing. */
 void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *exit);
+/* Has the vCPU's thread come to machine->held, from the guest or from a wait. Any thread. */
+void pv_kvm_hold(struct pv_vcpu *vcpu);
+
+/* What a debugger sees of a vCPU, and may change. */
+struct pv_registers {
+	uint64_t general[16]; /* RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15 */
+	uint64_t rip;
+	uint64_t rflags;
+	uint64_t segments[6]; /* selectors: CS SS DS ES FS GS */
+	uint64_t fs_base;
+	uint64_t gs_base;
+	uint64_t control[5]; /* CR0 CR2 CR3 CR4 CR8 */
+	uint64_t efer;
+	uint64_t tables[2]; /* addresses of GDT and IDT; not set */
+	uint64_t fpu[8]; /* FCW FSW FTW FISEG FIOFF FOSEG FOOFF FOP, as the target description has them */
+	uint8_t st[8][16]; /* ten bytes each */
+	uint8_t xmm[16][16];
+	uint64_t mxcsr;
+};
+
+/* Of a vCPU that is held, or does not run; any thread. 0 or -errno. Selectors and EFER are not set. */
+int pv_kvm_get_registers(struct pv_vcpu *vcpu, struct pv_registers *registers);
+int pv_kvm_set_registers(struct pv_vcpu *vcpu, const struct pv_registers *registers);
+
+/* An exception that ended the vCPU's run has not been. While it is held. */
+void pv_kvm_forget_exception(struct pv_vcpu *vcpu);
+
+#define PV_DEBUG_STEP 1 /* stop after one instruction */
+#define PV_DEBUG_CODE 2 /* stop at INT3, before the guest sees it */
+#define PV_DEBUG_ADDRESSES 4 /* stop as the debug registers say */
+
+/* What the vCPU stops for from now on: PV_DEBUG_, DR0 to DR3, DR7. While it is held. 0 or -errno. */
+int pv_kvm_set_debug(struct pv_vcpu *vcpu, uint32_t what, const uint64_t *addresses, uint64_t dr7);
 /* A capability that this host needs (or only likes), by <linux/kvm.h>'s name for it. */
 struct pv_capability {
 	const char *name;

@@ -19,6 +19,7 @@
 
 #define KICK (SIGRTMIN + 6)
 #define STEAL_PERIOD_NS 10000000
+#define BREAKPOINT 3 /* vector */
 
 static void ignore(int number)
 {
@@ -38,6 +39,13 @@ static void kick(struct pv_vcpu *vcpu)
 	if (own->in_thread)
 		pthread_kill(own->thread, KICK);
 	pthread_mutex_unlock(&own->lock);
+}
+
+void pv_kvm_hold(struct pv_vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->hold, 1, __ATOMIC_SEQ_CST);
+	kick(vcpu);
+	pv_vcpu_wake(vcpu);
 }
 
 static void upcall(struct pv_vcpu *vcpu)
@@ -195,6 +203,32 @@ static uint32_t reason(const struct kvm_run *run)
 	}
 }
 
+/*
+ * Keeps the thread out of the guest while somebody wants that, with no exit under way, so that registers can be
+ * replaced; false if it does not go on at all.
+ */
+static bool hold(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, uint32_t why, uint64_t detail)
+{
+	bool on = true;
+
+	complete(own);
+	if (why == PV_HELD_ASKED && vcpu->debug_frame_gpa) {
+		why = PV_HELD_CALL;
+		detail = vcpu->debug_frame_gpa;
+	}
+	vcpu->debug_frame_gpa = 0;
+	if (vcpu->machine->held)
+		on = vcpu->machine->held(vcpu, why, detail);
+	return on;
+}
+
+static bool serve_debug(struct pv_vcpu *vcpu, struct kvm_run *run)
+{
+	uint64_t dr6 = run->debug.arch.exception == BREAKPOINT ? 0 : run->debug.arch.dr6;
+
+	return hold(vcpu, vcpu->opaque, PV_HELD_DEBUG, dr6);
+}
+
 /* Serves one exit: true to go on, false with `out` filled in. */
 static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out)
 {
@@ -206,6 +240,8 @@ static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out
 		if (serve_mmio(vcpu, run, out))
 			return true;
 		break;
+	case KVM_EXIT_DEBUG:
+		return serve_debug(vcpu, run);
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_HLT: /* only without an in-kernel interrupt controller */
 		return true;
@@ -228,12 +264,19 @@ static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out
 	out->rip = run->s.regs.regs.rip;
 	out->rsp = run->s.regs.regs.rsp;
 	out->cr2 = fault_address(vcpu);
-	return false;
+	/* A debugger may know better: a breakpoint for which the guest has no gate yet, or somebody who wants to look. */
+	if (!vcpu->machine->held || !hold(vcpu, vcpu->opaque, PV_HELD_END, out->kind))
+		return false;
+	out->kind = PV_EXIT_STOPPED;
+	return true;
 }
 
 static bool run_once(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_exit *out)
 {
 	if (ioctl(own->fd, KVM_RUN, 0) < 0) {
+		/* Cleared before hold and stop are looked at: whoever asks from now on is heard. */
+		if (errno == EINTR)
+			__atomic_store_n(&own->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (errno == EINTR || errno == EAGAIN)
 			return true;
 		out->kind = PV_EXIT_ERROR;
@@ -294,7 +337,8 @@ void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *out)
 		}
 		bool on = true;
 		while (on && pv_vcpu_lives(vcpu))
-			on = run_once(vcpu, own, out);
+			on = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST) ? hold(vcpu, own, PV_HELD_ASKED, 0)
+									    : run_once(vcpu, own, out);
 		if (!on)
 			break;
 		complete(own);

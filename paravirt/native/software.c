@@ -312,8 +312,11 @@ static bool live(struct pv_vcpu *vcpu, struct pv_exit *out)
 		__atomic_store_n(&vcpu->page->steal_ns, exit.steal_ns, __ATOMIC_RELAXED);
 		uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
 		memset(&entry, 0, sizeof(entry));
-		if (!serve(vcpu, &exit, &entry, out))
+		if (!serve(vcpu, &exit, &entry, out)) {
+			if (vcpu->machine->held)
+				vcpu->machine->held(vcpu, PV_HELD_END, out->kind);
 			return false;
+		}
 		if (vcpu->trace)
 			trace_exit(vcpu, &exit, begin_ns);
 	}

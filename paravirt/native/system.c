@@ -69,3 +69,14 @@ PV_HANDLER(system_watchdog) /* SYS-4 */
 		pv_timer_poke(machine);
 	return PV_STATUS_OK;
 }
+
+/* Whoever holds the vCPU finds the frame before the guest goes on. */
+PV_HANDLER(system_debug) /* SYS-7 */
+{
+	(void)value;
+	if (vcpu->machine->held && !vcpu->machine->accelerator) { /* an engine has seen the exception itself */
+		vcpu->debug_frame_gpa = args[0];
+		__atomic_store_n(&vcpu->hold, 1, __ATOMIC_SEQ_CST);
+	}
+	return PV_STATUS_OK;
+}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._native import lib
+from ..config import Budgets, MachineConfig
 from . import console as console
 from . import system as system
 
@@ -22,8 +23,14 @@ FEATURES = {  # offered, by the number of the service
 }
 
 
-def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int]) -> None:
-    """Offers services (number → features) but for denied calls (number → bit mask of functions).
+def features(number: int, config: MachineConfig) -> int:
+    """Those of a service that a machine so made offers."""
+    debug = int(lib.PV_SYSTEM_FEATURE_DEBUG) if number == lib.PV_SERVICE_SYSTEM and config.gdb else 0
+    return FEATURES.get(number, 0) | debug
+
+
+def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int], budgets: Budgets) -> None:
+    """Offers services (number → features) but for denied calls (number → bit mask of functions), within budgets.
 
     A ``struct pv_machine *`` whose ``opaque`` is the handle of a Machine calls the functions here.
     """
@@ -31,6 +38,9 @@ def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int]) ->
         native.services |= 1 << number
         native.offered[number] = features
         native.denied[number] = denied.get(number, 0)
+    native.console_budget = budgets.console_bytes
+    native.trace_mark_budget = budgets.trace_marks
+    native.doorbell_budget = budgets.doorbells_per_second
     native.ops.console_write = lib.pv_py_console_write
     native.ops.console_read = lib.pv_py_console_read
     native.ops.end = lib.pv_py_end

@@ -25,6 +25,12 @@ static inline int64_t pv_system_crash(const struct pv_crash_report *report)
 	return pv_call1(PV_CALL_SYSTEM_CRASH, pv_gpa(report)).status;
 }
 
+/* Hands what an exception interrupted to a debugger. Returns if none wants it, or it is refused (SYS-7). */
+static inline int64_t pv_system_debug(const struct pv_debug_frame *frame)
+{
+	return pv_call1(PV_CALL_SYSTEM_DEBUG, pv_gpa(frame)).status;
+}
+
 /* Ends the machine unless called again in time; 0 disarms. */
 static inline int64_t pv_system_watchdog(uint64_t timeout_ns)
 {

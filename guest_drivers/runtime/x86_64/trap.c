@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: 0BSD
  *
- * Exceptions end the machine with a report; vector 2 is the upcall.
+ * Exceptions end the machine with a report; vector 2 is the upcall, 1 and 3 are a debugger's if there is one.
  */
+#include "paravirt/base.h"
 #include "paravirt/format.h"
 #include "paravirt/string.h"
 #include "paravirt/system.h"
@@ -9,6 +10,8 @@
 #include "runtime.h"
 
 #define EXCEPTIONS 32
+#define DEBUG 1
+#define BREAKPOINT 3
 #define PAGE_FAULT 14
 #define TRAP_GATE 0xef00 /* present, DPL 3, type 15: leaves IF alone; IST 0: the running stack */
 #define APIC_EOI 0xfee000b0
@@ -93,16 +96,33 @@ _Noreturn static void crash(const struct pv_crash_report *report)
 	pv_exit(127);
 }
 
-static void report_frame(struct pv_crash_report *report, const struct pv_frame *frame)
+static void copy_registers(uint64_t to[16], const struct pv_frame *frame)
 {
 	const uint64_t registers[16] = {
 		frame->rax, frame->rbx, frame->rcx, frame->rdx, frame->rsi, frame->rdi, frame->rbp, frame->rsp,
 		frame->r8,  frame->r9,	frame->r10, frame->r11, frame->r12, frame->r13, frame->r14, frame->r15,
 	};
 
-	memcpy(report->registers, registers, sizeof(registers));
-	report->rip = frame->rip;
-	report->rflags = frame->rflags;
+	memcpy(to, registers, sizeof(registers));
+}
+
+/* False if there is no debugger. DEBUG is accepted here, so that other guests start without a word about it. */
+static bool debugger_takes(const struct pv_frame *frame)
+{
+	struct pv_debug_frame interrupted = {
+		.vector = (uint32_t)frame->vector,
+		.rip = frame->rip,
+		.rflags = frame->rflags,
+	};
+	struct pv_wish wish = { .service = PV_SERVICE_SYSTEM, .optional = 1, .wanted = PV_SYSTEM_FEATURE_DEBUG };
+
+	if (!pv_guest.paravirt)
+		return false;
+	copy_registers(interrupted.registers, frame);
+	int64_t status = pv_system_debug(&interrupted);
+	if (status == PV_STATUS_NOT_SUPPORTED && pv_negotiate(&wish, 1) == PV_STATUS_OK && wish.accepted)
+		status = pv_system_debug(&interrupted);
+	return status == PV_STATUS_OK;
 }
 
 void pv_trap(struct pv_frame *frame)
@@ -115,10 +135,14 @@ void pv_trap(struct pv_frame *frame)
 		pv_event_upcall(cpu->page);
 		return;
 	}
+	if ((frame->vector == DEBUG || frame->vector == BREAKPOINT) && debugger_takes(frame))
+		return;
 	struct pv_crash_report *report = claim_report(cpu->index);
 	report->vector = (uint32_t)frame->vector;
 	report->error_code = frame->error_code;
-	report_frame(report, frame);
+	copy_registers(report->registers, frame);
+	report->rip = frame->rip;
+	report->rflags = frame->rflags;
 	if (frame->vector == PAGE_FAULT && pv_guest.paravirt) {
 		struct pv_answer answer = pv_vcpu_fault_address();
 

@@ -38,6 +38,6 @@ def watchdog(machine: Machine, _vcpu: int, timeout_ns: int) -> Answer:
     return ok()
 
 
-def debug(_machine: Machine, _vcpu: int, _code: int) -> Answer:
-    """A debugger that is listening sees it; the guest does not."""
+def debug(_machine: Machine, _vcpu: int, _gpa: int) -> Answer:
+    """No debugger listens (SYS-7)."""
     return ok()

@@ -1,4 +1,4 @@
-"""The process: ``python -m paravirt.accel.engine CONTROL MEMORY VCPU…``, numbers of inherited descriptors."""
+"""The process: ``python -m paravirt.accel.engine CONTROL DEBUG MEMORY VCPU…``, numbers of inherited descriptors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def main(numbers: list[int]) -> None:
     """Serves one machine until the host closes a socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host decides what an interrupt ends
     heed_barriers()
-    control, memory_fd, *vcpus = numbers
+    control, debug, memory_fd, *vcpus = numbers
     from .machine import Ended, Machine
 
     with contextlib.suppress(Ended, ConnectionResetError):
-        Machine(socket.socket(fileno=control), [socket.socket(fileno=fd) for fd in vcpus], memory_fd).serve()
+        sockets = [socket.socket(fileno=fd) for fd in (control, debug, *vcpus)]
+        Machine(sockets[0], sockets[1], sockets[2:], memory_fd).serve()
     os._exit(0)  # the engine's threads and mappings end with the process
 
 

@@ -20,7 +20,8 @@ ERROR_INVALID_INSTRUCTION = 10
 
 _HOOK_INTERRUPT, _HOOK_INSTRUCTION, _HOOK_CODE, _HOOK_BLOCK, _HOOK_TLB_FILL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 17
 _CONTROL_WRITE_1 = 1 << 26 | 1 << 30  # one argument, to be written
-_CONTROL_USE_EXITS, _CONTROL_CPU_MODEL, _CONTROL_TLB = 4, 7, 12
+_CONTROL_WRITE_0 = 1 << 30
+_CONTROL_USE_EXITS, _CONTROL_CPU_MODEL, _CONTROL_FLUSH, _CONTROL_TLB = 4, 7, 10, 12
 _TLB_VIRTUAL = 1
 
 REGISTERS = {
@@ -62,6 +63,10 @@ REGISTERS = {
     "FPTAG": 247,
     "DX": 18,
     "EAX": 19,
+    "FS_BASE": 250,
+    "GS_BASE": 251,
+    "CR8": 58,
+    **{f"ST{n}": 114 + n for n in range(8)},
     **{f"XMM{n}": 122 + n for n in range(16)},
 }
 _WIDE = frozenset(f"XMM{n}" for n in range(16))
@@ -279,6 +284,21 @@ class Emulator:
             return
         self._number.value = value
         _check(_library.uc_reg_write(self._engine, self._ids[name], self._at_number))
+
+    def get_wide(self, name: str) -> int:
+        """A register of the vector or the floating-point unit."""
+        wide = (c_uint64 * 2)()
+        _check(_library.uc_reg_read(self._engine, REGISTERS[name], ctypes.byref(wide)))
+        return int(wide[0] | wide[1] << 64)
+
+    def set_wide(self, name: str, value: int) -> None:
+        """The same, written."""
+        wide = (c_uint64 * 2)(value & (1 << 64) - 1, value >> 64)
+        _check(_library.uc_reg_write(self._engine, REGISTERS[name], ctypes.byref(wide)))
+
+    def flush(self) -> None:
+        """Forgets all translated code: it is looked at again."""
+        _check(_library.uc_ctl(self._engine, _CONTROL_FLUSH | _CONTROL_WRITE_0, 0))
 
     def set_table(self, name: str, base: int, limit: int, selector: int = 0, flags: int = 0) -> None:
         """GDTR, IDTR or TR."""

@@ -122,3 +122,18 @@ def _stack(vcpu: Vcpu, number: int) -> int:
         raise _Refused(10, 0)
     (top,) = struct.unpack("<Q", vcpu.read(base + offset, 8, system=True))
     return int(top)
+
+
+def forbidden(vcpu: Vcpu, port: int, width: int) -> bool:
+    """Whether the TSS keeps the level that runs from a port; the library asks nobody."""
+    if vcpu.cpl <= vcpu.get("EFLAGS") >> 12 & 3:
+        return False
+    base, limit = vcpu.get("TR")
+    at = IO_MAP_OFFSET
+    if limit < at + 1:
+        return True
+    at = int.from_bytes(vcpu.read(base + at, 2, system=True), "little") + port // 8
+    if at + 1 > limit:
+        return True
+    bits = int.from_bytes(vcpu.read(base + at, 2, system=True), "little") >> port % 8
+    return bool(bits & ((1 << width) - 1))

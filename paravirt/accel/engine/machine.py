@@ -17,6 +17,7 @@ from typing import Any
 
 from . import records, start
 from .cpuid import table
+from .debug import Debug
 from .memory import Memory, Region, map_file
 from .vcpu import Exit, Vcpu
 
@@ -76,9 +77,11 @@ class Stopper(threading.Thread):
 
 
 class Machine:
-    """The engine's side of a machine: `control` and a socket per vCPU."""
+    """The engine's side of a machine: `control`, one for a debugger, and a socket per vCPU."""
 
-    def __init__(self, control: socket.socket, sockets: list[socket.socket], memory_fd: int) -> None:
+    def __init__(
+        self, control: socket.socket, debug: socket.socket, sockets: list[socket.socket], memory_fd: int
+    ) -> None:
         self._control = control
         data, fds, _, _ = socket.recv_fds(control, records.SETUP_MOST_BYTES, records.REGIONS_MOST)
         if not data:
@@ -101,9 +104,11 @@ class Machine:
         self._ready_ns: dict[Vcpu, int] = {}
         self._next = 0
         self._poll = select.poll()
-        for sock in (control, *sockets):
+        for sock in (control, debug, *sockets):
             self._poll.register(sock, select.POLLIN)
-        self._stopper = Stopper([control, *sockets])
+        self._debug_fd = debug.fileno()
+        self._debug = Debug(debug, self.vcpus)
+        self._stopper = Stopper([control, debug, *sockets])
 
     def serve(self) -> None:
         """Runs the machine.  Raises Ended when the host is done with it."""
@@ -111,7 +116,7 @@ class Machine:
         timeout: int | None = 0
         while True:
             self._listen(timeout)
-            ready = [vcpu for vcpu in self.vcpus if vcpu not in self._waiting and vcpu.ready]
+            ready = [v for v in self.vcpus if v not in self._waiting and v.ready and self._debug.may_run(v)]
             timeout = 0 if ready else None
             if ready:
                 self._turn(ready)
@@ -137,6 +142,7 @@ class Machine:
             self._ready_ns.pop(vcpu, None)
             self._waiting.add(vcpu)
             self._send(vcpu, exit_)
+        self._debug.ran(vcpu)
 
     def _send(self, vcpu: Vcpu, exit_: Exit) -> None:
         if exit_[0] == records.EXIT_INTERNAL:
@@ -162,6 +168,8 @@ class Machine:
         ]
         if heard:
             self._hear()
+        if any(fd == self._debug_fd for fd, _ in heard) and not self._debug.hear(self._waiting):
+            raise Ended
         for vcpu, entry in entries:
             self._enter(vcpu, *entry)
 
@@ -197,3 +205,4 @@ class Machine:
             start.begin(vcpu, entry_gpa, stack_gpa, argument, self._modes.pop(vcpu.index, None))
         elif kind != records.ENTRY_GO_ON:
             vcpu.resume(rest[:-3], kind == records.ENTRY_RESUME_POISONED)
+        self._debug.entered(vcpu)

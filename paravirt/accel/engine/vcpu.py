@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import code, gates, paging, records, start
+from .access import Access
 from .apic import APIC_BYTES, APIC_GPA, Apic
 from .cpuid import Leaf
 from .emulator import (
@@ -33,7 +34,6 @@ FLOATING_GPA = 0xFFFF_E000
 """Where accesses go that nothing answers: beyond RAM and the hole below 4 GiB."""
 REFUSING_GPA = FAULTING_GPA - records.REGIONS_MOST * paging.PAGE
 """Where stores go that are refused: a page for each region."""
-MSR_EFER = 0xC000_0080
 PAUSES = 20
 """How many PAUSEs of a slice are done before the next one gives way: a vCPU that waits for another makes many."""
 _ACCESS = {MEM_READ: paging.READ, MEM_WRITE: paging.WRITE, MEM_FETCH: paging.FETCH}
@@ -42,7 +42,7 @@ _EXIT_REGISTERS = ("RIP", "RSP", "CR2", *records.EXIT_REGISTERS)
 Exit = tuple[int, int, int, int]  # kind, size, port or GPA, value
 
 
-class Vcpu:
+class Vcpu(Access):
     """vCPU `index`.  ``exchange`` sends an exit and brings the value that is read, while this vCPU waits."""
 
     def __init__(self, index: int, memory: Memory, setup: dict[str, Any], cpuid: dict[int, Leaf]) -> None:
@@ -54,11 +54,16 @@ class Vcpu:
         self.why = ""
         """What an exit EXIT_INTERNAL was about."""
         self.halted = False
+        self.debugged = False
+        """A debugger is there: breakpoints of the guest's own stop, too."""
+        self.stepping = False
+        self.stopped = ""
+        """Why it did, for the debugger."""
+        self._breakpoints: frozenset[int] = frozenset()
         self.in_scratch = False
         """It is being led into its mode (start.py), where every address is that of the scratch page's neighbourhood."""
         self.alone = True
         """Nothing waits for the end of its slice: a PAUSE gives way to nobody."""
-        self._memory = memory
         self._cpuid = cpuid
         self._ports = (setup["trap_port"], setup["doorbell_port"])
         self._watched: set[int] = set()
@@ -72,47 +77,9 @@ class Vcpu:
         # Counts only if the run fails: the library asks for where code once was, too.
         self._refused: paging.PageFault | None = None
         self._unbacked: int | None = None
-        self.emulator = start.make_emulator(memory, self)
-        self.get, self.set = self.emulator.get, self.emulator.set
+        super().__init__(memory, start.make_emulator(memory, self))
         self._hook()
         self.fresh = self.emulator.save()
-
-    # ---- registers and memory ----
-
-    @property
-    def efer(self) -> int:
-        """The register EFER."""
-        return self.emulator.get_msr(MSR_EFER)
-
-    @property
-    def cpl(self) -> int:
-        """The level that runs."""
-        return int(self.get("CS")) & 3
-
-    def _walk(self, address: int, access: int, user: bool) -> tuple[int, bool, bool]:
-        return paging.walk(self._memory.word, self.get("CR0"), self.get("CR3"), user, address, access)
-
-    def _pieces(self, address: int, size_bytes: int, access: int, user: bool) -> list[tuple[int, int]]:
-        pieces = []
-        while size_bytes:
-            part = min(size_bytes, -address % paging.PAGE or paging.PAGE)
-            page, _, _ = self._walk(address, access, user)
-            at = self._memory.offset(page, paging.PAGE)
-            if at is None:
-                raise gates.Unsupported(f"the CPU's own access to {page:#x}, which is not RAM")
-            pieces.append((at + address % paging.PAGE, part))
-            address, size_bytes = address + part, size_bytes - part
-        return pieces
-
-    def read(self, address: int, size_bytes: int, *, system: bool = False) -> bytes:
-        """Bytes at a virtual address, as the CPU itself if `system`.  Raises PageFault."""
-        pieces = self._pieces(address, size_bytes, paging.READ, self.cpl == 3 and not system)
-        return b"".join(self._memory.map[at : at + part] for at, part in pieces)
-
-    def write(self, address: int, data: bytes) -> None:
-        """Stores at a virtual address.  Raises PageFault before anything is stored."""
-        for at, part in self._pieces(address, len(data), paging.WRITE, self.cpl == 3):
-            self._memory.map[at : at + part], data = data[:part], data[part:]
 
     # ---- hooks ----
 
@@ -132,17 +99,17 @@ class Vcpu:
             return True
         wanted, user = _ACCESS[kind], self.cpl == 3
         try:
-            page, writable, _ = self._walk(address, wanted, user and not self._is_table(address, wanted))
+            page, writable, _ = self.walk(address, wanted, user and not self._is_table(address, wanted))
         except paging.PageFault as fault:
             return self._redirect(fault, wanted, entry)
-        if self._memory.offset(page, paging.PAGE) is None:
-            if (number := self._memory.region(page)) is not None and wanted != paging.FETCH:
+        if self.memory.offset(page, paging.PAGE) is None:
+            if (number := self.memory.region(page)) is not None and wanted != paging.FETCH:
                 self._fill_region(page, number, wanted, writable, entry)
                 return True
             if wanted == paging.FETCH:  # the library would give up on itself
                 self._unbacked = page
                 return False
-            in_hole = start.hole(self._memory)[0] <= page < REFUSING_GPA
+            in_hole = start.hole(self.memory)[0] <= page < REFUSING_GPA
             entry.page, entry.rights = page if in_hole else FLOATING_GPA, PROT_READ | PROT_WRITE
             return True
         entry.page = page
@@ -151,7 +118,7 @@ class Vcpu:
 
     def _fill_region(self, page: int, number: int, wanted: int, writable: bool, entry: TlbEntry) -> None:
         """A store to one that is read-only, which the guest's tables let pass, is the host's to hear of (PMEM-3)."""
-        read_only = self._memory.regions[number].read_only
+        read_only = self.memory.regions[number].read_only
         if wanted == paging.WRITE and read_only:
             entry.page, entry.rights = REFUSING_GPA + number * paging.PAGE, PROT_WRITE
         else:
@@ -193,9 +160,9 @@ class Vcpu:
 
     def _look_through(self, address: int, page: int) -> None:
         self._executable.add(page)
-        at = self._memory.offset(page, paging.PAGE)
+        at = self.memory.offset(page, paging.PAGE)
         assert at is not None
-        for offset in code.find(self._memory.map[at : at + paging.PAGE]):
+        for offset in code.find(self.memory.map[at : at + paging.PAGE]):
             if address + offset not in self._watched:
                 self._watched.add(address + offset)
                 self.emulator.watch(address + offset)
@@ -205,12 +172,16 @@ class Vcpu:
         if self.in_scratch:
             self.emulator.stop()
             return
+        if address in self._breakpoints:
+            self.stopped = "code"
+            self.emulator.stop()
+            return
         found = self._decoded.get(address)
         if found is None:
             found = self._decoded[address] = self._decode(address)
         kind, length, bytes_ = found
         if kind == code.IO or (kind == code.OUT and self.get("DX") not in self._ports):
-            if not self._forbidden(*code.port_access(bytes_, self.get("DX"))):
+            if not gates.forbidden(self, *code.port_access(bytes_, self.get("DX"))):
                 return
             kind = code.IO
         elif not self._stops(kind):
@@ -236,20 +207,6 @@ class Vcpu:
             if self._due() is not None:
                 self.emulator.stop_soon()
         return kind in (code.OUT, code.SYSCALL)
-
-    def _forbidden(self, port: int, width: int) -> bool:
-        """Whether the TSS keeps the level that runs from a port; the library asks nobody."""
-        if self.cpl <= self.get("EFLAGS") >> 12 & 3:
-            return False
-        base, limit = self.get("TR")
-        at = gates.IO_MAP_OFFSET
-        if limit < at + 1:
-            return True
-        at = int.from_bytes(self.read(base + at, 2, system=True), "little") + port // 8
-        if at + 1 > limit:
-            return True
-        bits = int.from_bytes(self.read(base + at, 2, system=True), "little") >> port % 8
-        return bool(bits & ((1 << width) - 1))
 
     def _interrupted(self, vector: int) -> None:
         self._interrupt = vector
@@ -281,7 +238,7 @@ class Vcpu:
             if gpa < FLOATING_GPA:
                 self._fault_at(gpa - FAULTING_GPA)
         elif gpa >= REFUSING_GPA:
-            region = self._memory.regions[(gpa - REFUSING_GPA) // paging.PAGE]
+            region = self.memory.regions[(gpa - REFUSING_GPA) // paging.PAGE]
             self.exchange(self, (records.EXIT_WRITE, size, region.gpa, value))
         else:
             self.exchange(self, (records.EXIT_WRITE, size, gpa, value))
@@ -299,12 +256,41 @@ class Vcpu:
     def run(self) -> Exit | None:
         """Runs until it is stopped (None) or until something is the host's."""
         try:
+            if self.stepping:
+                return self._step()
             self._deliver()
             return self._run()
         except gates.TripleFault:
             return records.EXIT_TRIPLE_FAULT, 0, 0, 0
         except gates.Unsupported as why:
             return self._internal(str(why))
+
+    def _step(self) -> Exit | None:
+        """One instruction, which no interrupt comes before; a call is one once it is answered (debug.py)."""
+        before = self.get("RIP")
+        self.set("EFLAGS", self.get("EFLAGS") | gates.FLAG_TF)
+        exit_ = self._run()
+        self.step_over()
+        if not exit_ and not self.stopped and (self.get("RIP") != before or self.halted):
+            self.stopped = "step"
+        return exit_
+
+    def step_over(self) -> None:
+        """The flag that steps is gone again."""
+        if self.stepping:
+            self.set("EFLAGS", self.get("EFLAGS") & ~gates.FLAG_TF)
+
+    def break_at(self, addresses: frozenset[int], written: bool) -> None:
+        """Stops before the instructions at those addresses; if `written`, the debugger has changed memory."""
+        if addresses != self._breakpoints or written:
+            for address in addresses - self._watched:
+                self._watched.add(address)
+                self.emulator.watch(address)
+            self._breakpoints = addresses
+            self._executable.clear()
+            self._decoded.clear()
+            self.emulator.flush()
+            self.set("CR3", self.get("CR3"))  # forgets where pages were: they are looked through again
 
     def _internal(self, why: str) -> Exit:
         self.why = why
@@ -329,7 +315,12 @@ class Vcpu:
         if self._reason:
             return self._instruction(*self._reason)
         if self._interrupt is not None:
-            self._exception(self._interrupt)
+            if self._interrupt == gates.DEBUG and self.stepping:
+                self.stopped = "step"
+            elif self._interrupt == gates.BREAKPOINT and self.debugged:
+                self.stopped = "trap"
+            else:
+                self._exception(self._interrupt)
         elif self._fault:
             self._page_fault(self._fault)
         elif failed and self._unbacked is not None:
