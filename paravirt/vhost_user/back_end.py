@@ -114,6 +114,11 @@ class BackEnd:
         """How many queues there are, as the protocol counts them."""
         return len(self.queues) // 2 if self._paired else len(self.queues)
 
+    @property
+    def configured(self) -> bool:
+        """Whether the driver sees our configuration; a network's is the front end's."""
+        return not self._paired and self.native.config_bytes > 0
+
     def config(self) -> bytes:
         """The configuration space."""
         return bytes(ffi.buffer(self.native.config, self.native.config_bytes))

@@ -43,14 +43,10 @@ class ServedQueue:
         native.doorbell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         native.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         native.call_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.running = False
+        self.running = self.kicked = self.enabled = False
         self.error_fd = -1
-        self._forget()
-
-    def _forget(self) -> None:
         self.size = self.base = 0
         self.addresses: tuple[int, int, int] | None = None  # descriptors, available, used: the front end's
-        self.kicked = self.enabled = False
 
     def close(self) -> None:
         """Gives its eventfds back.  It does not run."""
@@ -128,16 +124,19 @@ class ServedQueue:
         self.running = bool(self._native.state.enabled)
 
     def stop(self) -> int:
-        """It is the front end's again; the position that it came to."""
+        """It is the front end's again; the position that it came to, which is known until it gets another one.
+
+        Whether it is enabled stays too: front ends say so before they begin, and not always again.
+        """
         self.halt()
-        base = self.base
-        self._forget()
+        self.kicked, self.addresses = False, None
         _blank(self._native.kick_fd)
         self._wake()
-        return base
+        return self.base
 
     def end(self) -> None:
         """The front end is gone: nothing of its is kept."""
         self.stop()
+        self.size, self.base, self.enabled = 0, 0, False
         self.call(-1)
         self.errors(-1)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .served_queue import ServedQueue
 
 P = ProtocolFeature
-OFFERED = P.MQ | P.REPLY_ACK | P.CONFIG | P.INFLIGHT_SHMFD | P.RESET_DEVICE | P.CONFIGURE_MEM_SLOTS | P.STATUS
+OFFERED = P.MQ | P.REPLY_ACK | P.INFLIGHT_SHMFD | P.RESET_DEVICE | P.CONFIGURE_MEM_SLOTS | P.STATUS
 HEAR_S = 10.0  # for the rest of a message that has begun, and for room for an answer
 NEEDS_RESET = int(lib.PV_VIRTIO_STATUS_NEEDS_RESET)
 RING_PACKED = int(lib.PV_VIRTIO_F_RING_PACKED)
@@ -184,15 +184,19 @@ class Session:
             )
         self._features = features
         for queue in self._queues:
-            queue.enabled = not features & FEATURE_PROTOCOL
+            queue.enabled |= not features & FEATURE_PROTOCOL  # else it is said of each
 
     def _get_protocol_features(self, message: Message) -> Message:
-        return Message(message.request, 0, U64.pack(int(OFFERED)))
+        return Message(message.request, 0, U64.pack(int(self._offered())))
+
+    def _offered(self) -> ProtocolFeature:
+        """A front end that makes the configuration itself need not know of ours."""
+        return OFFERED | (P.CONFIG if self._back_end.configured else P(0))
 
     def _set_protocol_features(self, message: Message) -> None:
         features = self._number(message)
-        if features & ~int(OFFERED):
-            raise Refused(f"protocol features that are not offered ({features & ~int(OFFERED):#x})")
+        if unknown := features & ~int(self._offered()):
+            raise Refused(f"protocol features that are not offered ({unknown:#x})")
         self._protocol = ProtocolFeature(features)
 
     def _get_queue_num(self, message: Message) -> Message:
@@ -203,6 +207,8 @@ class Session:
 
     def _reset_device(self, message: Message) -> None:
         self._reset()
+        for queue in self._queues:
+            queue.enabled = False
 
     def _reset(self) -> None:
         for queue in self._queues:

@@ -98,7 +98,7 @@ def modules(*wanted: str) -> dict[str, bytes]:
 
 
 def programs(*names: str) -> dict[str, bytes]:
-    """Programs of this host with the libraries that they load, by their paths in an initramfs; before busybox's."""
+    """Programs of this host, in ``own/`` of an initramfs, and the libraries that they load."""
     files: dict[str, bytes] = {}
     for name in names:
         path = shutil.which(name)
@@ -139,7 +139,7 @@ def cpio(files: Mapping[str, bytes | None]) -> bytes:
 
 HEAD = """#!/busybox sh
 /busybox mount -t proc proc /proc
-export PATH=/own:/bin
+export PATH=/bin
 /busybox --install -s /bin 2>/dev/null
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
