@@ -315,10 +315,10 @@ class Session:
         size_bytes, offset, queues, size = self._inflight_of(message)
         fd = self._fd_of(message)
         self._check_inflight(queues, size)
-        if any(queue.running for queue in self._queues):
-            raise Refused("another region for requests in flight while there may be some")
         if size_bytes < queues * self._region_bytes(size):
             raise Refused(f"a region of {size_bytes} bytes for requests in flight, {queues} queues need more")
+        if any(queue.running for queue in self._queues):
+            raise Refused("another region for requests in flight while there may be some")
         fresh = Inflight(fd, offset, size_bytes, queues, size, self._back_end.lost_fd)
         if self._inflight:
             self._inflight.close()

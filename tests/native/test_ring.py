@@ -78,6 +78,16 @@ def test_pair(tmp_path: Path, cc: str, flags: list[str]) -> None:
             assert counted["doorbells"] + counted["interrupts"] < CHAINS
 
 
+@pytest.mark.parametrize("packed", [0, 1])
+def test_a_device_that_dies(tmp_path: Path, packed: int) -> None:
+    """At any instruction, hundreds of times: each chain comes back once, those in flight from the next device."""
+    target = program(tmp_path, "gcc", "inflight_crash", PLAIN)
+    for (size, _, indirect), in_order in product(PAIRS[2:], (0, 1)):
+        counted = run(target, size, 5_000, indirect, packed, in_order, 1 + size)
+        assert counted["chains"] == 5_000
+        assert counted["again"] > 0
+
+
 @pytest.mark.parametrize("cc", COMPILERS)
 def test_nothing_is_lost(tmp_path: Path, cc: str) -> None:
     """Publishing against arming, head on, at full optimisation: the barriers of pairs B and D hold."""
