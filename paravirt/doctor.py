@@ -124,6 +124,15 @@ def _kvm(device: Path) -> Iterator[Finding]:
         yield Finding("vcpus", Verdict.OK, f"up to {most} in a machine, on {os.cpu_count()} CPUs")
     finally:
         kvm.close()
+    yield _debugger(device)
+
+
+def _debugger(device: Path) -> Finding:
+    """Stops a vCPU in every way there is."""
+    from .debug.ways import LEVELS, describe, explore
+
+    found = [f"{level}: {describe(ways)}" for level, ways in zip(LEVELS, explore(device), strict=True)]
+    return Finding("debugger", Verdict.OK, "; ".join(found))
 
 
 def _cpu() -> Finding:

@@ -319,8 +319,10 @@ class GuestCrashed(GuestError):
 
     exit_status = 50
 
-    def __init__(self, report: CrashReport, place: Callable[[int], str] = hex) -> None:
+    def __init__(self, report: CrashReport, place: Callable[[int], str] = hex, backtrace: tuple[str, ...] = ()) -> None:
         self.report = report
+        self.backtrace = backtrace
+        """Where it was and who called that, the innermost first; empty if nobody knows."""
         super().__init__(f"the guest crashed: {report.describe(place)}")
 
 

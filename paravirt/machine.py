@@ -133,10 +133,10 @@ class Machine:
             self._last = self.statistics()
         self._prepared = False
         with ExitStack() as closing:  # all of them, whichever fails
-            for observer in (self.gdb, self.recorder, self.tracer):
+            for observer in (self.debugger, self.gdb, self.recorder, self.tracer):  # the last one first
                 if observer:
                     closing.callback(observer.close)
-            self.gdb = self.recorder = self.tracer = None  # another close() is none of theirs
+            self.debugger = self.gdb = self.recorder = self.tracer = None  # another close() is none of theirs
             closing.callback(self.extensions.close)
             self._resources.close()
 
@@ -235,8 +235,8 @@ class Machine:
             timers.start()
             self._threads = [timers]
             self.accelerator.begin(self._accelerator_lost)
-            if self.gdb:
-                self.gdb.begin()
+            if self.debugger:
+                self.debugger.begin()
             for vcpu, cpu in zip_longest(self.vcpus, self.config.pin):
                 with pinned(cpu):
                     vcpu.begin(self.accelerator.run, self._vcpu_ended)
@@ -309,7 +309,9 @@ class Machine:
             raise self._error
         assert self._outcome is not None
         if self._outcome.report:
-            raise GuestCrashed(self._outcome.report, self.place)
+            from .debug.backtrace import places  # only when something went wrong
+
+            raise GuestCrashed(self._outcome.report, self.place, places(self, self._outcome.report))
         return self._outcome
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ NAME_MOST = 100
 # Elf64_Shdr and Elf64_Sym of the ELF specification.
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
-_SECTIONS_AT, _SECTIONS_COUNT_AT = 40, 58
+_SECTIONS_AT, _SECTIONS_COUNT_AT, _SECTION_NAMES_AT = 40, 58, 62
 _SYMTAB, _FUNCTION = 2, 2
 
 
@@ -37,6 +37,17 @@ def _sections(contents: memoryview) -> list[tuple[int, ...]]:
     size, count = struct.unpack_from("<HH", contents, _SECTIONS_COUNT_AT)
     table = contents[at : at + count * _SECTION.size]
     return list(_SECTION.iter_unpack(table)) if size == _SECTION.size else []
+
+
+def section(contents: memoryview, name: bytes) -> memoryview:
+    """What is in the section `name`; nothing if there is none.  Raises struct.error or IndexError if it is damaged."""
+    sections = _sections(contents)
+    (names_in,) = struct.unpack_from("<H", contents, _SECTION_NAMES_AT)
+    names = _bytes(contents, sections[names_in]) if sections else memoryview(b"")
+    for each in sections:
+        if bytes(names[each[0] : each[0] + len(name) + 1]) == name + b"\0":
+            return _bytes(contents, each)
+    return memoryview(b"")
 
 
 def _bytes(contents: memoryview, section: tuple[int, ...]) -> memoryview:

@@ -22,7 +22,7 @@ from ..config import (
     parse_poll,
     parse_size,
 )
-from ..errors import BootRefused, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
+from ..errors import BootRefused, GuestCrashed, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
 from .common import add_accelerator, add_command, populated, print_json, tell_accelerator
 from .console import ConsoleFile
 
@@ -264,11 +264,15 @@ def run(args: argparse.Namespace) -> int:
             _judge(outcome)
     except ParavirtError as error:
         kind = type(error)
+        backtrace = error.backtrace if isinstance(error, GuestCrashed) else ()
+        for number, place in enumerate(backtrace):
+            _tell(f"#{number} {place}")
         answer["error"] = {
             "type": kind.__name__,
             "text": str(error),
             "rule": error.rule,
             "exit_status": error.exit_status,
+            "backtrace": backtrace,
         }
         raise
     finally:

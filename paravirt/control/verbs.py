@@ -110,6 +110,13 @@ def balloon(machine: Machine, request: Request) -> dict[str, int]:
     return {"target_bytes": memory.balloon_target_bytes, "balloon_bytes": memory.balloon_bytes}
 
 
+def dump(machine: Machine, request: Request) -> int:
+    """Writes an ELF core of the machine to `path`, of the directory `directory`; bytes of memory in it."""
+    from ..debug.debugger import debugger_of
+
+    return debugger_of(machine).write_core(Path(_word(request, "directory")) / _word(request, "path"))
+
+
 VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "statistics": statistics,
     "device list": device_list,
@@ -117,4 +124,5 @@ VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "device remove": device_remove,
     "device grow": device_grow,
     "balloon": balloon,
+    "dump": dump,
 }

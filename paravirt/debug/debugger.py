@@ -6,21 +6,26 @@ what a debugger asks for and is told is ``stub.py``'s.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._native import ffi, lib
+from .._native import lib
 from ..abi import Constants
+from ..accel.kvm import Kvm
+from . import held as held  # for the C core to find
 from .space import Space
 from .stops import Cpus, Plan, Stop, Watch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..machine import Machine
     from ..outcome import Outcome
-    from .ways import Ways
 
 NEVER = (1 << 64) - 1
 BREAKPOINTS_MOST = 1000
@@ -33,18 +38,6 @@ class End(NamedTuple):
     status: int | None
 
 
-@ffi.def_extern(error=True)  # type: ignore[untyped-decorator]
-def pv_py_held(vcpu: Any, why: int, detail: int) -> bool:
-    """A vCPU's thread is out of the guest; it is kept here."""
-    machine: Machine = ffi.from_handle(vcpu.machine.opaque)
-    debugger = machine.debugger
-    try:
-        return debugger is None or debugger.held(vcpu.index, why, detail)
-    except BaseException as error:  # a bug of ours: it ends the machine, not the process
-        machine.fail(error)
-        return True
-
-
 class Debugger:
     """Of `machine`, for all its lives; it holds nobody until somebody looks (:meth:`stop`, or ``attached``)."""
 
@@ -53,6 +46,11 @@ class Debugger:
         self.attached = False
         """Somebody is there who is told of stops."""
         self.stopped = False
+        self.waits = False
+        """The guest's first instruction is not run before somebody says so."""
+        self.lock = threading.RLock()
+        """Of those who stop the machine, look at it and let it go."""
+        self.began = threading.Event()
         self.breakpoints: set[int] = set()
         """Virtual addresses."""
         self.watches: list[Watch] = []
@@ -60,7 +58,6 @@ class Debugger:
         """What happened: `wake_fd` can be read then."""
         self.wake_fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._cpus: Cpus | None = None
-        self._ways: tuple[Ways, Ways] | None = None
         self._later: list[Stop] = []
         self._stopped_ns = 0
         self._watchdog_ns = NEVER
@@ -72,27 +69,32 @@ class Debugger:
 
     # ---- the machine's side ----
 
-    def begin(self, *, stopped: bool) -> None:
-        """A life begins, its vCPUs are made and do not run; if `stopped` they wait before their first instruction."""
-        self._cpus = self._make()
-        if stopped:
+    def begin(self) -> None:
+        """A life begins, whose vCPUs are made and do not run."""
+        self._attach()
+        if self.waits and not self.began.is_set():
             self.stop()
         elif self.stopped or self.breakpoints or self.watches:
             self.stopped = True
             self.resume()
+        self.began.set()
 
-    def _make(self) -> Cpus:
+    def join(self) -> None:
+        """The machine runs already."""
+        self._attach()
+        self.began.set()
+
+    def _attach(self) -> None:
         machine = self.machine
-        machine.native.held = lib.pv_py_held
-        if machine.accelerator.name == "kvm":
+        if isinstance(machine.accelerator, Kvm):
             from .kvm import KvmCpus
-            from .ways import explore
 
-            self._ways = self._ways or explore(machine.config.kvm_device)
-            return KvmCpus(machine, self._tell, self._ways)
-        from .software import SoftwareCpus
+            self._cpus = KvmCpus(machine, self._tell)
+        else:
+            from .software import SoftwareCpus
 
-        return SoftwareCpus(machine, self._tell)
+            self._cpus = SoftwareCpus(machine, machine.accelerator.debug_socket, self._tell)
+        machine.native.held = lib.pv_py_held
 
     def held(self, index: int, why: int, detail: int) -> bool:
         """From the C core, in a vCPU's thread; false: the vCPU ends."""
@@ -145,17 +147,20 @@ class Debugger:
         self._say(End(status))
 
     def ended(self) -> None:
-        """This life is over: no thread is held any more."""
+        """This life is over: no thread is held any more, and nobody looks at its vCPUs."""
         if self._cpus:
             self._cpus.ended()
+        with self.lock:  # who looks at them just now is heard out
+            self._cpus = None
             self.stopped = False
 
     # ---- the debugger's side ----
 
     @property
     def cpus(self) -> Cpus:
-        """The vCPUs of this life."""
-        assert self._cpus
+        """The vCPUs of this life.  Raises OSError between two of them."""
+        if self._cpus is None:
+            raise OSError(errno.ESRCH, "the machine has ended")
         return self._cpus
 
     @property
@@ -199,7 +204,7 @@ class Debugger:
         self.watches.clear()
         self._later.clear()
         self.attached = False
-        if self.stopped:
+        if self.stopped and self._cpus:
             self.resume()
 
     def registers(self, index: int) -> Any:
@@ -226,3 +231,27 @@ class Debugger:
             return False
         self.watches.append(watch)
         return True
+
+    def write_core(self, path: Path) -> int:
+        """Writes an ELF core of the machine, which stands still meanwhile; bytes of memory in it.
+
+        Raises OutputError.
+        """
+        from .core import write_core
+
+        with self.lock:
+            stood = self.stopped
+            self.stop()
+            try:
+                return write_core(self, path)
+            finally:
+                if not stood:
+                    self.resume()
+
+
+def debugger_of(machine: Machine) -> Debugger:
+    """The debugger of a machine that runs, made if it has none."""
+    if machine.debugger is None:
+        machine.debugger = Debugger(machine)
+        machine.debugger.join()
+    return machine.debugger

@@ -17,7 +17,7 @@ from ..abi import parse
 from .registers import FLAG_TF
 from .space import Space
 from .stops import SIGABRT, SIGILL, SIGSEGV, Cpus, Plan, Stop, Tell, Watch
-from .ways import LEVELS, Ways, describe
+from .ways import LEVELS, Ways, describe, explore
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -37,8 +37,8 @@ class KvmCpus(Cpus):
     watches_most = 4
     written = False  # KVM sees for itself
 
-    def __init__(self, machine: Machine, tell: Tell, ways: tuple[Ways, ...]) -> None:
-        self._machine, self._tell, self._ways = machine, tell, ways
+    def __init__(self, machine: Machine, tell: Tell) -> None:
+        self._machine, self._tell = machine, tell
         self._changed = threading.Condition()
         self._inside: set[int] = set()
         self._fatal: set[int] = set()
@@ -212,11 +212,12 @@ class KvmCpus(Cpus):
         _check(lib.pv_kvm_set_debug(native, what, addresses, dr7 | 0x600 if dr7 else 0))
 
     def _way(self, registers: Any) -> Ways:
-        return self._ways[int(registers.segments[0] & 3 == 3)]
+        return explore(self._machine.config.kvm_device)[int(registers.segments[0] & 3 == 3)]
 
     def ways(self) -> str:
         """As Cpus says."""
-        return "".join(f"{level}: {describe(ways)}\n" for level, ways in zip(LEVELS, self._ways, strict=True))
+        found = explore(self._machine.config.kvm_device)
+        return "".join(f"{level}: {describe(ways)}\n" for level, ways in zip(LEVELS, found, strict=True))
 
     def _plant(self) -> None:
         """Puts breakpoints into memory, as vCPU 0 sees it or who else runs; those that lie nowhere are none."""

@@ -46,9 +46,7 @@ def _carry_out(debugger: Debugger, index: int, verb: str, rest: str) -> str:
     if verb == "dump" and rest:
         from pathlib import Path
 
-        from .core import write_core
-
-        return f"{write_core(debugger, Path(rest))} bytes of memory written to {one_line(rest)}\n"
+        return f"{debugger.write_core(Path(rest))} bytes of memory written to {one_line(rest)}\n"
     return HELP
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SEND_S = 5.0
 PIECE_BYTES = 65536
-GOODBYE_S = 2.0
+BEGIN_S = 0.1  # for a machine that is about to; then others are looked after
 
 
 class GdbServer:
@@ -34,11 +34,11 @@ class GdbServer:
     def __init__(self, machine: Machine, config: GdbConfig) -> None:
         self.config = config
         self.debugger = Debugger(machine)
+        self.debugger.waits = config.wait
         self._machine = machine
         self._socket = _listen(config)
         self._talk: Conversation | None = None
         self._closing = threading.Event()
-        self._began = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="gdb", daemon=True)
         self._thread.start()
 
@@ -50,11 +50,6 @@ class GdbServer:
         host, port = self._socket.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def begin(self) -> None:
-        """A life of the machine begins."""
-        self.debugger.begin(stopped=self.config.wait and not self._began.is_set())
-        self._began.set()
-
     def close(self) -> None:
         """The machine is given back."""
         self._closing.set()
@@ -63,7 +58,6 @@ class GdbServer:
         self._socket.close()
         if self.config.path is not None:
             self.config.path.unlink(missing_ok=True)
-        self.debugger.close()
 
     def tell(self, image: Path) -> None:
         """Says on standard error how to attach."""
@@ -83,7 +77,7 @@ class GdbServer:
             ready = {fd for fd, _ in poll.poll()}
             if self.debugger.wake_fd in ready:
                 self.debugger.news()  # nobody is there to be told
-            if self._socket.fileno() in ready and self._began.is_set() and not self._closing.is_set():
+            if self._socket.fileno() in ready and self.debugger.began.wait(BEGIN_S) and not self._closing.is_set():
                 with suppress(OSError):
                     peer, _ = self._socket.accept()
                     with peer:
@@ -106,9 +100,10 @@ class Conversation:
     def hold(self) -> None:
         """All of it.  Raises OSError if the debugger is gone."""
         debugger = self._debugger
-        debugger.attached = True
-        debugger.stop()
-        self._stub = Stub(debugger)
+        with debugger.lock:
+            debugger.attached = True
+            debugger.stop()
+            self._stub = Stub(debugger)
         try:
             self._listen()
         except Left as left:
@@ -119,7 +114,8 @@ class Conversation:
         except TooLong:
             return
         finally:
-            debugger.detach()
+            with debugger.lock:
+                debugger.detach()
 
     def _listen(self) -> None:
         poll = select.poll()
@@ -127,15 +123,18 @@ class Conversation:
         poll.register(self._debugger.wake_fd, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
-            if self._debugger.wake_fd in ready and self._tell():
-                return
-            if self._peer.fileno() in ready:
-                data = self._peer.recv(PIECE_BYTES)
-                if not data:
+            with self._debugger.lock:
+                if self._debugger.wake_fd in ready and self._tell():
                     return
-                for packet in self._receiver.feed(data):
-                    self._answer(packet)
-                self._acknowledge()
+                if self._peer.fileno() in ready and not self._hear():
+                    return
+
+    def _hear(self) -> bool:
+        data = self._peer.recv(PIECE_BYTES)
+        for packet in self._receiver.feed(data):
+            self._answer(packet)
+        self._acknowledge()
+        return bool(data)
 
     def _acknowledge(self) -> None:
         said, self._receiver.replies = b"".join(self._receiver.replies), []

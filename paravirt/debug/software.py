@@ -15,6 +15,8 @@ from .registers import GENERAL
 from .stops import SIGABRT, SIGSEGV, Cpus, Plan, Stop, Tell, Watch
 
 if TYPE_CHECKING:
+    import socket
+
     from ..machine import Machine
 
 PATIENCE_S = 2.0
@@ -29,9 +31,8 @@ class SoftwareCpus(Cpus):
 
     watches_most = 1000
 
-    def __init__(self, machine: Machine, tell: Tell) -> None:
-        self._machine, self._tell = machine, tell
-        self._socket = machine.accelerator.debug_socket  # type: ignore[union-attr]
+    def __init__(self, machine: Machine, engine: socket.socket, tell: Tell) -> None:
+        self._machine, self._socket, self._tell = machine, engine, tell
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._asking = threading.Lock()
         self._changed = threading.Condition()

@@ -86,6 +86,10 @@ class Stub:
             return WRONG
         except OSError:
             return REFUSED
+        except Left:
+            raise
+        except Exception as error:  # a bug of ours: neither the machine nor the debugger is to end for it
+            return b"E.internal error: %s; please report it" % repr(error).encode("ascii", "backslashreplace")
         return UNKNOWN
 
     def why(self, _: bytes) -> bytes:

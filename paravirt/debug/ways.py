@@ -5,6 +5,7 @@ A machine is made whose guest is a row of NOPs, and stopped in each way at each 
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from .._native import ffi, lib
 from ..boot.bundled import GUESTS
 from ..config import MachineConfig, Privilege
 from ..errors import ParavirtError
+from . import held as held  # for the C core to find
 
 CARRIER = "hello.elf"
 _NOPS = b"\x90" * 8 + b"\xeb\xfe"  # then a jump to itself
@@ -29,6 +31,8 @@ class Ways(NamedTuple):
     """KVM steps; else the flag TF does, whose exception is the guest's likewise."""
     addresses: bool = False
     """Debug registers: breakpoints on instructions, and on accesses to memory."""
+    stumbles: bool = False
+    """It cannot emulate a breakpoint in memory, by which it is found."""
 
 
 LEVELS = ("CPL 0", "CPL 3")
@@ -37,13 +41,14 @@ LEVELS = ("CPL 0", "CPL 3")
 def describe(ways: Ways) -> str:
     """In words."""
     found = [
-        "breakpoints by KVM" if ways.code else "breakpoints by the guest's gate (SYS-7)",
-        "steps by KVM" if ways.step else "steps by the guest's gate",
+        f"breakpoints by {'KVM' if ways.code or ways.stumbles else 'gates of the guest (SYS-7)'}",
+        "steps by KVM" if ways.step else "steps by such gates",
         "debug registers" if ways.addresses else "no watchpoints",
     ]
     return ", ".join(found)
 
 
+@cache
 def explore(kvm_device: Path) -> tuple[Ways, Ways]:
     """At CPL 0 and at CPL 3."""
     return _explore(kvm_device, "supervisor"), _explore(kvm_device, "user")
@@ -59,31 +64,38 @@ def _explore(kvm_device: Path, privilege: Privilege) -> Ways:
     probe = _Probe()
     try:
         with Machine(config) as machine:
-            probe.begin(machine)
+            probe.take(machine)
             machine.run()
     except ParavirtError:  # what it found out before that is true
         pass
-    return Ways(probe.code, probe.step, probe.addresses)
+    return Ways(probe.code, probe.step, probe.addresses, probe.stumbles)
 
 
 class _Probe:
     """Stands where a machine's debugger stands: one way after the other, from the same state."""
 
     def __init__(self) -> None:
-        self.code = self.step = self.addresses = False
+        self.code = self.step = self.addresses = self.stumbles = False
         self._turn = 0
         self._machine: Any = None
         self._entry = ffi.new("struct pv_registers *")
 
-    def begin(self, machine: Any) -> None:
+    def take(self, machine: Any) -> None:
+        """Before it runs."""
         self._machine = machine
         machine.debugger = self
         machine.native.held = lib.pv_py_held
         machine.memory.write(machine.image.entry_gpa, _NOPS)
         machine.vcpus[0].native.hold = 1
 
+    def begin(self) -> None:
+        """It begins, held before its first instruction."""
+
     def ended(self) -> None:
-        """The machine ends; nothing is held."""
+        """It ends; nothing is held."""
+
+    def close(self) -> None:
+        """It is given back; there is nothing to close."""
 
     def over(self, _outcome: object) -> None:
         """It is known how."""
@@ -94,6 +106,7 @@ class _Probe:
         if self._turn == 0:
             lib.pv_kvm_get_registers(vcpu, self._entry)
         self._look(why == lib.PV_HELD_DEBUG, detail)
+        self.stumbles |= (why, detail) == (lib.PV_HELD_END, lib.PV_EXIT_INTERNAL)
         lib.pv_kvm_forget_exception(vcpu)
         lib.pv_kvm_set_registers(vcpu, self._entry)
         self._turn += 1

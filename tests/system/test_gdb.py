@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -47,12 +48,12 @@ def test_it_breaks_steps_and_reads(privilege: Privilege) -> None:
     said, outcome = run(
         MachineConfig(HELLO, privilege=privilege, console=written.append),
         "break pv_start_paravirt", "continue", "stepi", "p/x $rip - (long)pv_start_paravirt", "break pv_main",
-        "continue", "bt 1", "delete", "continue",
+        "continue", "bt", "next", "step", "finish", "delete", "continue",
     )  # fmt: skip
-    assert "Breakpoint 1, 0x" in said, said
-    assert "Breakpoint 2, 0x" in said, said
+    assert "Breakpoint 1, pv_start_paravirt ()" in said, said
+    assert "Breakpoint 2, pv_main () at guests/hello.c" in said, said
     assert "$1 = 0x3" in said, said  # past mov %rdi, %rbx or the like, which has three bytes
-    assert "in pv_main ()" in said, said
+    assert re.search("#3 .* in pv_entry ()", said), said
     assert "exited normally" in said, said
     assert isinstance(outcome, Outcome)
     assert outcome.kind == "shutdown"

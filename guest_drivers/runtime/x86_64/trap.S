@@ -3,6 +3,7 @@
  * Entries of exceptions and of the upcall (vector 2).  They come by trap gates to the level that was
  * running and push on the running stack (BOOT-5, BOOT-6); everything is saved, the C side decides.
  */
+	.cfi_sections .debug_frame
 	.text
 	.code64
 
@@ -26,6 +27,9 @@ pv_upcall_entry: /* an upcall as an ordinary interrupt */
 	pushq $0
 	pushq $64 /* PV_UPCALL_VECTOR */
 
+	/* What was interrupted is found by debuggers from RBP, which pv_trap leaves alone: 22 words of the frame. */
+	.cfi_startproc simple
+	.cfi_signal_frame
 common: /* struct pv_frame, from its end */
 	pushq %r15
 	pushq %r14
@@ -45,6 +49,24 @@ common: /* struct pv_frame, from its end */
 	cld
 	movq %rsp, %rdi
 	movq %rsp, %rbp
+	.cfi_def_cfa rbp, 0
+	.cfi_offset rax, 0
+	.cfi_offset rbx, 8
+	.cfi_offset rcx, 16
+	.cfi_offset rdx, 24
+	.cfi_offset rsi, 32
+	.cfi_offset rdi, 40
+	.cfi_offset rbp, 48
+	.cfi_offset r8, 56
+	.cfi_offset r9, 64
+	.cfi_offset r10, 72
+	.cfi_offset r11, 80
+	.cfi_offset r12, 88
+	.cfi_offset r13, 96
+	.cfi_offset r14, 104
+	.cfi_offset r15, 112
+	.cfi_offset rip, 136
+	.cfi_offset rsp, 160
 	andq $-16, %rsp
 	call pv_trap
 	movq %rbp, %rsp
@@ -65,5 +87,6 @@ common: /* struct pv_frame, from its end */
 	popq %r15
 	addq $16, %rsp
 	iretq
+	.cfi_endproc
 
 	.section .note.GNU-stack, "", @progbits

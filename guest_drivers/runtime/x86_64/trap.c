@@ -160,7 +160,8 @@ void pv_panic(const char *format, ...)
 
 	report->vector = NO_VECTOR;
 	report->rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
-	report->registers[7] = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+	/* RSP once this function has returned: past what its frame begins with, the caller's RBP and that address. */
+	report->registers[7] = (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16;
 	va_start(args, format);
 	pv_vformat(report->text, sizeof(report->text), format, args);
 	va_end(args);

@@ -238,7 +238,7 @@ def test_doctor_where_guests_run(capsys: pytest.CaptureFixture[str]) -> None:
     answer = json.loads(capsys.readouterr().out)
     assert answer["able"] is True
     names = [finding["name"] for finding in answer["findings"]]
-    assert names == "core kvm abilities vcpus software cpu io_uring memory guests compiler python".split()
+    assert names == "core kvm abilities vcpus debugger software cpu io_uring memory guests compiler python".split()
 
 
 @pytest.mark.parametrize(
