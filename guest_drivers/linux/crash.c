@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: 0BSD
+/*
+ * Service system: a panic ends the machine with a report of it, after all else that Linux does with a panic.
+ */
+#include <linux/kdebug.h>
+#include <linux/kernel.h>
+#include <linux/moduleparam.h>
+#include <linux/notifier.h>
+#include <linux/panic_notifier.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include <asm/irqflags.h>
+#include <asm/processor.h>
+
+#include "paravirt.h"
+
+#define NO_VECTOR U32_MAX
+
+static bool crash_report = true;
+module_param(crash_report, bool, 0644);
+MODULE_PARM_DESC(crash_report, "Whether a panic ends the machine with a report to the host");
+
+static struct pv_crash_report *report;
+static atomic_t filled = ATOMIC_INIT(0); /* by the exception that led to the panic, or by another a while ago */
+
+static void fill(const struct pt_regs *regs, u32 vector, u64 error_code, u64 fault_address)
+{
+	const u64 registers[] = { regs->ax, regs->bx, regs->cx,	 regs->dx,  regs->si,  regs->di,  regs->bp,  regs->sp,
+				  regs->r8, regs->r9, regs->r10, regs->r11, regs->r12, regs->r13, regs->r14, regs->r15 };
+
+	BUILD_BUG_ON(sizeof(registers) != sizeof(report->registers));
+	report->vcpu = cpu_data(raw_smp_processor_id()).apicid;
+	report->vector = vector;
+	report->error_code = error_code;
+	report->fault_address = fault_address;
+	memcpy(report->registers, registers, sizeof(registers));
+	report->rip = regs->ip;
+	report->rflags = regs->flags;
+}
+
+static int died(struct notifier_block *block, unsigned long event, void *data)
+{
+	const struct die_args *args = data;
+
+	if (event == DIE_OOPS && args->regs && !atomic_xchg(&filled, 1))
+		fill(args->regs, args->trapnr, args->err, current->thread.cr2);
+	return NOTIFY_DONE;
+}
+
+static int panicked(struct notifier_block *block, unsigned long event, void *data)
+{
+	struct pt_regs regs = {};
+
+	if (!crash_report)
+		return NOTIFY_DONE;
+	/* An oops that the kernel lived on after says nothing of this panic. */
+	if (!atomic_read(&filled) || !test_taint(TAINT_DIE) || !oops_in_progress) {
+		regs.ip = _THIS_IP_;
+		regs.sp = (unsigned long)&regs;
+		regs.bp = (unsigned long)__builtin_frame_address(0);
+		regs.flags = native_save_fl();
+		fill(&regs, NO_VECTOR, 0, 0);
+	}
+	strscpy_pad(report->text, data, sizeof(report->text));
+	pv_call1(PV_CALL_SYSTEM_CRASH, paravirt_gpa(report)); /* which does not return, where the host takes it */
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block die_block = { .notifier_call = died };
+static struct notifier_block panic_block = { .notifier_call = panicked, .priority = INT_MIN };
+
+int paravirt_crash_init(void)
+{
+	report = kzalloc(sizeof(*report), GFP_KERNEL);
+	if (!report)
+		return -ENOMEM;
+	register_die_notifier(&die_block);
+	atomic_notifier_chain_register(&panic_notifier_list, &panic_block);
+	return 0;
+}
+
+void paravirt_crash_exit(void)
+{
+	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_block);
+	unregister_die_notifier(&die_block);
+	kfree(report);
+	report = NULL;
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: 0BSD
+/*
+ * Queues of virtio over calls: each has a channel of its own on one of the CPUs, in turn, and rings the doorbell.
+ */
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include "virtio.h"
+
+struct queue {
+	u32 vcpu;
+	int channel;
+};
+
+static bool notify(struct virtqueue *vq)
+{
+	paravirt_ring(to_pv_virtio(vq->vdev)->index << 16 | vq->index);
+	return true;
+}
+
+static void used(void *data)
+{
+	vring_interrupt(0, data);
+}
+
+/* Tells the host where the queue is and which channel it raises. */
+static int set_up(struct pv_virtio *device, struct virtqueue *vq, const struct queue *queue)
+{
+	struct pv_queue_setup *setup = device->buffer;
+	struct pv_answer answer;
+
+	mutex_lock(&device->lock);
+	*setup = (struct pv_queue_setup){
+		.queue = vq->index,
+		.size = virtqueue_get_vring_size(vq),
+		.vcpu = queue->vcpu,
+		.channel = queue->channel,
+		.descriptors_gpa = virtqueue_get_desc_addr(vq),
+		.driver_gpa = virtqueue_get_avail_addr(vq),
+		.device_gpa = virtqueue_get_used_addr(vq),
+	};
+	answer = pv_call2(PV_CALL_DEVICE_QUEUE_SETUP, device->index, paravirt_gpa(setup));
+	mutex_unlock(&device->lock);
+	return paravirt_error(answer.status);
+}
+
+static struct virtqueue *make_queue(struct pv_virtio *device, u32 index, vq_callback_t *callback, const char *name,
+				    bool context)
+{
+	struct pv_answer size = pv_call2(PV_CALL_DEVICE_QUEUE_SIZE, device->index, index);
+	struct virtqueue *vq;
+	struct queue *queue;
+	int error;
+
+	if (size.status < 0 || !size.value)
+		return ERR_PTR(-ENOENT);
+	queue = kzalloc(sizeof(*queue), GFP_KERNEL);
+	if (!queue)
+		return ERR_PTR(-ENOMEM);
+	vq = vring_create_virtqueue(index, size.value, SMP_CACHE_BYTES, &device->virtio, true, true, context, notify,
+				    callback, name);
+	if (!vq) {
+		kfree(queue);
+		return ERR_PTR(-ENOMEM);
+	}
+	queue->vcpu = paravirt_event_vcpu(device->index + index);
+	/* Queues that nobody wants to hear of raise nothing. */
+	queue->channel = callback ? paravirt_event_bind(queue->vcpu, PARAVIRT_ANY_CHANNEL, used, vq) : -1;
+	vq->priv = queue;
+	error = callback && queue->channel < 0 ? queue->channel : set_up(device, vq, queue);
+	if (error) {
+		if (queue->channel >= 0)
+			paravirt_event_unbind(queue->vcpu, queue->channel);
+		vring_del_virtqueue(vq);
+		kfree(queue);
+		return ERR_PTR(error);
+	}
+	return vq;
+}
+
+/* The device was reset before: it does not touch the queues any more. */
+void pv_virtio_delete_queues(struct virtio_device *virtio)
+{
+	struct virtqueue *vq, *next;
+
+	list_for_each_entry_safe(vq, next, &virtio->vqs, list) {
+		struct queue *queue = vq->priv;
+
+		if (queue->channel >= 0)
+			paravirt_event_unbind(queue->vcpu, queue->channel);
+		vring_del_virtqueue(vq);
+		kfree(queue);
+	}
+}
+
+int pv_virtio_find_queues(struct virtio_device *virtio, unsigned int count, struct virtqueue *queues[],
+			  vq_callback_t *callbacks[], const char *const names[], const bool *contexts,
+			  struct irq_affinity *affinity)
+{
+	struct pv_virtio *device = to_pv_virtio(virtio);
+	unsigned int i, index = 0;
+
+	for (i = 0; i < count; i++) {
+		queues[i] = NULL;
+		if (!names[i])
+			continue; /* one that the device does not have, and that is not counted */
+		queues[i] = make_queue(device, index++, callbacks[i], names[i], contexts && contexts[i]);
+		if (IS_ERR(queues[i])) {
+			int error = PTR_ERR(queues[i]);
+
+			pv_virtio_delete_queues(virtio);
+			return error;
+		}
+	}
+	return 0;
+}
+
+void pv_virtio_synchronize(struct virtio_device *virtio)
+{
+	u32 i;
+
+	for (i = 0; i < paravirt.vcpus; i++)
+		paravirt_event_synchronize(i);
+}
+
+/* The channel goes where the queue is worked on; what was told the old way is looked at once (DEV-16). */
+int pv_virtio_set_affinity(struct virtqueue *vq, const struct cpumask *cpus)
+{
+	struct pv_virtio *device = to_pv_virtio(vq->vdev);
+	struct queue *queue = vq->priv, before = *queue;
+	u32 vcpu;
+	int channel;
+
+	if (queue->channel < 0 || !cpus || cpumask_empty(cpus))
+		return 0;
+	vcpu = cpu_data(cpumask_first_and(cpus, cpu_online_mask) % nr_cpu_ids).apicid;
+	if (vcpu == queue->vcpu)
+		return 0;
+	channel = paravirt_event_bind(vcpu, PARAVIRT_ANY_CHANNEL, used, vq);
+	if (channel < 0)
+		return channel;
+	if (pv_call4(PV_CALL_DEVICE_BIND, device->index, vq->index, vcpu, channel).status < 0) {
+		paravirt_event_unbind(vcpu, channel);
+		return -EIO;
+	}
+	*queue = (struct queue){ vcpu, channel };
+	paravirt_event_unbind(before.vcpu, before.channel);
+	pv_call2(PV_CALL_EVENT_SEND, vcpu, channel);
+	return 0;
+}
+
+const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int index)
+{
+	struct virtqueue *vq;
+
+	list_for_each_entry(vq, &virtio->vqs, list)
+		if (vq->index == index) {
+			const struct queue *queue = vq->priv;
+			unsigned int cpu;
+
+			for_each_possible_cpu(cpu)
+				if (cpu_data(cpu).apicid == queue->vcpu)
+					return cpumask_of(cpu);
+		}
+	return NULL;
+}
