@@ -37,7 +37,7 @@ COMMAND_LINE_BYTES = 4096
 EXTENSION_OPTIONS_BYTES = 1000  # a message to its process
 
 Privilege = Literal["user", "supervisor"]
-Transport = Literal["calls", "mmio"]
+Transport = Literal["auto", "calls", "mmio"]
 Accel = Literal["auto", "kvm", "software"]
 IoEngine = Literal["auto", "uring", "threads"]
 
@@ -231,8 +231,8 @@ class MachineConfig(Value):
     """Where the machine listens for a debugger; None: it does not."""
     timeout_s: float | None = None
     """How long the guest may run."""
-    transport: Transport = "calls"
-    """How the guest reaches its virtio devices."""
+    transport: Transport = "auto"
+    """How the guest reaches its virtio devices; auto: by calls, but for images that are not written for them."""
     name: str = "paravirt"
     uuid: bytes = b""
     """16 bytes, RFC 4122; empty: a new one."""
@@ -254,7 +254,7 @@ class MachineConfig(Value):
         self._check_devices()
         self._check_text()
         check_choice("the privilege", self.privilege, ("user", "supervisor"))
-        check_choice("the transport", self.transport, ("calls", "mmio"))
+        check_choice("the transport", self.transport, ("auto", "calls", "mmio"))
         if self.accel == "auto":
             self.__dict__["accel"] = os.environ.get("PARAVIRT_ACCEL") or "auto"
         check_choice("the accelerator", self.accel, ACCELERATORS)

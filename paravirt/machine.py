@@ -36,7 +36,7 @@ from .services import features, serve
 from .services.console import Console
 from .services.system import CrashReport
 from .vcpu import Vcpu, pinned
-from .virtio import VirtioDevices
+from .virtio import VirtioDevices, over_mmio
 
 if TYPE_CHECKING:
     from .debug.debugger import Debugger
@@ -162,14 +162,14 @@ class Machine:
             self.accelerator.add_memory(gpa, size, self.memory.hva(gpa, size))
         for mapped in self.mapped:
             self.accelerator.add_mapped(mapped)
-        windows = len(self.plan) if config.transport == "mmio" or self.image.is_plain else 0
-        self.layout = lay_out(config, self.image, self.memory, windows, self.mapped)
+        mmio = over_mmio(config, self.image)
+        self.layout = lay_out(config, self.image, self.memory, len(self.plan) if mmio else 0, self.mapped)
         self._offer()
         self.accelerator.set_entry(self.layout)
         self._add_vcpus(self.layout)
         self.callrings = CallRings(self)
         give_back(self.callrings.close)
-        self.devices = VirtioDevices(self, windows > 0)
+        self.devices = VirtioDevices(self, mmio)
         give_back(self.devices.close)
         self.devices.add(self.plan)
         if self.recorder:

@@ -24,6 +24,8 @@ from .outcome import DeviceStatistics, QueueStatistics
 from .platform import Platform
 
 if TYPE_CHECKING:
+    from .boot.image import Image
+    from .config import MachineConfig
     from .devices.balloon import BalloonDevice
     from .devices.base import Device
     from .machine import Machine
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 LEAVE_STEP_S = 0.002
 MMIO_QUEUE_NOTIFY = int(lib.PV_MMIO_QUEUE_NOTIFY)
 RING_RESET = int(lib.PV_VIRTIO_F_RING_RESET)
+
+
+def over_mmio(config: MachineConfig, image: Image) -> bool:
+    """Whether the guest reaches its devices by virtio-mmio; by calls otherwise."""
+    return config.transport == "mmio" or (config.transport == "auto" and image.is_plain)
 
 
 def _look_at(queue: Any) -> QueueStatistics:

@@ -118,7 +118,7 @@ def test_a_machine_of_defaults() -> None:
         128 << 20,
         1,
         "user",
-        "calls",
+        "auto",
     )
     assert machine.uuid != MachineConfig(Path("guest.elf")).uuid
     assert MachineConfig("guest.elf", deny=["time"]).deny == {"time"}  # type: ignore[arg-type]
