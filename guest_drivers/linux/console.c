@@ -73,7 +73,6 @@ static const struct tty_operations terminal_operations = {
 	.write_room = terminal_room,
 };
 
-
 static void receive(struct work_struct *work);
 static DECLARE_DELAYED_WORK(receive_work, receive);
 

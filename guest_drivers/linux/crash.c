@@ -27,8 +27,10 @@ static atomic_t filled = ATOMIC_INIT(0); /* by the exception that led to the pan
 
 static void fill(const struct pt_regs *regs, u32 vector, u64 error_code, u64 fault_address)
 {
-	const u64 registers[] = { regs->ax, regs->bx, regs->cx,	 regs->dx,  regs->si,  regs->di,  regs->bp,  regs->sp,
-				  regs->r8, regs->r9, regs->r10, regs->r11, regs->r12, regs->r13, regs->r14, regs->r15 };
+	const u64 registers[] = {
+		regs->ax, regs->bx, regs->cx,  regs->dx,  regs->si,  regs->di,	regs->bp,  regs->sp,
+		regs->r8, regs->r9, regs->r10, regs->r11, regs->r12, regs->r13, regs->r14, regs->r15
+	};
 
 	BUILD_BUG_ON(sizeof(registers) != sizeof(report->registers));
 	report->vcpu = cpu_data(raw_smp_processor_id()).apicid;

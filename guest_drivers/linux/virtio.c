@@ -67,8 +67,7 @@ static u8 get_status(struct virtio_device *virtio)
 static void set_status(struct virtio_device *virtio, u8 status)
 {
 	/* Linux gives back what it read, NEEDS_RESET too, which is the device's to set (DEV-2). */
-	pv_call2(PV_CALL_DEVICE_SET_STATUS, to_pv_virtio(virtio)->index,
-		 status & ~(u32)PV_VIRTIO_STATUS_NEEDS_RESET);
+	pv_call2(PV_CALL_DEVICE_SET_STATUS, to_pv_virtio(virtio)->index, status & ~(u32)PV_VIRTIO_STATUS_NEEDS_RESET);
 }
 
 static void config_changed(void *data)
@@ -86,8 +85,8 @@ static void unbind_config(struct pv_virtio *device)
 static void bind_config(struct pv_virtio *device)
 {
 	device->config_vcpu = paravirt_event_vcpu(0);
-	device->config_channel = paravirt_event_bind(device->config_vcpu, PARAVIRT_ANY_CHANNEL, config_changed,
-						     &device->virtio);
+	device->config_channel =
+		paravirt_event_bind(device->config_vcpu, PARAVIRT_ANY_CHANNEL, config_changed, &device->virtio);
 	if (device->config_channel >= 0)
 		pv_call4(PV_CALL_DEVICE_BIND, device->index, PV_BINDING_CONFIG, device->config_vcpu,
 			 device->config_channel);
@@ -116,8 +115,7 @@ static int finalize_features(struct virtio_device *virtio)
 		return -EINVAL;
 	}
 	bind_config(device);
-	return paravirt_error(
-		pv_call3(PV_CALL_DEVICE_ACCEPT, device->index, 0, virtio->features).status);
+	return paravirt_error(pv_call3(PV_CALL_DEVICE_ACCEPT, device->index, 0, virtio->features).status);
 }
 
 static const char *bus_name(struct virtio_device *virtio)
@@ -205,9 +203,7 @@ static struct pv_virtio *find(u32 index)
 {
 	struct pv_virtio *device;
 
-	list_for_each_entry(device, &devices, link)
-		if (device->index == index)
-			return device;
+	list_for_each_entry(device, &devices, link) if (device->index == index) return device;
 	return NULL;
 }
 
@@ -218,8 +214,7 @@ static int compare(const struct pv_device_info *list, size_t count)
 	int error = 0;
 	size_t i;
 
-	list_for_each_entry(device, &devices, link)
-		device->seen = false;
+	list_for_each_entry(device, &devices, link) device->seen = false;
 	for (i = 0; i < count; i++) {
 		device = find(list[i].device);
 		if (device)
@@ -227,9 +222,7 @@ static int compare(const struct pv_device_info *list, size_t count)
 		else
 			error = add(&list[i]) ?: error;
 	}
-	list_for_each_entry_safe(device, next, &devices, link)
-		if (!device->seen)
-			remove(device);
+	list_for_each_entry_safe(device, next, &devices, link) if (!device->seen) remove(device);
 	return error;
 }
 
@@ -288,8 +281,7 @@ static void __exit paravirt_virtio_exit(void)
 	if (listens)
 		paravirt_event_unbind(0, PV_CHANNEL_DEVICE);
 	cancel_work_sync(&scan_work);
-	list_for_each_entry_safe(device, next, &devices, link)
-		remove(device);
+	list_for_each_entry_safe(device, next, &devices, link) remove(device);
 	platform_device_unregister(parent);
 }
 

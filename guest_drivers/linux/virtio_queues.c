@@ -85,7 +85,8 @@ void pv_virtio_delete_queues(struct virtio_device *virtio)
 {
 	struct virtqueue *vq, *next;
 
-	list_for_each_entry_safe(vq, next, &virtio->vqs, list) {
+	list_for_each_entry_safe(vq, next, &virtio->vqs, list)
+	{
 		struct queue *queue = vq->priv;
 
 		if (queue->channel >= 0)
@@ -155,14 +156,12 @@ const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int i
 {
 	struct virtqueue *vq;
 
-	list_for_each_entry(vq, &virtio->vqs, list)
-		if (vq->index == index) {
-			const struct queue *queue = vq->priv;
-			unsigned int cpu;
+	list_for_each_entry(vq, &virtio->vqs, list) if (vq->index == index)
+	{
+		const struct queue *queue = vq->priv;
+		unsigned int cpu;
 
-			for_each_possible_cpu(cpu)
-				if (cpu_data(cpu).apicid == queue->vcpu)
-					return cpumask_of(cpu);
-		}
+		for_each_possible_cpu(cpu) if (cpu_data(cpu).apicid == queue->vcpu) return cpumask_of(cpu);
+	}
 	return NULL;
 }

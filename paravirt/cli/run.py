@@ -73,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--privilege", choices=("user", "supervisor"), default="user",
         help="level (CPL 3 or 0) of a guest that leaves the choice to the host (user)")  # fmt: skip
     add("--transport", choices=("auto", "calls", "mmio"), default="auto",
-        help="how the guest reaches its devices: by hypercalls, by virtio-mmio, or as its image was written (auto)")  # fmt: skip
+        help="how the guest reaches its devices: by calls, by virtio-mmio, or as its image expects (auto)")  # fmt: skip
     add("--poll", default="auto", metavar="auto|off|NS",
         help="how long devices' threads look for work before they sleep: at most 50 µs as experience says it pays "
         "(auto), not at all, or at most NS nanoseconds")  # fmt: skip

@@ -113,8 +113,8 @@ static void show_devices(char **words)
 	puts("device\ttype\tqueues\tstatus\tname");
 	for (size_t i = 0; i < bytes / sizeof(list[0]); i++)
 		printf("%" PRIu32 "\t%" PRIu32 "\t%u\t%#" PRIx64 "\t%.*s\n", list[i].device, list[i].type,
-		       list[i].queues, CALL("status", PV_CALL_DEVICE_STATUS, list[i].device),
-		       (int)sizeof(list[i].name), list[i].name);
+		       list[i].queues, CALL("status", PV_CALL_DEVICE_STATUS, list[i].device), (int)sizeof(list[i].name),
+		       list[i].name);
 }
 
 static void show_time(char **words)
