@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import parse_poll
 from ..errors import ConfigError, NativeMismatch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 The device is served until SIGTERM or SIGINT, to one front end after the other: a hypervisor that ends, or starts
-again, finds it where it was. {more}
+again, finds it where it was.{more}
 
 examples:
 {examples}
@@ -34,9 +34,10 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         if kind.option:
             add(f"--{kind.option}", required=kind.needed, default=kind.default, metavar=kind.metavar, help=kind.help)
         add("--name", default=kind.word, metavar="NAME", help=f"what it is called ({kind.word})")
-        add("--poll", default="auto", metavar="auto|off|NS",
-            help="how long its threads look for work before they sleep: at most 50 µs as experience says it pays "
-            "(auto), not at all, or at most NS nanoseconds")  # fmt: skip
+        if kind.option:  # the others have no thread that could look
+            add("--poll", default="auto", metavar="auto|off|NS",
+                help="how long its threads look for work before they sleep: at most 50 µs as experience says it pays "
+                "(auto), not at all, or at most NS nanoseconds")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,53 +52,36 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _block(args: argparse.Namespace) -> BackEnd:
-    from ..attachments.block import QUEUES_MOST, Disk, parse_disk
-    from ..devices.block import BlockDevice
-    from ..vhost_user.back_end import BackEnd
+    from ..attachments.block import Disk, parse_disk
+    from ..vhost_user.kinds import serve_block
 
     disk = parse_disk(f"{args.name}={args.disk}")
     if not isinstance(disk, Disk):
         raise ConfigError(f"{args.disk!r} is served by another program already; give a file")
-    # A front end may use fewer, and most take as many as they have vCPUs, which nobody knows here.
-    device = BlockDevice(args.name, disk, poll_ns=parse_poll(args.poll), queues=disk.queues or QUEUES_MOST)
-    return BackEnd(device, args.socket)
+    return serve_block(disk, args.socket, parse_poll(args.poll))
 
 
 def _net(args: argparse.Namespace) -> BackEnd:
     from ..attachments.net import parse_net
-    from ..devices.net import NET_FEATURE as F
-    from ..devices.net import NetDevice
-    from ..vhost_user.back_end import BackEnd
+    from ..vhost_user.kinds import serve_net
 
     net = parse_net(f"{args.name}={args.net}")
     if net.served:
         raise ConfigError(f"{args.net!r} is served by another program already; give user, tap:INTERFACE or fd:NUMBER")
-    device = NetDevice(args.name, net, parse_poll(args.poll), controlled=False)
-    return BackEnd(device, args.socket, hidden=F.MAC | F.MTU | F.STATUS | F.CTRL_VQ, paired=True)
+    return serve_net(net, args.socket, parse_poll(args.poll))
 
 
 def _vsock(args: argparse.Namespace) -> BackEnd:
     from ..attachments.vsock import parse_vsock
-    from ..devices.vsock import VsockDevice
-    from ..vhost_user.back_end import BackEnd
+    from ..vhost_user.kinds import serve_vsock
 
-    vsock = parse_vsock(f"{args.name}={args.vsock}")
-    return BackEnd(VsockDevice(args.name, vsock, parse_poll(args.poll)), args.socket)
+    return serve_vsock(parse_vsock(f"{args.name}={args.vsock}"), args.socket, parse_poll(args.poll))
 
 
-@contextmanager
-def _entropy(args: argparse.Namespace) -> Iterator[BackEnd]:
-    from ..devices.entropy import EntropyDevice
-    from ..devices.service import ServiceThread
-    from ..vhost_user.back_end import BackEnd
+def _entropy(args: argparse.Namespace) -> AbstractContextManager[BackEnd]:
+    from ..vhost_user.kinds import serve_entropy
 
-    parse_poll(args.poll)  # it has no thread that could look
-    service = ServiceThread()
-    try:
-        with BackEnd(EntropyDevice(args.name, service), args.socket) as back_end:
-            yield back_end
-    finally:
-        service.close()
+    return serve_entropy(args.name, args.socket)
 
 
 class Kind(NamedTuple):
@@ -105,7 +89,7 @@ class Kind(NamedTuple):
 
     summary: str
     word: str
-    make: Callable[[argparse.Namespace], Any]
+    make: Callable[[argparse.Namespace], AbstractContextManager[BackEnd]]
     examples: tuple[str, ...]
     option: str = ""
     metavar: str = ""
@@ -131,7 +115,7 @@ KINDS = {
         "FILE[,ro]",
         "the raw file; further options as of paravirt run: ,direct ,writethrough ,iops=N ,bps=SIZE ,queues=N",
         needed=True,
-        more="What it had\ntaken and not answered when it was killed is done again by the next one at that socket.",
+        more=" What was in flight when it was killed is done by the next one at that socket.",
     ),
     "net": Kind(
         "serve a network to another hypervisor (vhost-user)",

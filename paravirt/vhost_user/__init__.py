@@ -1,5 +1,7 @@
-"""The vhost-user protocol, front end: devices whose queues another program serves.
+"""The vhost-user protocol: devices whose queues another program serves, and devices of ours that we serve to others.
 
-``messages`` has numbers and layouts, ``connection`` a socket that is not trusted, ``front_end`` the order in which
-things are said.  When they are said, and what happens when the other program dies, is ``device.py``.
+``messages`` has numbers and layouts.  Front end: ``connection`` is a socket that is not trusted, ``front_end`` the
+order in which things are said; when they are said, and what happens when the other program dies, is ``device``.  Back
+end: ``back_end`` listens, ``session`` is what a front end may say, ``memory_table``, ``served_queue`` and ``inflight``
+are what it is about; ``kinds`` makes back ends of what a user attaches.
 """

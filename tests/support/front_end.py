@@ -117,6 +117,12 @@ class FrontEndPuppet:
         region = REGION.pack(GPA, MEMORY_BYTES, HVA, 0)
         return self.told(Request.SET_MEM_TABLE, MEMORY.pack(1, 0) + region, [self.fd])
 
+    def add_region(self) -> bool:
+        return self.told(Request.ADD_MEM_REG, bytes(8) + REGION.pack(GPA, MEMORY_BYTES, HVA, 0), [self.fd])
+
+    def remove_region(self) -> bool:
+        return self.told(Request.REM_MEM_REG, bytes(8) + REGION.pack(GPA, MEMORY_BYTES, HVA, 0))
+
     def describe(self, number: int = 0, size: int = SIZE, base: int = 0) -> None:
         assert self.told(Request.SET_VRING_NUM, VRING_STATE.pack(number, size))
         assert self.told(Request.SET_VRING_BASE, VRING_STATE.pack(number, base))
@@ -148,12 +154,22 @@ class FrontEndPuppet:
         for n in range(3):
             packed = struct.pack("<QIHH", GPA + at + offsets[n], sizes[n], flags[n], first + n + 1)
             self.memory[16 * (first + n) : 16 * (first + n) + 16] = packed
+        self._offer(first)
+        return at + 0x200
+
+    def offer_room(self, size_bytes: int) -> int:
+        """Gives room for bytes; where they will be."""
+        at = BUFFERS + 0x2000 * (self.added % 4)
+        self.memory[:16] = struct.pack("<QIHH", GPA + at, size_bytes, DESC_FLAG.WRITE, 0)
+        self._offer(0)
+        return at
+
+    def _offer(self, head: int) -> None:
         entry = AVAILABLE + 4 + 2 * (self.added % SIZE)
-        self.memory[entry : entry + 2] = struct.pack("<H", first)
+        self.memory[entry : entry + 2] = struct.pack("<H", head)
         self.added += 1
         self.memory[AVAILABLE + 2 : AVAILABLE + 4] = struct.pack("<H", self.added & 0xFFFF)
         os.eventfd_write(self.kick_fd, 1)
-        return at + 0x200
 
     def used(self) -> int:
         """How many came back."""

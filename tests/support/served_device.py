@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,12 +21,12 @@ PATIENCE_S = 60
 class InThread:
     """Serves in a thread of this process, as a context."""
 
-    def __init__(self, back_end: BackEnd) -> None:
-        self.back_end = back_end
-        self._thread = threading.Thread(target=back_end.serve, name="back end", daemon=True)
+    def __init__(self, made: AbstractContextManager[BackEnd]) -> None:
+        self._made = made
 
     def __enter__(self) -> BackEnd:
-        self.back_end.__enter__()
+        self.back_end = self._made.__enter__()
+        self._thread = threading.Thread(target=self.back_end.serve, name="back end", daemon=True)
         self._thread.start()
         return self.back_end
 
@@ -33,7 +34,7 @@ class InThread:
         self.back_end.stop()
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the back end does not end"
-        self.back_end.__exit__(kind, error, at)
+        self._made.__exit__(kind, error, at)
 
 
 class InProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,13 +14,19 @@ import pytest
 
 from hypercall_abi.devices.virtio_block import BLOCK_STATUS
 from paravirt.attachments.block_served import ServedDisk
+from paravirt.attachments.net import Net
 from paravirt.cli import main
 from paravirt.config import Disk
 from paravirt.devices.block import BlockDevice
 from paravirt.devices.block_served import ServedBlockDevice
+from paravirt.devices.net_served import ServedNetDevice
 from paravirt.vhost_user.back_end import BackEnd
+from paravirt.vhost_user.kinds import serve_entropy, serve_net
+from paravirt.vhost_user.messages import U64, VRING_STATE, Request
 from tests.support.block_driver import SECTOR, BlockDriver
 from tests.support.fake_guest import FakeGuest
+from tests.support.front_end import FrontEndPuppet
+from tests.support.net_driver import HEADER, MAC, NetDriver, frame
 from tests.support.served_device import InProcess, InThread, wait_for
 
 SECTORS = 2048
@@ -38,8 +45,8 @@ def guest() -> Iterator[FakeGuest]:
         yield guest
 
 
-def front_end(guest: FakeGuest, socket: Path, kept: ExitStack, *, read_only: bool = False) -> Any:
-    device = ServedBlockDevice("disk", ServedDisk("disk", socket, read_only), guest.regions, lambda error: None)
+def front_end(guest: FakeGuest, path: Path, kept: ExitStack, *, read_only: bool = False) -> Any:
+    device = ServedBlockDevice("disk", ServedDisk("disk", path, read_only), guest.regions, lambda error: None)
     plugged = guest.plug(device)
     kept.callback(plugged.unplug)
     return plugged
@@ -100,9 +107,9 @@ def test_killed_under_load(guest: FakeGuest, image: Path) -> None:
     """Requests that were in flight when it died are answered by the next one."""
     rng = random.Random(5)
     wanted = bytearray(image.read_bytes())
-    socket = image.with_name("disk.sock")
-    with InProcess(socket, "block", "--disk", f"{image},queues=1") as process, ExitStack() as kept:
-        plugged = front_end(guest, socket, kept)
+    path = image.with_name("disk.sock")
+    with InProcess(path, "block", "--disk", f"{image},queues=1") as process, ExitStack() as kept:
+        plugged = front_end(guest, path, kept)
         driver = BlockDriver(plugged, plugged.start(size=64)[0])
         for turn in range(4):
             sectors = rng.sample(range(SECTORS), 20)
@@ -122,6 +129,70 @@ def test_killed_under_load(guest: FakeGuest, image: Path) -> None:
     assert image.read_bytes() == wanted
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_frames(tmp_path: Path, guest: FakeGuest, packed: bool) -> None:
+    """Both ways, over two pairs of which the second is used when the driver asks for it."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    path = tmp_path / "lan.sock"
+    with ours, its, InThread(serve_net(Net("lan", f"fd:{its.fileno()}"), path)) as back_end:
+        for seed in range(3):
+            net = Net("lan", f"vhost:{path}", MAC)
+            plugged = guest.plug(ServedNetDevice("lan", net, guest.service, guest.regions, lambda error: None))
+            driver = NetDriver(plugged, *plugged.start(packed=packed)[:2])
+            driver.transmit(frame(60, seed))
+            driver.sent()
+            assert ours.recv(2048) == frame(60, seed)
+            driver.offer((HEADER + 1514,))
+            ours.send(frame(200, seed))
+            (got,) = driver.take()
+            assert got[HEADER:] == frame(200, seed)
+            plugged.unplug()
+        assert back_end.queue_number == 1
+        assert back_end.device.statistics()["sent_frames"] == 3
+
+
+def test_random_bytes(tmp_path: Path) -> None:
+    """Two front ends one after the other, each with memory in pieces that come and go."""
+    with ExitStack() as kept:
+        served = kept.enter_context(InThread(serve_entropy("random", tmp_path / "s")))
+        got = set()
+        for _ in range(2):
+            with FrontEndPuppet(tmp_path / "s") as front_end:
+                front_end.begin()
+                (slots,) = U64.unpack(front_end.ask(Request.GET_MAX_MEM_SLOTS))
+                assert slots == 8
+                assert front_end.add_region()
+                front_end.describe()
+                assert front_end.kick()
+                for count in range(1, 4):
+                    at = front_end.offer_room(64)
+                    wait_for(lambda count=count: front_end.used() == count, "no random bytes")  # type: ignore[misc]
+                    got.add(bytes(front_end.memory[at : at + 64]))
+                assert front_end.remove_region()
+                assert not served.queues[0].running
+        assert len(got) == 6
+        assert bytes(64) not in got
+
+
+def test_memory_that_changes(image: Path) -> None:
+    """The table comes again while the queue is in use, with more in it: requests go on."""
+    with serves(image) as _, FrontEndPuppet(image.with_name("disk.sock")) as front_end:
+        front_end.start()
+        for turn in range(1, 9):
+            at = front_end.offer_read(turn)
+            if turn % 2:
+                assert front_end.share()
+            wait_for(lambda turn=turn: front_end.used() == turn, "no answer")  # type: ignore[misc]
+            assert front_end.memory[at : at + SECTOR] == image.read_bytes()[turn * SECTOR : (turn + 1) * SECTOR]
+        number, base = VRING_STATE.unpack(front_end.ask(Request.GET_VRING_BASE, VRING_STATE.pack(0, 0)))
+        assert (number, base) == (0, 8)
+        front_end.describe(base=base)
+        assert front_end.kick()
+        front_end.offer_read(1)
+        wait_for(lambda: front_end.used() == 9, "no answer after it was stopped and started")
+
+
 BAD = {
     "no file": (["block", "--disk", "{}/none.img"], 32, "none.img does not exist"),
     "served": (["block", "--disk", "vhost:x"], 2, "served by another program already"),
@@ -129,7 +200,8 @@ BAD = {
     "no disk": (["block"], 2, "--disk"),
     "no vsock": (["vsock"], 2, "--vsock"),
     "no interface": (["net", "--net", "tap:none0"], 38, "'none0' does not exist"),
-    "poll": (["entropy", "--poll", "never"], 2, "never"),
+    "poll": (["net", "--poll", "never"], 2, "never"),
+    "no poll": (["entropy", "--poll", "off"], 2, "unrecognized arguments"),
     "option": (["vsock", "--vsock", "a,cid=x"], 2, "is not a vsock"),
 }
 
