@@ -241,6 +241,8 @@ class MachineConfig(Value):
     budgets: Budgets = Budgets()
     io_engine: IoEngine = "auto"
     kvm_device: Path = KVM_DEVICE
+    cpu: str = "host"
+    """The CPU that the guest sees, on KVM: ``host`` or ``x86-64-v1`` to ``v4``, then ``,+feature`` or ``,-feature``."""
     accel: Accel = "auto"
     """What runs vCPUs; auto: what PARAVIRT_ACCEL says, else KVM where it can be opened, else the software vCPU."""
 
@@ -258,6 +260,10 @@ class MachineConfig(Value):
         if self.accel == "auto":
             self.__dict__["accel"] = os.environ.get("PARAVIRT_ACCEL") or "auto"
         check_choice("the accelerator", self.accel, ACCELERATORS)
+        if self.cpu != "host":
+            from .accel.cpuid import parse_cpu  # what has no other CPU need not know of them
+
+            parse_cpu(self.cpu)
         check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config import MachineConfig
-from ..errors import KvmForbidden, KvmMissing, SoftwareMissing
+from ..errors import ConfigError, KvmForbidden, KvmMissing, SoftwareMissing
 from ..memory import GuestMemory
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def make_accelerator(config: MachineConfig, machine: Any, memory: GuestMemory) -
     ``auto`` is KVM where it can be opened.  Raises HostError.
     """
     if config.accel == "software":
-        from .software import Software
-
-        return Software(config, machine, memory)
+        return _software(config, machine, memory)
     from .kvm import Kvm
 
     try:
@@ -31,11 +29,17 @@ def make_accelerator(config: MachineConfig, machine: Any, memory: GuestMemory) -
     except (KvmMissing, KvmForbidden) as error:
         if config.accel == "kvm":
             raise
-        from .software import Software
-
         try:
-            accelerator = Software(config, machine, memory)
+            accelerator = _software(config, machine, memory)
         except SoftwareMissing as missing:
             raise type(error)(f"{error}; or, without KVM: {missing}") from error
         accelerator.instead_of = str(error).partition("; ")[0]
         return accelerator
+
+
+def _software(config: MachineConfig, machine: Any, memory: GuestMemory) -> Software:
+    if config.cpu != "host":
+        raise ConfigError(f"the software vCPU is one CPU, not {config.cpu}; leave --cpu out, or use --accel kvm")
+    from .software import Software
+
+    return Software(config, machine, memory)

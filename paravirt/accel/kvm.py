@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
-from ..errors import HostCallFailed, HostError, HostLimit, KvmForbidden, KvmMissing, KvmTooOld
+from ..errors import (
+    CpuNotOffered,
+    HostCallFailed,
+    HostLimit,
+    KvmForbidden,
+    KvmMissing,
+    KvmTooOld,
+    ParavirtError,
+)
 
 if TYPE_CHECKING:
     from ..mapped import MappedDisk
+
+
+LEAVES_MOST = 256
 
 
 class Kvm:
@@ -24,17 +35,19 @@ class Kvm:
 
     name = "kvm"
     instead_of = ""
-    cpu_level = None
-    """The host's."""
 
     def __init__(self, config: MachineConfig, machine: Any) -> None:
         self.native = ffi.new("struct pv_kvm *")
         self._path = config.kvm_device
+        self.cpu_level: int | None = None
+        """Of x86-64 that guests see; None: the host's."""
         try:
             self._check(lib.pv_kvm_create(self.native, os.fsencode(config.kvm_device), machine))
             self._check_capabilities(config)
             self.native.vcpus = config.vcpus
-        except HostError:
+            if config.cpu != "host":
+                self._set_model(config.cpu)
+        except ParavirtError:
             lib.pv_kvm_destroy(self.native)
             raise
 
@@ -62,6 +75,25 @@ class Kvm:
         most = lib.pv_kvm_vcpus_most(fd)
         if config.vcpus > most:
             raise HostLimit(f"{config.vcpus} vCPUs: KVM here allows {most}; give less with --vcpus")
+
+    def _set_model(self, cpu: str) -> None:
+        """Has vCPUs see that CPU.  Raises CpuNotOffered."""
+        from .cpuid import Register, change, missing, parse_cpu  # only for those who ask
+
+        model = parse_cpu(cpu)
+        self.cpu_level = model.level or None
+        leaves = ffi.new("struct pv_cpuid[]", LEAVES_MOST)
+        count = lib.pv_kvm_supported(self.native, leaves, LEAVES_MOST)
+        self._check(count)
+        found = leaves[0:count]
+        has = {Register(leaf.function, leaf.index, n): leaf.words[n] for leaf in found for n in range(4)}
+        if lacking := missing(model, has):
+            raise CpuNotOffered(
+                f"KVM here cannot give {', '.join(lacking)}; choose a lower level with --cpu, or leave them out"
+            )
+        changes = [change(model, leaf.function, leaf.index) for leaf in found]
+        self._changes = ffi.new("struct pv_cpuid_change[]", [tuple(c) for c in changes])
+        self.native.cpuid, self.native.cpuid_changes = self._changes, count
 
     def add_memory(self, gpa: int, size_bytes: int, hva: Any) -> None:
         """Makes host memory at `hva` guest memory at `gpa`."""

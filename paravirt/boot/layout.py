@@ -137,10 +137,11 @@ def _free(image: Image, host_gpa: int) -> tuple[tuple[int, int], ...]:
 
 def _write_plain(config: MachineConfig, image: Image, layout: Layout, memory: GuestMemory, line: str) -> None:
     from ..acpi.dsdt import Window  # for plain guests alone
-    from ..acpi.firmware import tables_at
+    from ..acpi.firmware import RESET_VECTOR_GPA, reset_code, tables_at
 
     windows = [Window(mmio_window_gpa(n), MMIO_BYTES, FIRST_MMIO_LINE + n) for n in range(layout.windows)]
     memory.write(plain.FIRMWARE_GPA, tables_at(plain.FIRMWARE_GPA, config.vcpus, windows, os.urandom(16)))
+    memory.write(RESET_VECTOR_GPA, reset_code())
     memory_map = _memory_map(image, memory.ranges, layout)
     start = plain.start_information(layout.start_info_gpa, image, memory_map, line, layout.disk)
     memory.write(layout.start_info_gpa, start)

@@ -98,6 +98,9 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     add("--balloon", default="0", metavar="[NAME=]SIZE",
         help="how much of it the guest is asked to give back (0); with NAME, by the balloon device NAME")  # fmt: skip
     add("--vcpus", type=int, default=1, metavar="N", help="virtual CPUs (1)")
+    add("--cpu", default="host", metavar="MODEL[,+FEATURE][,-FEATURE]",
+        help="the CPU that the guest sees, on KVM: the host's, or x86-64-v1 to x86-64-v4, with nothing beyond that but "
+        "what is added (host)")  # fmt: skip
     add("--pin", metavar="CPU,…", default="", help="the host's CPU that each vCPU stays on, one for each")
 
 
@@ -174,6 +177,7 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         progress=populated,
         balloon_bytes=balloon_bytes,
         vcpus=args.vcpus,
+        cpu=args.cpu,
         pin=parse_pin(args.pin) if args.pin else (),
         disks=tuple(parse_disk(text) for text in args.disk),
         devices=(*balloons, *_devices(args)),

@@ -51,6 +51,21 @@ struct pv_entry {
 	uint64_t xcr0; /* state components in use (BOOT-10); 0: no XSAVE */
 };
 
+/* A leaf of CPUID: EAX, EBX, ECX, EDX. */
+struct pv_cpuid {
+	uint32_t function;
+	uint32_t index;
+	uint32_t words[4];
+};
+
+/* What becomes of one: the bits in `keep` stay, then those in `put` are set. */
+struct pv_cpuid_change {
+	uint32_t function;
+	uint32_t index;
+	uint32_t keep[4];
+	uint32_t put[4];
+};
+
 struct pv_kvm_vcpu;
 struct pv_platform;
 
@@ -66,6 +81,8 @@ struct pv_kvm {
 	uint32_t upcall_vectors[PV_MAX_VCPUS];
 	uint64_t boot_info_gpa; /* for the CPUID leaves; before vCPUs are created */
 	uint32_t vcpus; /* likewise: of the machine, of which machine->vcpu_count are there already */
+	const struct pv_cpuid_change *cpuid; /* likewise: the caller's, of what KVM can give */
+	uint32_t cpuid_changes;
 	const char *failed; /* the step that failed last */
 	pthread_mutex_t lock; /* of the routes */
 };
@@ -78,6 +95,8 @@ void pv_kvm_destroy(struct pv_kvm *kvm);
 int pv_kvm_add_memory(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva);
 /* The same of a file's pages, which may get lost: KVM_RUN then fails with EFAULT. A store to read-only ones is an exit. */
 int pv_kvm_add_mapped(struct pv_kvm *kvm, uint64_t gpa, uint64_t size_bytes, void *hva, bool read_only);
+/* The CPUID that KVM can give, at most `count` leaves: how many, or -errno. */
+int pv_kvm_supported(struct pv_kvm *kvm, struct pv_cpuid *to, uint32_t count);
 /* Makes vCPU number vcpu->index. */
 int pv_kvm_vcpu_create(struct pv_kvm *kvm, struct pv_vcpu *vcpu);
 void pv_kvm_vcpu_destroy(struct pv_vcpu *vcpu);

@@ -9,6 +9,7 @@
 #include "kvm_vcpu.h"
 
 #define CPUID_ENTRIES 256
+#define OWN_ENTRIES 4
 /* Of leaf 1: what KVM leaves to us to say, since it is about us, or about the interrupt controllers that we chose. */
 #define HYPERVISOR (1u << 31) /* ECX */
 #define TSC_DEADLINE (1u << 24)
@@ -83,28 +84,72 @@ static void number_vcpu(struct kvm_cpuid_entry2 *e, uint32_t index, uint32_t cou
 	}
 }
 
-int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
+/* What KVM can give, and what it leaves to us to offer; the caller frees it. NULL: kvm->failed says at which step. */
+static struct kvm_cpuid2 *supported(struct pv_kvm *kvm)
 {
 	struct kvm_cpuid2 *table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(table->entries[0]));
 	bool deadline = pv_kvm_check(kvm->system_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+
+	if (!table)
+		return NULL;
+	table->nent = CPUID_ENTRIES - OWN_ENTRIES;
+	if (ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, table) < 0) {
+		free(table);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < table->nent; i++)
+		if (table->entries[i].function == 1)
+			table->entries[i].ecx |= HYPERVISOR | (deadline ? TSC_DEADLINE : 0);
+	return table;
+}
+
+int pv_kvm_supported(struct pv_kvm *kvm, struct pv_cpuid *to, uint32_t count)
+{
+	struct kvm_cpuid2 *table = supported(kvm);
+	uint32_t found = 0;
+
+	if (!table)
+		return pv_kvm_failed(kvm, "KVM_GET_SUPPORTED_CPUID");
+	for (; found < table->nent && found < count; found++) {
+		const struct kvm_cpuid_entry2 *e = &table->entries[found];
+
+		to[found] = (struct pv_cpuid){ e->function, e->index, { e->eax, e->ebx, e->ecx, e->edx } };
+	}
+	free(table);
+	return (int)found;
+}
+
+static void change(struct kvm_cpuid_entry2 *e, const struct pv_kvm *kvm)
+{
+	for (uint32_t i = 0; i < kvm->cpuid_changes; i++) {
+		const struct pv_cpuid_change *c = &kvm->cpuid[i];
+
+		if (c->function != e->function || c->index != e->index)
+			continue;
+		e->eax = (e->eax & c->keep[0]) | c->put[0];
+		e->ebx = (e->ebx & c->keep[1]) | c->put[1];
+		e->ecx = (e->ecx & c->keep[2]) | c->put[2];
+		e->edx = (e->edx & c->keep[3]) | c->put[3];
+	}
+}
+
+int pv_kvm_set_cpuid(struct pv_kvm *kvm, int fd, uint32_t index)
+{
+	struct kvm_cpuid2 *table = supported(kvm);
 	int khz = ioctl(fd, KVM_GET_TSC_KHZ, 0), result = 0;
 
 	if (!table)
-		return pv_kvm_failed(kvm, "KVM_SET_CPUID2");
-	table->nent = CPUID_ENTRIES - 4;
-	if (ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, table) < 0)
-		result = pv_kvm_failed(kvm, "KVM_GET_SUPPORTED_CPUID");
+		return pv_kvm_failed(kvm, "KVM_GET_SUPPORTED_CPUID");
 	for (uint32_t i = 0; i < table->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &table->entries[i];
 
+		change(e, kvm);
 		number_vcpu(e, index, kvm->vcpus);
-		if (e->function == 1)
-			e->ecx |= HYPERVISOR | (deadline ? TSC_DEADLINE : 0);
-		else if (e->function == 0x40000000 && e->eax < 0x40000010)
+		if (e->function == 0x40000000 && e->eax < 0x40000010)
 			e->eax = 0x40000010;
 	}
 	table->nent += own_leaves(kvm, &table->entries[table->nent], khz > 0 ? (uint32_t)khz : 0);
-	if (!result && ioctl(fd, KVM_SET_CPUID2, table) < 0)
+	if (ioctl(fd, KVM_SET_CPUID2, table) < 0)
 		result = pv_kvm_failed(kvm, "KVM_SET_CPUID2");
 	free(table);
 	return result;

@@ -40,12 +40,11 @@ static uint8_t read_byte(struct pv_platform *platform, uint16_t port)
 void pv_platform_port(struct pv_platform *platform, bool out, uint16_t port, uint32_t size_bytes, uint32_t count,
 		      uint8_t *data)
 {
+	/* All there is are registers of a byte. A PC has others at the same ports: 0xcf8 is one of 32 bits. */
 	for (uint32_t i = 0; i < size_bytes * count; i++) {
-		uint16_t at = (uint16_t)(port + i % size_bytes);
-
-		if (out)
-			write_byte(platform, at, data[i]);
-		else
-			data[i] = read_byte(platform, at);
+		if (!out)
+			data[i] = size_bytes == 1 ? read_byte(platform, port) : 0xff;
+		else if (size_bytes == 1)
+			write_byte(platform, port, data[i]);
 	}
 }

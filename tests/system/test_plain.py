@@ -1,0 +1,52 @@
+"""A plain guest and its PC: serial port, reset, power-off, vCPUs that start one another by IPIs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from paravirt.config import MachineConfig
+from paravirt.machine import Machine
+
+pytestmark = [pytest.mark.kvm, pytest.mark.only_kvm("the software vCPU has no PC around it"), pytest.mark.nested]
+SOURCE = Path(__file__).parent / "guests" / "pc.S"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("plain") / "pc.elf"
+    flags = ["-nostdlib", "-static", "-no-pie", "-Wl,-Ttext=0x200000,--build-id=none,-z,noexecstack,-e,start"]
+    subprocess.run(["cc", *flags, "-o", str(made), str(SOURCE)], check=True)
+    return made
+
+
+def test_input_reset_and_power_off(image: Path) -> None:
+    said: list[bytes] = []
+    with Machine(MachineConfig(image, console=said.append, console_input=b"abrcro", timeout_s=60)) as machine:
+        outcome = machine.run()
+        assert machine.resets == 2
+    assert (outcome.kind, outcome.reason, outcome.status) == ("shutdown", "POWEROFF", 0)
+    assert b"".join(said) == b">ab>c>"
+
+
+def test_input_that_comes_late(image: Path) -> None:
+    read, write = os.pipe()
+    try:
+        told: list[bytes] = []
+
+        def console(text: bytes) -> None:
+            told.append(text)
+            if b"".join(told) == b">":
+                os.write(write, b"x")
+            elif b"".join(told) == b">x":
+                os.write(write, b"o")
+
+        with Machine(MachineConfig(image, console=console, console_input=read, timeout_s=60)) as machine:
+            assert machine.run().reason == "POWEROFF"
+        assert b"".join(told) == b">x"
+    finally:
+        os.close(read)
+        os.close(write)
