@@ -34,7 +34,7 @@ def places(machine: Machine, report: CrashReport) -> tuple[str, ...]:
         there = address < 1 << 63 and machine.memory.contains(address, 8)
         return int.from_bytes(machine.memory.read(address, 8), "little") if there else None
 
-    if machine.image.is_pvh:
+    if machine.image.is_plain:
         return ()
     found = backtrace(machine.image, word, report.registers, called=report.vector is None)
     return tuple(map(machine.place, found)) if len(found) > 1 else ()
