@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 LEAVE_STEP_S = 0.002
 MMIO_QUEUE_NOTIFY = int(lib.PV_MMIO_QUEUE_NOTIFY)
-RING_RESET = int(lib.PV_VIRTIO_F_RING_RESET)
 
 
 def over_mmio(config: MachineConfig, image: Image) -> bool:
@@ -119,8 +118,6 @@ class VirtioDevices:
     def _tie(self, native: Any) -> None:
         """Has its queues' doorbells signal eventfds: all of them, or none."""
         accelerator = self._machine.accelerator
-        if self._mmio:
-            native.offered[0] &= ~RING_RESET  # there is no register for it
         with ExitStack() as tied:
             for number in range(native.queue_count):
                 fd = native.queues[number].doorbell_fd = self._eventfd()

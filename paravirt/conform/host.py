@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hypercall_abi import RULES
+from hypercall_abi.virtio_musts import MUSTS
 
 from ..boot.bundled import GUESTS
 from ..errors import ConfigError
@@ -42,6 +43,8 @@ MASKED = "masked"  # the mode in which our own host has switched off what stands
 DENIED = {"calls": "trace,time.deadline,memory.discard"}
 PROVABLE = frozenset(rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case)
 """The rules that a case proves."""
+CITABLE = frozenset(RULES) | frozenset(MUSTS)
+"""What a case may cite: rules, and what virtio asks of devices."""
 
 
 class Plan(NamedTuple):
@@ -130,7 +133,7 @@ def modes(plan: Plan, chapter: str) -> tuple[str, ...]:
 
 
 def _chapter(plan: Plan, chapter: str, image: Path, mode: str, place: Path, progress: Progress) -> Run:
-    reader = Reader(frozenset(RULES))
+    reader = Reader(CITABLE)
 
     def line(text: str) -> None:
         reader.line(text)

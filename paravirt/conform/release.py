@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hypercall_abi import RULES, VERSION
+from hypercall_abi.virtio_musts import MUSTS
 
 from ..errors import ConfigError, OutputError
 from .host import ALL, BALLOONS, DISKS, LOOPS, MMIO, SOCKETS, chapters
@@ -27,7 +28,8 @@ FAILURE and status 1 if not. No other program is needed.
 images/conformance_NAME.elf     a chapter
 images/conformance_all.elf      every chapter that can share a machine, in one run
 images/refused_RULE_what.elf    must not be booted at all: the host breaks RULE if it enters the image
-rules.tsv                       rule, whom it binds, text, or why no case can prove it
+rules.tsv                       rule, whom it binds, text, or why no case can prove it; after them, whose ids
+                                begin with VIRTIO, what virtio asks of devices
 
 Give a machine 64 MiB of memory or more and two to four vCPUs (cases that need more than one are skipped on
 one). Images say in their notes which devices they take, all of them optional: {devices}.
@@ -57,10 +59,12 @@ The images are free for any use (0BSD).
 
 
 def table() -> Iterator[str]:
-    """The rules, a line each."""
+    """The rules, and what virtio asks of devices, a line each."""
     yield "rule\tbinds\ttext\tno case\n"
     for rule in RULES.values():
         yield f"{rule.id}\t{rule.binds}\t{rule.text}\t{rule.no_case}\n"
+    for id, must in MUSTS.items():
+        yield f"{id}\thost\t{must.text}\t{must.no_case}\n"
 
 
 def contents() -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -42,9 +43,9 @@ def weigh(runs: Sequence[Run]) -> Verdict:
     return Verdict(passed, kind, len(verdicts), verdicts.count("failed"), skipped, problems, without)
 
 
-def _rule_order(rule: str) -> tuple[str, int]:
+def _rule_order(rule: str) -> tuple[str, list[int]]:
     group, _, number = rule.partition("-")
-    return group, int(number)
+    return group, [int(part) for part in re.split(r"[.-]", number)]
 
 
 # ---- text ----

@@ -15,7 +15,7 @@ NOTES_MOST = 8  # kept of a case; an image that explains more has said enough
 _CASE = re.compile(r"(not )?ok (\d{1,9}) - (.+)")
 _PLAN = re.compile(r"1\.\.(\d{1,9})(?: +# +SKIP +(.+))?", re.IGNORECASE)
 _SKIP = re.compile(r"(.*?) +# +SKIP\b *(.*)", re.IGNORECASE)
-_RULE = re.compile(r"[A-Z][A-Z0-9]*-\d+[:,]?")
+_RULE = re.compile(r"[A-Z][A-Z0-9]*-\d+(?:\.\d+)*(?:-\d+)?[:,]?")  # virtio's: VIRTIO-2.4.1-1
 _LOOKS_LIKE_TAP = re.compile(r"(not +)?ok\b|1\.\.|bail out", re.IGNORECASE)
 
 

@@ -49,8 +49,8 @@ class VsockDevice(Device):
         self._last: dict[str, int] = {}
 
     def features(self) -> int:
-        """Streams."""
-        return int(VSOCK_FEATURE.STREAM)
+        """Streams, which are not implied; a driver that agrees on nothing has them, too (virtio 5.10.3.2)."""
+        return int(VSOCK_FEATURE.STREAM | VSOCK_FEATURE.NO_IMPLIED_STREAM)
 
     def config(self) -> bytes:
         """The guest's address."""

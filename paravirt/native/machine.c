@@ -262,8 +262,7 @@ struct pv_device *pv_device_create(struct pv_machine *machine, const struct pv_d
 	device->index = machine->device_count;
 	device->type = config->type;
 	memcpy(device->name, config->name, strnlen(config->name, sizeof(device->name)));
-	device->offered[0] =
-		ring | config->features | (config->ops.queue_changed && !config->mmio_gpa ? PV_VIRTIO_F_RING_RESET : 0);
+	device->offered[0] = ring | config->features | (config->ops.queue_changed ? PV_VIRTIO_F_RING_RESET : 0);
 	device->config_bytes = config->config_bytes;
 	device->config_writable_from = config->config_writable_from;
 	device->config_writable_bytes = config->config_writable_bytes;

@@ -166,6 +166,10 @@ static void register_write(struct pv_device *device, uint32_t offset, uint32_t v
 	case PV_MMIO_STATUS:
 		pv_device_set_status(device, value, &after);
 		break;
+	case PV_MMIO_QUEUE_RESET: /* over when the write is: it reads as zero (virtio 4.2.2.1) */
+		if (value == 1)
+			pv_device_queue_reset(device, s->queue_selector);
+		break;
 	default:
 		queue_write(device, offset, value);
 	}

@@ -11,6 +11,9 @@
 
 #define PV_NET_ROOM_CHAINS 64u /* taken ahead, for a frame that lies in several */
 #define PV_NET_ROOM_SEGMENTS (2u * PV_MAX_QUEUE_SIZE)
+#define PV_NET_TAG_BYTES 4u /* of a VLAN, for which options.frame_bytes has room */
+#define PV_NET_TYPE_OFFSET 12u /* of a frame's type, 16 bits, big-endian */
+#define PV_NET_TYPE_VLAN 0x8100
 #define PV_NET_BATCH 64u /* frames in a turn and direction, and requests: a turn ends, whatever the driver does */
 
 /* A chain to receive: its segments follow those of the chain before it. */

@@ -73,13 +73,44 @@ static void give_back(struct pv_net_pair *pair, uint32_t count, uint64_t bytes)
 	memmove(room->segments, &room->segments[segments], room->segment_count * sizeof(room->segments[0]));
 }
 
+/* The bytes of the room from an offset on, into what they lie in as far as there are any. */
+static void look(const struct pv_net_room *room, uint64_t offset, uint8_t *to, uint32_t size_bytes)
+{
+	for (uint32_t i = 0; i < room->segment_count && size_bytes > 0; i++) {
+		const struct iovec *segment = &room->segments[i];
+
+		for (; offset < segment->iov_len && size_bytes > 0; offset++, size_bytes--)
+			*to++ = ((const uint8_t *)segment->iov_base)[offset];
+		offset -= segment->iov_len;
+	}
+}
+
+/* Longer than the payload that the driver was told of, and no large segment (virtio 5.1.4.1). */
+static bool too_long(const struct pv_net_pair *pair, uint64_t frame_bytes)
+{
+	uint64_t most = pair->net->options.frame_bytes;
+	uint8_t segmentation = 0, type[2] = { 0 };
+
+	if (frame_bytes + PV_NET_TAG_BYTES <= most || !(pv_net_features(pair) & PV_NET_F_MTU))
+		return false;
+	look(&pair->room, offsetof(struct pv_net_header, segmentation), &segmentation, 1);
+	look(&pair->room, PV_NET_HEADER_BYTES + PV_NET_TYPE_OFFSET, type, sizeof(type));
+	bool tagged = (type[0] << 8 | type[1]) == PV_NET_TYPE_VLAN;
+	return segmentation == PV_NET_SEGMENTATION_NONE && (frame_bytes > most || !tagged);
+}
+
 /* A frame lies at the start of the room: the driver is to have it. */
 static void deliver(struct pv_net_pair *pair, uint64_t frame_bytes)
 {
 	struct pv_net_room *room = &pair->room;
 	uint64_t bytes = PV_NET_HEADER_BYTES + frame_bytes, held = 0;
+	static const uint8_t no_flags;
 	uint16_t count = 0;
 
+	/* The kernel says that a checksum is valid to whom it may not concern (virtio 5.1.6.4.1). */
+	if (pair->link.kind == PV_NET_LINK_TAP && !(pv_net_features(pair) & PV_NET_F_GUEST_CSUM))
+		pv_net_scatter(room->segments, room->segment_count, offsetof(struct pv_net_header, flags), &no_flags,
+			       sizeof(no_flags));
 	while (held < bytes)
 		held += room->chains[count++].bytes;
 	pv_net_scatter(room->segments, room->segment_count, offsetof(struct pv_net_header, chains), &count,
@@ -104,7 +135,7 @@ static bool take(struct pv_net_pair *pair)
 		return false;
 	if (pv_net_is_down(pair->net))
 		pv_backend_count(&pair->statistics.receive_dropped_down, 1);
-	else if (PV_NET_HEADER_BYTES + frame_bytes > room->bytes)
+	else if (PV_NET_HEADER_BYTES + frame_bytes > room->bytes || too_long(pair, frame_bytes))
 		pv_backend_count(&pair->statistics.receive_dropped_size, 1);
 	else
 		deliver(pair, frame_bytes);

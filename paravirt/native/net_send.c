@@ -55,6 +55,9 @@ static void lay_out(struct pv_net_pair *pair)
 	pair->head = chain->head;
 	pair->segment_count = 1 + left;
 	pair->frame_bytes = chain->readable_bytes - PV_NET_HEADER_BYTES;
+	/* A hint that may be wrong (virtio 5.1.6.2.2); the kernel refuses one beyond the frame. */
+	if (pair->header.header_bytes > pair->frame_bytes)
+		pair->header.header_bytes = (uint16_t)pair->frame_bytes;
 }
 
 /* The next frame of the driver's; false: there is none. */

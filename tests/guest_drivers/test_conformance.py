@@ -14,10 +14,11 @@ import pytest
 
 from hypercall_abi import RULES
 from paravirt.conform.host import ATTACHED, DISKS, option
+from tests.conformance import virtio_table
 from tests.guest_drivers.conftest import Build
 from tests.support.tree import ROOT
 
-CASE = re.compile(r"(not ok|ok) (\d+) - ((?:[A-Z]+-\d+ )+\S.*?)(?: # SKIP (.+))?")
+CASE = re.compile(r"(not ok|ok) (\d+) - ((?:[A-Z]+-\d[\d.-]* )+\S.*?)(?: # SKIP (.+))?")
 REFUSED = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/refused").glob("*_*.[cS]"))
 ALONE = sorted(path.stem for path in (ROOT / "guest_drivers/guests/conformance/alone").glob("*.c"))
 IMAGE_ERRORS, MANIFEST_ERRORS = range(10, 30), range(30, 40)
@@ -81,7 +82,7 @@ def test_every_rule_has_a_case_that_was_tried(gcc_build: Build, tmp_path: Path) 
     shapes = [
         ("all", everything),
         ("all", ["--privilege", "supervisor", *everything]),
-        ("mmio", ["--transport", "mmio"]),
+        *((name, ["--transport", "mmio", *everything]) for name in ("mmio", "mmio_virtio", "mmio_virtio_queues")),
         ("calls", ["--deny", "trace,memory.discard"]),
         ("plain", []),
         *((name, everything) for name in ALONE),
@@ -90,6 +91,6 @@ def test_every_rule_has_a_case_that_was_tried(gcc_build: Build, tmp_path: Path) 
     for name, options in shapes:
         for text, skipped in run(gcc_build[f"conformance_{name}"], *options):
             if skipped is None:
-                judged |= set(re.findall(r"[A-Z]+-\d+", text.split(": ")[0]))
+                judged |= set(re.findall(r"[A-Z]+-\d[\d.-]*", text.split(": ")[0]))
     wanted = {rule.id for rule in RULES.values() if rule.binds in ("host", "both") and not rule.no_case}
-    assert wanted - judged == set()
+    assert (wanted | set(virtio_table.cases())) - judged == set()

@@ -13,7 +13,9 @@ from hypercall_abi.emit import docs
 
 ABI = Path(__file__).parents[2] / "docs" / "abi"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in ABI.glob("*.md")}
-MEASURED = {f"generated/conformance/{name}.md" for name in ("rules", "injections", "guests")}  # by tests/conformance
+MEASURED = {
+    f"generated/conformance/{name}.md" for name in ("rules", "injections", "guests", "virtio")
+}  # by tests/conformance
 GENERATED = {name.removeprefix("../docs/abi/"): text for name, text in docs.emit().items()}
 
 

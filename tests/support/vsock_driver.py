@@ -224,10 +224,11 @@ def vsock_guest(
     memory_bytes: int = 16 << 20,
     poll_ns: int = 20_000,
     patience_ns: int = 60_000_000_000,
+    without: int = 0,
 ) -> Iterator[VsockDriver]:
     """A guest with a vsock at `path`, started."""
     with FakeGuest(memory_bytes) as guest:
         plugged = guest.plug(VsockDevice("socks", Vsock("socks", path, CID), poll_ns, patience_ns))
-        driver = VsockDriver(plugged, plugged.start(size=size), path)
+        driver = VsockDriver(plugged, plugged.start(size=size, without=without), path)
         driver.give(rooms)
         yield driver

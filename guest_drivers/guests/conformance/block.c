@@ -10,6 +10,10 @@
 #define SECTORS 8u
 #define PENDING 0xff /* what the status byte is before */
 #define ID_BYTES 20
+#define F_ZONED (1ull << 17)
+
+/* APPEND, REPORT, OPEN, CLOSE, FINISH, RESET, RESET_ALL */
+static const uint32_t of_zones[] = { 15, 16, 18, 20, 22, 24, 26 };
 
 static struct pv_virtio disk;
 static uint64_t features;
@@ -224,6 +228,53 @@ static void faults(void)
 	cf_want(same(), "the disk works after a reset");
 }
 
+static void offers(void)
+{
+	uint64_t offered = disk.transport->features(&disk);
+	struct pv_queue_setup setup = cf_queue_setup();
+	uint8_t cache;
+
+	cf_case("VIRTIO-5.2.5.2-1 VIRTIO-5.2.5.2-2 VIRTIO-5.2.5.2-4 VIRTIO-5.2.5.2-5 what a disk offers, and its "
+		"padding");
+	cf_want(offered & PV_BLOCK_F_FLUSH, "FLUSH");
+	cf_want(!(offered & F_ZONED), "no zones");
+	cf_expect(config.reserved0[0], 0, "unused0");
+	for (uint32_t i = 0; i < sizeof(config.reserved1); i++)
+		cf_expect(config.reserved1[i], 0, "unused1");
+	cf_case("VIRTIO-5.2.5.2-3 without FLUSH there is no cache at first");
+	if (!(offered & PV_BLOCK_F_CONFIG_WCE)) {
+		cf_skip("CONFIG_WCE is not offered");
+		return;
+	}
+	cf_want(cf_up(&disk, PV_BLOCK_F_CONFIG_WCE, &setup), "the disk starts");
+	disk.transport->config_read(&disk, __builtin_offsetof(struct pv_block_config, writeback), &cache, 1);
+	cf_expect(cache, 0, "writeback");
+	start();
+}
+
+static void zeroes(void)
+{
+	static struct pv_block_range all = { 0, SECTORS, 0 };
+
+	cf_case("VIRTIO-5.2.6.2-6 what write-zeroes covered reads as zeros, with and without unmap");
+	if (!(features & PV_BLOCK_F_WRITE_ZEROES)) {
+		cf_skip("WRITE_ZEROES is not offered");
+		return;
+	}
+	for (all.flags = 0; all.flags < 2; all.flags++) {
+		fill(all.flags + 7);
+		cf_expect(request(PV_BLOCK_REQUEST_WRITE, 0, data, sizeof(data)), PV_BLOCK_STATUS_OK, "a write");
+		cf_expect(request(PV_BLOCK_REQUEST_WRITE_ZEROES, 0, &all, sizeof(all)), PV_BLOCK_STATUS_OK,
+			  "write-zeroes");
+		memset(data, 0, sizeof(data));
+		cf_want(same(), "zeros are read");
+	}
+	cf_case("VIRTIO-5.2.6.2-13 requests of zones");
+	for (uint32_t i = 0; i < CF_COUNT(of_zones); i++)
+		cf_expect(request(of_zones[i], 0, data, SECTOR), PV_BLOCK_STATUS_UNSUPPORTED, "one with data");
+	cf_want(same(), "the disk is not touched");
+}
+
 static void read_only(void)
 {
 	static struct pv_block_range all = { 0, 1, 0 };
@@ -265,8 +316,10 @@ static void block(void)
 		whole();
 		beyond();
 		ranges();
+		zeroes();
 		pieces();
 		faults();
+		offers();
 		cf_down(&disk);
 	}
 	read_only();

@@ -12,6 +12,8 @@
 #define DRIVER PV_VIRTIO_STATUS_DRIVER
 #define DRIVER_OK PV_VIRTIO_STATUS_DRIVER_OK
 #define FAILED PV_VIRTIO_STATUS_FAILED
+#define USED_BUFFER 1u
+#define CONFIGURATION 2u
 
 static struct pv_virtio device;
 
@@ -39,7 +41,7 @@ static void windows(void)
 {
 	uint64_t end = 0, first;
 
-	cf_case("MMIO-4 each device has a window of its own");
+	cf_case("MMIO-4 VIRTIO-4.2.2.1-1 VIRTIO-4.2.2.1-2 each device has a window of its own");
 	first = device.window_gpa;
 	for (uint32_t number = 0; cf_window(&device, number); number++) {
 		cf_expect(read32(PV_MMIO_MAGIC), MAGIC, "magic");
@@ -145,6 +147,100 @@ static void running(void)
 	cf_down(&device);
 }
 
+/* A request of the device's, once more; whether it comes back. */
+static bool request(uint16_t number)
+{
+	cf_good_chain(&device, cf_ring.descriptors);
+	cf_publish(&device, number);
+	return cf_want(cf_used(number), "a request comes back");
+}
+
+/* The event is there, now or soon: a device tells of a buffer after it used it. */
+static bool event(uint32_t bit)
+{
+	uint64_t end_ns = cf_now_ns() + CF_SECOND;
+
+	while (!(read32(PV_MMIO_INTERRUPT_STATUS) & bit))
+		if (cf_now_ns() > end_ns)
+			return false;
+	return true;
+}
+
+static void events(void)
+{
+	struct pv_queue_setup setup = cf_queue_setup();
+
+	cf_case("VIRTIO-4.2.2.1-3 VIRTIO-4.2.2.1-4 INTERRUPT_STATUS has the events that happened, until acknowledged");
+	if (!cf_want(cf_up(&device, 0, &setup), "the device starts"))
+		return;
+	cf_expect(read32(PV_MMIO_INTERRUPT_STATUS), 0, "events at first");
+	request(1);
+	cf_want(event(USED_BUFFER), "a used buffer");
+	write32(PV_MMIO_INTERRUPT_ACK, CONFIGURATION);
+	cf_expect(read32(PV_MMIO_INTERRUPT_STATUS), USED_BUFFER, "after another was acknowledged");
+	write32(PV_MMIO_INTERRUPT_ACK, USED_BUFFER);
+	cf_expect(read32(PV_MMIO_INTERRUPT_STATUS), 0, "after it was acknowledged");
+	request(2);
+	cf_want(event(USED_BUFFER), "the next used buffer");
+	cf_case("VIRTIO-2.1.2-3 NEEDS_RESET is told as an event of the configuration");
+	cf_ring.heads[2] = 0xffff;
+	cf_publish(&device, 3);
+	cf_want(cf_gives_up(&device), "the device gives up");
+	cf_want(event(CONFIGURATION), "the event");
+	cf_case("VIRTIO-4.2.2.1-5 a reset clears INTERRUPT_STATUS, and QUEUE_READY of each queue");
+	write32(PV_MMIO_STATUS, 0);
+	cf_expect(read32(PV_MMIO_INTERRUPT_STATUS), 0, "events");
+	for (uint32_t queue = 0; queue < 8; queue++) {
+		write32(PV_MMIO_QUEUE_SEL, queue);
+		cf_expect(read32(PV_MMIO_QUEUE_READY), 0, "QUEUE_READY");
+	}
+}
+
+/* All of a queue is said but that it is ready. */
+static void not_ready(void)
+{
+	cf_case("VIRTIO-4.2.2.1-7 a queue that is not ready is left alone");
+	memset(&cf_ring, 0, sizeof(cf_ring));
+	cf_want(pv_virtio_agree(&device, 0, 0) >= 0, "features are agreed on");
+	write32(PV_MMIO_QUEUE_SEL, 0);
+	write32(PV_MMIO_QUEUE_SIZE, CF_QUEUE_SIZE);
+	write32(PV_MMIO_QUEUE_DESC_LOW, (uint32_t)pv_gpa(cf_ring.descriptors));
+	write32(PV_MMIO_QUEUE_DRIVER_LOW, (uint32_t)pv_gpa(&cf_ring.avail));
+	write32(PV_MMIO_QUEUE_DEVICE_LOW, (uint32_t)pv_gpa(&cf_ring.used));
+	write32(PV_MMIO_STATUS, CF_AGREED | DRIVER_OK);
+	cf_good_chain(&device, cf_ring.descriptors);
+	cf_publish(&device, 1);
+	cf_wait_ns(CF_SECOND / 100);
+	cf_expect(CF_LOAD(cf_ring.used.index), 0, "buffers used");
+	cf_expect(read32(PV_MMIO_INTERRUPT_STATUS), 0, "events");
+	cf_down(&device);
+}
+
+static void queue_reset(void)
+{
+	struct pv_queue_setup setup = cf_queue_setup();
+
+	cf_case("VIRTIO-4.2.2.1-8 VIRTIO-4.2.2.1-9 VIRTIO-4.2.2.1-10 VIRTIO-4.2.2.1-12 QUEUE_RESET");
+	if (!cf_device(&device, PV_DEVICE_TYPE_BLOCK, NULL) || !cf_up(&device, PV_VIRTIO_F_RING_RESET, &setup) ||
+	    !(device.features & PV_VIRTIO_F_RING_RESET)) {
+		cf_skip("no disk, or it does not offer RING_RESET");
+		return;
+	}
+	write32(PV_MMIO_QUEUE_SEL, 0);
+	cf_expect(read32(PV_MMIO_QUEUE_RESET), 0, "after a reset");
+	request(1);
+	write32(PV_MMIO_QUEUE_RESET, 1);
+	for (uint64_t end_ns = cf_now_ns() + CF_SECOND; read32(PV_MMIO_QUEUE_RESET) && cf_now_ns() < end_ns;)
+		cf_relax();
+	cf_expect(read32(PV_MMIO_QUEUE_RESET), 0, "when the queue was reset");
+	cf_expect(read32(PV_MMIO_QUEUE_READY), 0, "QUEUE_READY then");
+	memset(&cf_ring, 0, sizeof(cf_ring));
+	cf_want(device.transport->queue_setup(&device, &setup) >= 0, "it can be enabled again");
+	cf_expect(read32(PV_MMIO_QUEUE_RESET), 0, "when it is");
+	request(1);
+	cf_down(&device);
+}
+
 static void mmio(void)
 {
 	if (!cf_device(&device, PV_DEVICE_TYPE_ENTROPY, NULL) || !device.window_gpa)
@@ -158,6 +254,11 @@ static void mmio(void)
 	widths();
 	refused();
 	running();
+	if (device.type == PV_DEVICE_TYPE_BLOCK || device.type == PV_DEVICE_TYPE_ENTROPY) {
+		events();
+		not_ready();
+	}
+	queue_reset();
 }
 
 CF_CHAPTER(mmio, mmio);

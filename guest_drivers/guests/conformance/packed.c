@@ -181,6 +181,27 @@ static void round_and_round(void)
 	}
 }
 
+static void only_read(void)
+{
+	struct pv_block_header header;
+
+	begin("VIRTIO-2.8.15-1", "what a device reads it does not write");
+	prepare();
+	if (device.type == PV_DEVICE_TYPE_BLOCK) {
+		cf_header.type = PV_BLOCK_REQUEST_WRITE; /* of zeros; a disk that is read-only refuses it */
+		memset(cf_data, 0, sizeof(cf_data));
+		cf_packed.descriptors[1].flags &= (uint16_t)~CF_WRITE;
+	}
+	header = cf_header;
+	cf_packed.driver_event = PV_VIRTQ_EVENT_DISABLE << 16;
+	cf_packed_publish(&device, 0, 3);
+	cf_want(cf_packed_used(0), "a request comes back");
+	cf_expect(cf_packed.driver_event, PV_VIRTQ_EVENT_DISABLE << 16, "the driver's event");
+	cf_want(!memcmp(&header, &cf_header, sizeof(header)), "the header");
+	for (uint32_t i = 0; device.type == PV_DEVICE_TYPE_BLOCK && i < sizeof(cf_data); i++)
+		cf_want(!cf_data[i], "the data of a write");
+}
+
 static void on(uint32_t type, const char *manifest_name, const char *shown)
 {
 	name = shown;
@@ -195,6 +216,7 @@ static void on(uint32_t type, const char *manifest_name, const char *shown)
 	areas();
 	silence();
 	round_and_round();
+	only_read();
 	cf_down(&device);
 }
 

@@ -196,11 +196,13 @@ static void vsock(void)
 		cf_skip("no vsock `socks` is attached");
 		return;
 	}
-	cf_case("DEV-6 the configuration of a vsock");
+	cf_case("DEV-6 VIRTIO-5.10.6.4.2-1 the configuration of a vsock");
 	sock.channel = PV_NO_CHANNEL;
 	if (!start(ROOM_BYTES))
 		return;
 	cf_want(config.guest_cid >= PV_VSOCK_CID_FIRST && config.guest_cid < PV_VSOCK_CID_ANY, "the CID is a guest's");
+	cf_case("VIRTIO-5.10.3.2-1 streams are not implied");
+	cf_want(sock.transport->features(&sock) & PV_VSOCK_F_NO_IMPLIED_STREAM, "NO_IMPLIED_STREAM");
 	resets();
 	faults();
 	cf_down(&sock);

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercall_abi import RULES
+from hypercall_abi.virtio_musts import MUSTS
 from paravirt.boot.bundled import GUESTS
 from paravirt.cli import main
 from paravirt.conform import host, release
@@ -24,7 +25,7 @@ def test_the_file_holds_images_words_and_rules(tmp_path: Path, capfd: pytest.Cap
     for image in GUESTS.glob("conformance_*.elf"):
         assert data[f"images/{image.name}"] == image.read_bytes()
     assert "rules.tsv" in data["README"].decode()
-    assert [line.split("\t")[0] for line in data["rules.tsv"].decode().splitlines()[1:]] == list(RULES)
+    assert [line.split("\t")[0] for line in data["rules.tsv"].decode().splitlines()[1:]] == [*RULES, *MUSTS]
     first = path.read_bytes()
     os.utime(GUESTS / "conformance_all.elf")
     assert release.write(tmp_path / "out").read_bytes() == first

@@ -8,7 +8,7 @@ import pytest
 
 from paravirt.conform.tap import NOTES_MOST, Reader
 
-KNOWN = frozenset({"CALL-1", "CALL-5", "VQ-3"})
+KNOWN = frozenset({"CALL-1", "CALL-5", "VQ-3", "VIRTIO-2.4.1-1"})
 
 
 def read(text: str) -> Reader:
@@ -31,6 +31,12 @@ def test_cases() -> None:
     assert [c.text for c in reader.cases] == ["unknown: console", "both", "rings"]
     assert [c.notes for c in reader.cases] == [("expected 1",), ("got 3",), ()]
     assert reader.cases[2].skipped == "no device"
+
+
+def test_statements_of_virtio_are_cited_like_rules() -> None:
+    reader = read("ok 1 - VIRTIO-2.4.1-1 VQ-3: both\nok 2 - VIRTIO-2.4.1-77 none\n1..2\n")
+    assert reader.cases[0].rules == ("VIRTIO-2.4.1-1", "VQ-3")
+    assert reader.problems == ["case 2 names the rule VIRTIO-2.4.1-77, which the ABI does not have"]
 
 
 @pytest.mark.parametrize("text", ["1..1\nok 1 - CALL-1 a\n", "ok 1 - CALL-1 a\n1..1\n", "ok 1 - CALL-1: a\n1..1\n"])

@@ -146,6 +146,33 @@ def test_a_large_segment_to_receive(takes: bool) -> None:
             assert b"".join(whole[54:] for _, whole in frames) == data[54:]
 
 
+def test_checksums_that_were_not_agreed_on() -> None:
+    """Without GUEST_CSUM all that comes is complete, and its header says nothing (virtio 5.1.6.4.1)."""
+    with tap_guest(without=LARGE | NET_FEATURE.GUEST_CSUM) as (driver, host):
+        data = large_segment(4000, OURS, GUEST)
+        host.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        driver.offer(*[[1600]] * 12)
+        host.send(struct.pack("<BBHHHH", 1, NET_SEGMENTATION.TCP4, 54, SEGMENT, TCP_START, TCP_SUM) + data)
+        chains, payload = chains_of(driver), b""
+        while len(payload) < 4000:
+            chain = next(chains)
+            if chain[HEADER + 12 :][:2] == b"\x08\x00" and chain[HEADER + 23] == 6:
+                assert chain[:HEADER] == header(chains=1)
+                ip, tcp = chain[HEADER + 14 :][:20], chain[HEADER + 34 :]
+                assert checksum(ip[12:20] + struct.pack(">HH", 6, len(tcp)) + tcp) == 0
+                payload += tcp[20:]
+            driver.offer([1600])
+        assert payload == data[54:]
+
+
+def test_a_header_length_is_a_hint() -> None:
+    """The kernel refuses one beyond the frame; a frame is sent all the same (virtio 5.1.6.2.2)."""
+    with tap_guest() as (driver, host):
+        for length in (0, 60, 61, 0xFFFF):
+            driver.transmit(frame(60, length), head=header(header_bytes=length))
+            assert wanted(host, frame(60)) == frame(60, length)
+
+
 def test_a_large_segment_that_finds_too_little_room_is_counted() -> None:
     with tap_guest() as (driver, host):
         host.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)

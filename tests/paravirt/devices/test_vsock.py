@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercall_abi.devices.virtio_vsock import VSOCK_CONFIG, VSOCK_SHUTDOWN
+from hypercall_abi.devices.virtio_vsock import VSOCK_CONFIG, VSOCK_FEATURE, VSOCK_SHUTDOWN
 from tests.support.fake_guest import Segment
 from tests.support.vsock_driver import BUFFER, CID, OP, Packet, VsockDriver, line, vsock_guest
 
@@ -44,6 +44,15 @@ def test_host_connects(driver: VsockDriver) -> None:
     driver.send(Packet(OP.RESET, 1234, host_port))
     driver.wait_statistics("open_connections", 0)
     assert driver.statistics()["connections"] == 1
+
+
+def test_without_features(tmp_path: Path) -> None:
+    """A driver that agrees on no kind of socket has streams (virtio 5.10.3.2)."""
+    with vsock_guest(tmp_path / "v", without=VSOCK_FEATURE.STREAM | VSOCK_FEATURE.NO_IMPLIED_STREAM) as driver:
+        peer, host_port = driver.host_connects(1234)
+        with peer:
+            driver.send(Packet(OP.DATA, 1234, host_port, b"answer"))
+            assert peer.recv(100) == b"answer"
 
 
 @pytest.mark.parametrize("pause", [False, True])

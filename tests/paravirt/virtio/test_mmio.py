@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hypercall_abi.mmio import MMIO
 from hypercall_abi.model.virtio_device import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, LADDER
-from hypercall_abi.virtqueue import VIRTIO_STATUS
+from hypercall_abi.virtqueue import VIRTIO_FEATURE, VIRTIO_STATUS
 from paravirt._native import lib
 from tests.paravirt.virtio.bare_device import CONFIG, MAXIMA, OFFERED, WRITABLE_FROM, BareDevice, Mmio, areas_of
 from tests.support.fake_machine import RAM_BYTES, RAM_GPA, FakeMachine
@@ -166,6 +166,36 @@ def test_interrupts(window: Mmio, device: BareDevice) -> None:
     window.set_status(0)
     assert window.read(MMIO.INTERRUPT_STATUS) == 0
     assert device.native.interrupts == 3
+
+
+def test_queue_reset() -> None:
+    """With RING_RESET a write of 1 takes the selected queue back, over when the write is; it can be enabled anew."""
+    device = BareDevice(FakeMachine(), mmio=True, ring_reset=True)
+    window = Mmio(device)
+    window.accept(0, OFFERED[0] | VIRTIO_FEATURE.RING_RESET)
+    for status in (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK):
+        window.set_status(status)
+    for queue in (0, 1):
+        window.queue_setup(queue, 8, areas_of(queue))
+    window.set_status(window.status() | DRIVER_OK)
+    for value in (0, 2, U32):
+        window.write(MMIO.QUEUE_RESET, value)
+        assert window.read(MMIO.QUEUE_READY) == 1
+    window.write(MMIO.QUEUE_RESET, 1)
+    assert (window.read(MMIO.QUEUE_RESET), window.read(MMIO.QUEUE_READY)) == (0, 0)
+    window.notify(1)
+    window.notify(0)
+    window.queue_setup(1, 4, areas_of(1))
+    assert (window.read(MMIO.QUEUE_RESET), window.read(MMIO.QUEUE_READY)) == (0, 1)
+    assert device.events == [("activate",), ("queue", 1, False), ("notify", 0), ("queue", 1, True)]
+    assert device.snapshot()["queues"] == {0: (8, areas_of(0)), 1: (4, areas_of(1))}
+    device.close()
+
+
+def test_queue_reset_that_was_not_agreed_on(window: Mmio) -> None:
+    start(window)
+    window.write(MMIO.QUEUE_RESET, 1)
+    assert (window.read(MMIO.QUEUE_RESET), window.read(MMIO.QUEUE_READY)) == (0, 1)
 
 
 registers = st.one_of(

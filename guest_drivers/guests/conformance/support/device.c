@@ -53,6 +53,20 @@ bool cf_device(struct pv_virtio *device, uint32_t type, const char *name)
 	return false;
 }
 
+bool cf_each_device(struct pv_virtio *device, uint32_t number)
+{
+	static struct pv_device_info list[PV_LIMIT_DEVICES];
+	uint64_t count = 0;
+
+	if (cf_offered(PV_SERVICE_DEVICE))
+		count = pv_call2(PV_CALL_DEVICE_LIST, pv_gpa(list), sizeof(list)).value / sizeof(list[0]);
+	if (number >= count)
+		return cf_window(device, number - (uint32_t)count);
+	char name[sizeof(list[0].name) + 1] = { 0 };
+	memcpy(name, list[number].name, sizeof(list[0].name));
+	return pv_virtio_find(device, list[number].type, name, (uint16_t)cf_boot.abi->doorbell) == PV_STATUS_OK;
+}
+
 struct pv_queue_setup cf_queue_setup(void)
 {
 	return (struct pv_queue_setup){
@@ -66,6 +80,7 @@ struct pv_queue_setup cf_queue_setup(void)
 
 bool cf_up(struct pv_virtio *device, uint64_t features, const struct pv_queue_setup *setup)
 {
+	cf_down(device); /* it may still be writing to the ring */
 	memset(&cf_ring, 0, sizeof(cf_ring));
 	memset(cf_data, 0xee, sizeof(cf_data));
 	cf_status = 0xff;

@@ -34,6 +34,9 @@ bool cf_device(struct pv_virtio *device, uint32_t type, const char *name);
 /* That behind the window of this number, as the command line lists them. */
 bool cf_window(struct pv_virtio *device, uint32_t number);
 
+/* Every device in turn, by calls and behind windows; false: there are no more. */
+bool cf_each_device(struct pv_virtio *device, uint32_t number);
+
 /* The record for the ring, with no event. */
 struct pv_queue_setup cf_queue_setup(void);
 /* Resets the device, agrees on `features` as far as offered, sets the empty ring up and starts. */

@@ -30,6 +30,7 @@ bool cf_packed_up(struct pv_virtio *device, uint64_t features)
 {
 	struct pv_queue_setup setup = cf_packed_setup();
 
+	cf_down(device); /* it may still be writing to the ring */
 	memset(&cf_packed, 0, sizeof(cf_packed));
 	return cf_up(device, features | PV_VIRTIO_F_RING_PACKED, &setup) && device->features & PV_VIRTIO_F_RING_PACKED;
 }
