@@ -35,7 +35,7 @@ def parse_gdb(text: str) -> GdbConfig:
     place, comma, option = text.partition(",")
     if (comma and option != "go") or "\0" in text:
         raise ConfigError(f"{text!r}: after the place of the debugger there is only ,go")
-    if place.startswith("unix:"):
+    if place.startswith("unix:") and place != "unix:":
         return GdbConfig(path=Path(place.removeprefix("unix:")), wait=not comma)
     match = _PORT.fullmatch(place)
     if not match:

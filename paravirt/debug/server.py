@@ -33,10 +33,10 @@ class GdbServer:
 
     def __init__(self, machine: Machine, config: GdbConfig) -> None:
         self.config = config
+        self._socket = _listen(config)
         self.debugger = Debugger(machine)
         self.debugger.waits = config.wait
         self._machine = machine
-        self._socket = _listen(config)
         self._talk: Conversation | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="gdb", daemon=True)

@@ -21,6 +21,7 @@ from tests.support.tree import ROOT
         ("host-vendor.md", 3),
         pytest.param("disks.md", 2, marks=pytest.mark.kvm),
         pytest.param("trace.md", 3, marks=pytest.mark.kvm),
+        pytest.param("debug.md", 3, marks=pytest.mark.kvm),
         pytest.param("record-and-replay.md", 5, marks=pytest.mark.kvm),
         pytest.param("ship-an-extension.md", 5, marks=pytest.mark.kvm),
         pytest.param("guest-vendor.md", 14, marks=pytest.mark.kvm),

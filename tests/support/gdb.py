@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,7 +50,8 @@ class Client:
         contents, _, rest = self._rest.partition(b"$")[2].partition(b"#")
         assert int(rest[:2], 16) == sum(contents) & 255
         self._rest = rest[2:]
-        self.socket.sendall(b"+")
+        with suppress(BrokenPipeError):  # those were its last words
+            self.socket.sendall(b"+")
         return contents
 
     def ask(self, contents: bytes) -> bytes:
