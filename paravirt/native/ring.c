@@ -205,13 +205,6 @@ static __attribute__((cold, noinline)) bool take_kept(struct pv_queue *queue, st
 	return true;
 }
 
-static bool take(struct pv_queue *queue, struct pv_chain *chain, uint16_t *places)
-{
-	if (kept(queue))
-		return take_kept(queue, chain, places);
-	return packed(queue) ? pv_packed_take(queue, chain, places) : pv_split_take(queue, chain);
-}
-
 int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 {
 	uint16_t places = 1;
@@ -220,7 +213,11 @@ int pv_queue_pop(struct pv_queue *queue, struct pv_chain *chain)
 		return 0;
 	chain->readable = chain->writable = 0;
 	chain->readable_bytes = chain->writable_bytes = 0;
-	bool taken = take(queue, chain, &places);
+	bool taken;
+	if (kept(queue))
+		taken = take_kept(queue, chain, &places);
+	else
+		taken = packed(queue) ? pv_packed_take(queue, chain, &places) : pv_split_take(queue, chain);
 	if (queue->fault)
 		return -1;
 	if (!taken)
@@ -251,16 +248,24 @@ static void settle(struct pv_queue *queue)
 	queue->staged.places = 0;
 }
 
-static void publish(struct pv_queue *queue)
+static __attribute__((cold, noinline)) void publish_kept(struct pv_queue *queue)
 {
-	if (kept(queue))
-		pv_inflight_publishing(queue);
+	pv_inflight_publishing(queue);
 	if (packed(queue))
 		pv_packed_publish(queue);
 	else
 		pv_split_publish(queue);
+	pv_inflight_published(queue);
+}
+
+static void publish(struct pv_queue *queue)
+{
 	if (kept(queue))
-		pv_inflight_published(queue);
+		publish_kept(queue);
+	else if (packed(queue))
+		pv_packed_publish(queue);
+	else
+		pv_split_publish(queue);
 }
 
 void pv_queue_stage(struct pv_queue *queue, uint16_t head, uint32_t written_bytes)

@@ -51,7 +51,7 @@ static const char *enter_indirect(const struct pv_queue *queue, struct table *ta
  * Bound: each turn adds a segment, of which there are at most `size` (VQ-2, so a loop ends), but the
  * one turn that enters the indirect table.
  */
-static const char *walk(const struct pv_queue *queue, struct pv_chain *chain)
+static inline __attribute__((always_inline)) const char *walk(const struct pv_queue *queue, struct pv_chain *chain)
 {
 	struct table table = { queue->descriptors, queue->state->size, false };
 	uint32_t next = chain->head;
@@ -97,7 +97,7 @@ bool pv_split_take(struct pv_queue *queue, struct pv_chain *chain)
 	return true;
 }
 
-bool pv_split_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t head)
+__attribute__((cold)) bool pv_split_take_again(struct pv_queue *queue, struct pv_chain *chain, uint16_t head)
 {
 	chain->head = head;
 	queue->fault = walk(queue, chain);
