@@ -20,6 +20,7 @@
 
 #define BUFFERS 4 /* at most, per chain */
 #define HELD 12 /* chains that the device keeps before it completes some */
+#define KEPT 3 /* that most devices die with */
 #define LIFE_NS 400000u
 #define PATIENCE_NS 20000000000ull
 #define ANSWER(question) ((question)*0x9e3779b97f4a7c15ull + 1)
@@ -74,7 +75,7 @@ static void complete(struct pv_queue *queue, const struct pv_chain *chain, bool 
 		pv_queue_push(queue, chain->head, sizeof(answer));
 }
 
-static void serve(const struct test *t, uint64_t seed)
+static void serve(const struct test *t, uint64_t seed, uint32_t stay)
 {
 	static struct pv_chain held[HELD];
 	static struct pv_inflight inflight;
@@ -102,7 +103,7 @@ static void serve(const struct test *t, uint64_t seed)
 			t->shared->taken++;
 		}
 		CHECK(got >= 0);
-		while (count > 0 && random_below(&seed, 3)) {
+		while (count > stay && random_below(&seed, 3)) {
 			uint32_t n = t->features & PV_VIRTIO_F_IN_ORDER ? 0 : random_below(&seed, count);
 
 			complete(&queue, &held[n], random_below(&seed, 2));
@@ -171,7 +172,7 @@ static void drive(struct test *t)
 
 		CHECK(device >= 0);
 		if (!device) {
-			serve(t, device_seed);
+			serve(t, device_seed, deaths % 4 ? KEPT : 0);
 			_exit(0);
 		}
 		while (now_ns() < until) {
