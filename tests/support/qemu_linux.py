@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,20 +25,19 @@ KERNEL_ARGUMENTS = (
 class QemuLinux:
     """A machine with `initrd`, which is to end by itself, and `devices`, which are QEMU's words; a context.
 
-    `on_line` is called with each line of its console, from a thread.
+    It can be paused if it has a `monitor`, the path of a socket.
     """
 
-    def __init__(
-        self, initrd: Path, devices: Sequence[str], on_line: Callable[[str], None] | None = None, cpus: int = 1
-    ) -> None:
+    def __init__(self, initrd: Path, devices: Sequence[str], *, cpus: int = 1, monitor: Path | None = None) -> None:
         self.lines: list[str] = []
-        self._on_line = on_line
+        self._monitor = monitor
         shared = f"memory-backend-memfd,id=ram,size={MEMORY},share=on"
         self._command = [
-            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-accel", "tcg", "-cpu", "max", "-smp", str(cpus), "-m", MEMORY, "-object", shared),
             *("-machine", "q35,memory-backend=ram", "-serial", "stdio", "-append", KERNEL_ARGUMENTS),
             *("-kernel", str(kernel() / "vmlinuz"), "-initrd", str(initrd), *devices),
+            *(("-qmp", f"unix:{monitor},server=on,wait=off") if monitor else ()),
         ]
         self._process: subprocess.Popen[str] | None = None
         self._reader = threading.Thread(target=self._read, name="console", daemon=True)
@@ -62,8 +63,6 @@ class QemuLinux:
         assert self._process.stdout
         for line in self._process.stdout:
             self.lines.append(line.rstrip())
-            if self._on_line:
-                self._on_line(self.lines[-1])
 
     @property
     def said(self) -> str:
@@ -81,6 +80,19 @@ class QemuLinux:
             assert not ended, f"it ended without {text!r}:\n{self.said}"
             assert time.monotonic() < until, f"no {text!r}:\n{self.said}"
             time.sleep(0.02)
+
+    def pause(self) -> None:
+        """It stops, and goes on."""
+        assert self._monitor
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._monitor))
+            with monitor.makefile("rw") as words:
+                words.readline()  # who it is
+                for command in ("qmp_capabilities", "stop", "cont"):
+                    words.write(json.dumps({"execute": command}) + "\n")
+                    words.flush()
+                    while "return" not in json.loads(words.readline()):  # events come between
+                        pass
 
     def wait(self) -> int:
         """Waits for its end; QEMU's status."""

@@ -98,6 +98,20 @@ def kept() -> Iterator[ExitStack]:
         yield kept
 
 
+SECOND_SCRIPT = f"""
+ip link set lo up; ip addr add {GUEST}/24 dev eth0; ip link set eth0 up
+ls -d /sys/class/net/eth0/queues/rx-* | wc -l | sed 's/^/queues /'
+wget -q -O /tmp/fetched http://{HOST}:{HTTP_PORT}/ && echo "fetched $(md5sum < /tmp/fetched)"
+if dd if=/dev/vda bs=512 count=1 2>/dev/null | grep -q again; then
+    for piece in $(seq 1 40); do
+        dd if=/dev/urandom of=/dev/vda bs=64k count=4 seek=$piece oflag=direct 2>/dev/null && echo "wrote $piece"
+    done
+    md5sum < /dev/vda; poweroff -f
+fi
+echo again | dd of=/dev/vda conv=sync,fsync bs=512 2>/dev/null; reboot -f
+"""
+
+
 def listen(kept: ExitStack, listener: socket.socket, serve: object) -> None:
     """Serves until the test is over."""
     listener.listen()
@@ -160,10 +174,10 @@ class Devices:
             process.start()
 
 
-def prepare(place: Path, kept: ExitStack) -> Path:
+def prepare(place: Path, kept: ExitStack, script: str = SCRIPT, pairs: int = 1) -> Path:
     """The initramfs, and who answers its requests on this host."""
     try:
-        kept.enter_context(tap_device("tap0"))
+        kept.enter_context(tap_device("tap0", pairs=pairs))
     except NoTap as why:
         pytest.skip(str(why))
     listen(kept, socket.create_server((HOST, HTTP_PORT)), serve_http)
@@ -173,7 +187,7 @@ def prepare(place: Path, kept: ExitStack) -> Path:
     load = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "vmw_vsock_virtio_transport", "ext4", "af_packet")
     files = programs("mke2fs", "e2fsck") | {"own/vsock_client": client(place)}
     initrd = place / "initrd"
-    initrd.write_bytes(initramfs(SCRIPT, load=load, files=files))
+    initrd.write_bytes(initramfs(script, load=load, files=files))
     return initrd
 
 
@@ -195,3 +209,29 @@ def test_linux_on_our_devices(tmp_path: Path, kept: ExitStack) -> None:
     assert said.count(f"fetched {hashlib.md5(FETCHED).hexdigest()}") == 3, said
     for image in devices.images:
         subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+
+
+@pytest.mark.rights
+def test_linux_begins_again_and_is_paused(tmp_path: Path, kept: ExitStack) -> None:
+    """A reboot, then a machine that is stopped and goes on under load; a network with two pairs of queues."""
+    initrd = prepare(tmp_path, kept, SECOND_SCRIPT, pairs=2)
+    image, disk, lan, monitor = (tmp_path / name for name in ("disk.img", "disk", "lan", "monitor"))
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    kept.enter_context(InProcess(disk, "block", "--disk", str(image)))
+    kept.enter_context(InProcess(lan, "net", "--net", "tap:tap0,pairs=2"))
+    words = [
+        *shared_block(0, disk),
+        *("-chardev", f"socket,id=lan,path={lan},reconnect=1", "-netdev", "vhost-user,id=lan,chardev=lan,queues=2"),
+        *("-device", "virtio-net-pci,netdev=lan,romfile=,vectors=0,mq=on"),
+    ]
+    with QemuLinux(initrd, words, cpus=2, monitor=monitor) as machine:
+        for count in (5, 15):
+            machine.wait_line(f"wrote {count}")
+            machine.pause()
+        assert machine.wait() == 0
+        said = machine.said
+    assert said.count("queues 2") == 2, said
+    assert said.count(f"fetched {hashlib.md5(FETCHED).hexdigest()}") == 2, said
+    assert machine.lines.count("wrote 40") == 1, said
+    assert hashlib.md5(image.read_bytes()).hexdigest() in said, said
