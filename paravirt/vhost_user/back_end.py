@@ -187,6 +187,7 @@ class BackEnd:
         except PeerError as error:
             self.warn(str(error))
         finally:
-            session.close()
+            with Held():
+                session.close()
             with suppress(BlockingIOError):  # what it cut last
                 os.eventfd_read(self.lost_fd)

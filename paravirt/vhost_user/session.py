@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from .._native import ffi, lib
+from ..interrupts import Held
 from .connection import close_all, name_of, receive
 from .errors import PeerError, PeerGone, Refused
 from .inflight import Inflight, make_region
@@ -107,7 +108,8 @@ class Session:
         """Takes and answers a message."""
         message = receive(self, self._connection, HEAR_S, "a message")
         try:
-            self._answer(message)
+            with Held():  # a queue that was just started has an owner who stops it
+                self._answer(message)
         finally:
             close_all(message.fds)
 

@@ -25,6 +25,18 @@ from hypercall_abi.services.device import QUEUE_SETUP
 from hypercall_abi.virtqueue import DESC_FLAG, VIRTIO_FEATURE
 from paravirt._native import ffi, lib
 from paravirt.recording import pcapng
+from paravirt.vhost_user.messages import (
+    FEATURE_PROTOCOL,
+    INFLIGHT,
+    MEMORY,
+    NEED_REPLY,
+    REGION,
+    U64,
+    VERSION,
+    VRING_ADDRESSES,
+    VRING_STATE,
+    Request,
+)
 from tests.support import elf
 from tests.support.built import GUESTS
 
@@ -209,7 +221,35 @@ def vsock() -> Iterator[bytes]:
     )
 
 
-SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, image, recording, virtqueue, vsock)}
+def front_end() -> Iterator[bytes]:
+    """A session of each kind of queue, up to a queue that works and back; each request once."""
+    at = 0x7000_0000
+    for features in (0, VIRTIO_FEATURE.RING_PACKED):
+        base = 0x8000_8000 if features else 0
+        messages: list[tuple[int, int, bytes]] = [
+            (Request.GET_FEATURES, 0, b""),
+            (Request.GET_PROTOCOL_FEATURES, 0, b""),
+            (Request.SET_PROTOCOL_FEATURES, 0, U64.pack(1 << 3 | 1 << 12 | 1 << 16)),
+            (Request.SET_OWNER, 0, b""),
+            (Request.SET_FEATURES, 0, U64.pack(VIRTIO_FEATURE.VERSION_1 | FEATURE_PROTOCOL | features)),
+            (Request.SET_MEM_TABLE, 1, MEMORY.pack(1, 0) + REGION.pack(0, 1 << 20, at, 0)),
+            (Request.GET_INFLIGHT_FD, 0, INFLIGHT.pack(0, 0, 1, 16)),
+            (Request.SET_INFLIGHT_FD, 1, INFLIGHT.pack(4096, 0x8000, 1, 16)),
+            (Request.SET_VRING_NUM, 0, VRING_STATE.pack(0, 16)),
+            (Request.SET_VRING_BASE, 0, VRING_STATE.pack(0, base)),
+            (Request.SET_VRING_ADDR, 0, VRING_ADDRESSES.pack(0, 0, at, at + 0x2000, at + 0x1000, 0)),
+            (Request.SET_VRING_KICK, 2, U64.pack(0)),
+            (Request.SET_VRING_CALL, 4, U64.pack(0)),
+            (Request.SET_VRING_ENABLE, 0, VRING_STATE.pack(0, 1)),
+            (Request.GET_STATUS, 0, b""),
+            (Request.GET_VRING_BASE, 0, VRING_STATE.pack(0, 0)),
+        ]
+        flags = VERSION | NEED_REPLY
+        yield b"".join(bytes([request, flags, fds, len(data)]) + data for request, fds, data in messages)
+    yield b"".join(bytes([request, VERSION | NEED_REPLY, 0, 8]) + bytes(8) for request in Request)
+
+
+SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, front_end, image, recording, virtqueue, vsock)}
 
 
 def plant(name: str) -> Path:

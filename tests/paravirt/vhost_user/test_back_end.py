@@ -126,6 +126,7 @@ def test_killed_under_load(guest: FakeGuest, image: Path) -> None:
         assert driver.flush().status == BLOCK_STATUS.OK
         status, said = process.stop()
     assert (status, said) == (143, "paravirt: terminated\n")
+    assert not path.exists()
     assert image.read_bytes() == wanted
 
 
