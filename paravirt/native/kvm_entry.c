@@ -3,6 +3,7 @@
  * The state in which a vCPU begins, over KVM: as the machine's entry says, or in its starter's mode.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -106,6 +107,16 @@ static int set_run_state(struct pv_kvm_vcpu *own, uint32_t state)
 	return ioctl(own->fd, KVM_SET_MP_STATE, &wanted);
 }
 
+/* A kick may be for a call that is starting the vCPU, and comes before that is done. */
+static void heed_kick(struct pv_vcpu *vcpu)
+{
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+
+	__atomic_store_n(&own->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&vcpu->starting, __ATOMIC_SEQ_CST))
+		sched_yield();
+}
+
 /*
  * KVM takes the IPIs only in KVM_RUN, where the vCPU waits as after a reset.  A call that starts it, or its machine's
  * end, kicks it out of there.
@@ -115,16 +126,24 @@ void pv_kvm_await(struct pv_vcpu *vcpu)
 	struct pv_kvm_vcpu *own = vcpu->opaque;
 	struct kvm_mp_state now = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
 
-	own->by_ipi = 0;
+	own->by_ipi = own->unserved = 0;
 	if (!own->kvm->platform || !vcpu->index || set_run_state(own, now.mp_state) < 0)
 		return;
 	while (!pv_vcpu_awaited(vcpu)) {
-		if (ioctl(own->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN))
+		bool left = ioctl(own->fd, KVM_RUN, 0) == 0;
+
+		if (!left && errno == EINTR)
+			heed_kick(vcpu);
+		else if (!left && errno != EAGAIN)
 			break;
-		if (ioctl(own->fd, KVM_GET_MP_STATE, &now) == 0 && now.mp_state == KVM_MP_STATE_RUNNABLE)
-			own->by_ipi = pv_vcpu_begun(vcpu);
+		if (ioctl(own->fd, KVM_GET_MP_STATE, &now) < 0)
+			break;
+		if (now.mp_state == KVM_MP_STATE_UNINITIALIZED || now.mp_state == KVM_MP_STATE_INIT_RECEIVED)
+			continue;
+		/* The start-up IPI may have come in the midst of KVM_RUN, which then went on with the guest's code. */
+		own->by_ipi = pv_vcpu_begun(vcpu);
+		own->unserved = own->by_ipi && left;
 	}
-	own->run->immediate_exit = 0; /* a kick for the end comes with vcpu->stop, which is looked at before KVM_RUN */
 }
 
 /* Registers as vcpu->start says; for PVH the argument is the start info's address. */

@@ -17,6 +17,7 @@ struct pv_kvm_vcpu {
 	uint32_t mode_given; /* started by another vCPU, whose mode it is to have */
 	struct kvm_sregs mode;
 	uint32_t by_ipi; /* started by one, which has set its registers */
+	uint32_t unserved; /* and has left the guest since, for a reason that is to be served */
 	int upcall_fd; /* irqfd of the upcall */
 	uint32_t upcall_wired; /* the doorbell for it has been wired, or refused */
 	int steal_fd; /* schedstat of the thread */

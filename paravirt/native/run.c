@@ -271,6 +271,19 @@ static bool serve(struct pv_vcpu *vcpu, struct kvm_run *run, struct pv_exit *out
 	return true;
 }
 
+/* The exit that KVM_RUN has just left with: true to go on, false with `out` filled in. */
+static bool serve_exit(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_exit *out)
+{
+	__atomic_store_n(&vcpu->page->exits, ++vcpu->exits, __ATOMIC_RELAXED);
+	vcpu->exits_for[reason(own->run)]++;
+	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
+	bool on = serve(vcpu, own->run, out);
+	if (vcpu->trace)
+		trace_exit(vcpu, own->run, begin_ns);
+	account_steal(vcpu);
+	return on;
+}
+
 static bool run_once(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_exit *out)
 {
 	if (ioctl(own->fd, KVM_RUN, 0) < 0) {
@@ -283,14 +296,7 @@ static bool run_once(struct pv_vcpu *vcpu, struct pv_kvm_vcpu *own, struct pv_ex
 		out->reason = (uint32_t)errno;
 		return false;
 	}
-	__atomic_store_n(&vcpu->page->exits, ++vcpu->exits, __ATOMIC_RELAXED);
-	vcpu->exits_for[reason(own->run)]++;
-	uint64_t begin_ns = vcpu->trace ? pv_clock_ns() : 0;
-	bool on = serve(vcpu, own->run, out);
-	if (vcpu->trace)
-		trace_exit(vcpu, own->run, begin_ns);
-	account_steal(vcpu);
-	return on;
+	return serve_exit(vcpu, own, out);
 }
 
 static void thread_begin(struct pv_kvm_vcpu *own)
@@ -335,7 +341,7 @@ void pv_vcpu_run(struct pv_vcpu *vcpu, struct pv_exit *out)
 			out->reason = (uint32_t)-result;
 			break;
 		}
-		bool on = true;
+		bool on = !own->unserved || serve_exit(vcpu, own, out);
 		while (on && pv_vcpu_lives(vcpu))
 			on = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST) ? hold(vcpu, own, PV_HELD_ASKED, 0)
 									    : run_once(vcpu, own, out);

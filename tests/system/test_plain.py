@@ -50,3 +50,25 @@ def test_input_that_comes_late(image: Path) -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_a_cpu_that_is_started_by_ipis(image: Path) -> None:
+    """It leaves KVM_RUN for the first time in the midst of its code, which nobody has heard of by then."""
+    read, write = os.pipe()
+    os.write(write, b"s")
+    try:
+        told: list[bytes] = []
+
+        def console(text: bytes) -> None:
+            told.append(text)
+            if b"A" in text:
+                os.write(write, b"o")
+
+        with Machine(MachineConfig(image, vcpus=2, console=console, console_input=read, timeout_s=60)) as machine:
+            outcome = machine.run()
+        assert b"".join(told) == b">A"
+        assert outcome.reason == "POWEROFF"
+        assert [vcpu.state for vcpu in outcome.statistics.vcpus] == ["RUNNING", "RUNNING"]
+    finally:
+        os.close(read)
+        os.close(write)

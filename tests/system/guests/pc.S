@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * A plain guest, entered by PVH, that does what its serial port is told: 'r' resets the machine, 'o' switches it
- * off, anything else comes back.  It looks for nothing by ACPI: the ports are those of our tables.
+ * off, 's' starts the second CPU by IPIs, which says 'A' in real mode; anything else comes back.  It looks for nothing by ACPI: the ports are those of our tables.
  */
 #define COM1 0x3f8
 #define LINE_STATUS (COM1 + 5)
 #define SLEEP_CONTROL 0x5058
 #define RESET 0x505a
+#define APIC_COMMAND 0xfee00300
+#define APIC_TARGET 0xfee00310
+#define SECOND_AT 0x8000 /* where the second CPU begins: the start-up IPI names the page */
 
 	.macro SEND /* AL; there is no stack */
 	movw $COM1, %dx
@@ -38,7 +41,18 @@ next:
 	je reset
 	cmpb $'o', %al
 	je off
+	cmpb $'s', %al
+	je second
 	SEND
+	jmp next
+second:
+	movl $second_begin, %esi
+	movl $SECOND_AT, %edi
+	movl $(second_end - second_begin), %ecx
+	rep movsb
+	movl $(1 << 24), APIC_TARGET
+	movl $0x4500, APIC_COMMAND /* INIT */
+	movl $(0x4600 | SECOND_AT >> 12), APIC_COMMAND /* start-up */
 	jmp next
 reset:
 	movw $RESET, %dx
@@ -52,3 +66,12 @@ off:
 halt:
 	hlt
 	jmp halt
+
+	.code16
+second_begin:
+	movw $COM1, %dx
+	movb $'A', %al
+	outb %al, %dx
+1:	hlt
+	jmp 1b
+second_end:
