@@ -150,7 +150,7 @@ class KvmCpus(Cpus):
     def _at_watch(self, index: int, number: int) -> Stop:
         watch = self._plan.watches[number] if number < len(self._plan.watches) else Watch(0, 1, "code")
         if watch.kind == "code":
-            return Stop(index, "address")
+            return Stop(index, "code" if watch.address in self._plan.breakpoints else "address")
         access = {"write": "watch", "read": "rwatch", "access": "awatch"}[watch.kind]
         return Stop(index, "watch", address=watch.address, access=access)  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ class KvmCpus(Cpus):
     def go(self, plan: Plan) -> None:
         """As Cpus says."""
         with self._changed:
-            self._plan = plan
+            self._plan = plan._replace(watches=plan.watches + self._instead(plan))
             self._plant()
             for vcpu in self._machine.vcpus:
                 self._arm(vcpu.index)
@@ -190,6 +190,16 @@ class KvmCpus(Cpus):
                 if vcpu.index not in self._inside and vcpu.index in plan.running:
                     vcpu.native.hold = 0  # it has not begun
             self._changed.notify_all()
+
+    def _instead(self, plan: Plan) -> tuple[Watch, ...]:
+        """Breakpoints that debug registers are taken for, where they stop vCPUs at every level and INT3 does not."""
+        if not all(ways.addresses and not (ways.code or ways.stumbles) for ways in self._explored()):
+            return ()
+        room = self.watches_most - len(plan.watches)
+        return tuple(Watch(address, 1, "code") for address in sorted(plan.breakpoints)[:room])
+
+    def _explored(self) -> tuple[Ways, Ways]:
+        return explore(self._machine.config.kvm_device)
 
     def _arm(self, index: int) -> None:
         """What the vCPU stops for, which KVM is told, or the flag TF has to do."""
@@ -212,18 +222,17 @@ class KvmCpus(Cpus):
         _check(lib.pv_kvm_set_debug(native, what, addresses, dr7 | 0x600 if dr7 else 0))
 
     def _way(self, registers: Any) -> Ways:
-        return explore(self._machine.config.kvm_device)[int(registers.segments[0] & 3 == 3)]
+        return self._explored()[int(registers.segments[0] & 3 == 3)]
 
     def ways(self) -> str:
         """As Cpus says."""
-        found = explore(self._machine.config.kvm_device)
-        return "".join(f"{level}: {describe(ways)}\n" for level, ways in zip(LEVELS, found, strict=True))
+        return "".join(f"{level}: {describe(ways)}\n" for level, ways in zip(LEVELS, self._explored(), strict=True))
 
     def _plant(self) -> None:
         """Puts breakpoints into memory, as vCPU 0 sees it or who else runs; those that lie nowhere are none."""
         memory = self._machine.memory
         spaces = [Space(memory, self.registers(index)) for index in sorted(self._inside) or (0,)]
-        for address in self._plan.breakpoints:
+        for address in self._plan.breakpoints - {watch.address for watch in self._plan.watches if watch.kind == "code"}:
             for gpa in {gpa for space in spaces if (gpa := space.gpa(address)) is not None}:
                 self._planted.setdefault(gpa, memory.read(gpa, 1))
         for gpa in self._planted:

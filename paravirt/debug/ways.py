@@ -5,6 +5,7 @@ A machine is made whose guest is a row of NOPs, and stopped in each way at each 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from . import held as held  # for the C core to find
 CARRIER = "hello.elf"
 _NOPS = b"\x90" * 8 + b"\xeb\xfe"  # then a jump to itself
 _INT3 = b"\xcc"
+_DR6_STEP = 1 << 14
 _HIT_AT = 4
 _PATIENCE_S = 2.0
 
@@ -41,11 +43,18 @@ LEVELS = ("CPL 0", "CPL 3")
 def describe(ways: Ways) -> str:
     """In words."""
     found = [
-        f"breakpoints by {'KVM' if ways.code or ways.stumbles else 'gates of the guest (SYS-7)'}",
+        f"breakpoints by {_breakpoints(ways)}",
         "steps by KVM" if ways.step else "steps by such gates",
-        "debug registers" if ways.addresses else "no watchpoints",
+        "watchpoints" if ways.addresses else "no watchpoints",
     ]
     return ", ".join(found)
+
+
+def _breakpoints(ways: Ways) -> str:
+    if ways.code or ways.stumbles:
+        return "KVM"
+    gates = "gates of the guest (SYS-7)"
+    return f"debug registers, beyond four by {gates}" if ways.addresses else gates
 
 
 @cache
@@ -55,30 +64,38 @@ def explore(kvm_device: Path) -> tuple[Ways, Ways]:
 
 
 def _explore(kvm_device: Path, privilege: Privilege) -> Ways:
+    found = {way: _try(kvm_device, privilege, way) for way in ("code", "step", "addresses")}
+    return Ways(
+        code=found["code"] == (lib.PV_HELD_DEBUG, 0),
+        step=found["step"][0] == lib.PV_HELD_DEBUG and bool(found["step"][1] & _DR6_STEP),
+        addresses=found["addresses"][0] == lib.PV_HELD_DEBUG and bool(found["addresses"][1] & 1),
+        stumbles=found["code"] == (lib.PV_HELD_END, lib.PV_EXIT_INTERNAL),
+    )
+
+
+def _try(kvm_device: Path, privilege: Privilege, way: str) -> tuple[int, int]:
+    """Why the vCPU stopped, as the C core says it; each in a machine of its own, since some ways ruin it."""
     from ..machine import Machine
 
     config = MachineConfig(
         GUESTS / CARRIER, memory_bytes=4 << 20, privilege=privilege, accel="kvm", kvm_device=kvm_device,
         timeout_s=_PATIENCE_S,
     )  # fmt: skip
-    probe = _Probe()
-    try:
-        with Machine(config) as machine:
-            probe.take(machine)
-            machine.run()
-    except ParavirtError:  # what it found out before that is true
-        pass
-    return Ways(probe.code, probe.step, probe.addresses, probe.stumbles)
+    probe = _Probe(way)
+    with suppress(ParavirtError), Machine(config) as machine:
+        probe.take(machine)
+        machine.run()
+    return probe.found
 
 
 class _Probe:
-    """Stands where a machine's debugger stands: one way after the other, from the same state."""
+    """Stands where a machine's debugger stands."""
 
-    def __init__(self) -> None:
-        self.code = self.step = self.addresses = self.stumbles = False
-        self._turn = 0
+    def __init__(self, way: str) -> None:
+        self._way = way
+        self._armed = False
         self._machine: Any = None
-        self._entry = ffi.new("struct pv_registers *")
+        self.found = (int(lib.PV_HELD_ASKED), 0)
 
     def take(self, machine: Any) -> None:
         """Before it runs."""
@@ -101,38 +118,26 @@ class _Probe:
         """It is known how."""
 
     def held(self, _index: int, why: int, detail: int) -> bool:
+        """From the C core: at the entry, and when it stopped."""
         vcpu = self._machine.vcpus[0].native
         vcpu.hold = 0
-        if self._turn == 0:
-            lib.pv_kvm_get_registers(vcpu, self._entry)
-        self._look(why == lib.PV_HELD_DEBUG, detail)
-        self.stumbles |= (why, detail) == (lib.PV_HELD_END, lib.PV_EXIT_INTERNAL)
-        lib.pv_kvm_forget_exception(vcpu)
-        lib.pv_kvm_set_registers(vcpu, self._entry)
-        self._turn += 1
-        return self._try(vcpu)
+        if not self._armed:
+            self._armed = True
+            self._arm(vcpu)
+            return True
+        self.found = why, detail
+        self._machine.finish("stopped")
+        return bool(why != lib.PV_HELD_END)
 
-    def _look(self, stopped: bool, detail: int) -> None:
-        if self._turn == 1:
-            self.code = stopped and not detail
-        elif self._turn == 2:
-            self.step = stopped and bool(detail & 1 << 14)
-        elif self._turn == 3:
-            self.addresses = stopped and bool(detail & 1)
-
-    def _try(self, vcpu: Any) -> bool:
-        addresses = ffi.new("uint64_t[4]")
-        place = self._entry.rip + _HIT_AT
-        if self._turn == 1:
+    def _arm(self, vcpu: Any) -> None:
+        place = self._machine.image.entry_gpa + _HIT_AT
+        addresses = ffi.new("uint64_t[4]", [place, 0, 0, 0])
+        if self._way == "code":
             self._machine.memory.write(place, _INT3)
             lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_CODE, addresses, 0)
-        elif self._turn == 2:
+        elif self._way == "step":
             lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_STEP, addresses, 0)
-        elif self._turn == 3:
-            # Where it is not heeded, the INT3 is reached, which ends the run in another way.
-            self._machine.memory.write(place, _NOPS[:1] + _INT3)
-            addresses[0] = place
-            lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_ADDRESSES, addresses, 0x602)
         else:
-            self._machine.finish("stopped")
-        return self._turn < 4
+            # Where it is not heeded, the INT3 is reached, which ends the run in another way.
+            self._machine.memory.write(place + 1, _INT3)
+            lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_ADDRESSES, addresses, 0x602)
