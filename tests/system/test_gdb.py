@@ -43,6 +43,21 @@ def run(config: MachineConfig, *commands: str) -> tuple[str, Outcome | ParavirtE
 
 @levels
 @pytest.mark.nested
+def test_it_steps_and_breaks_once_the_guest_has_gates(privilege: Privilege) -> None:
+    """What every KVM does, one under an emulated CPU among them."""
+    said, outcome = run(
+        MachineConfig(HELLO, privilege=privilege),
+        "stepi", "p/x $rip - (long)pv_entry", "break pv_main", "continue", "bt 1", "stepi", "p $rip > pv_main",
+        "delete", "continue",
+    )  # fmt: skip
+    assert "$1 = 0x1" in said, said
+    assert "Breakpoint 1, pv_main () at guests/hello.c" in said, said
+    assert "$2 = 1" in said, said
+    assert isinstance(outcome, Outcome), said
+    assert outcome.kind == "shutdown"
+
+
+@levels
 def test_it_breaks_steps_and_reads(privilege: Privilege) -> None:
     written: list[bytes] = []
     said, outcome = run(
