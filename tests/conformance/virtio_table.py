@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hypercall_abi.emit.docs import table
 from hypercall_abi.virtio_musts import CLAUSES, Clause, Must
+from tests.conformance.mutants import MUTANTS
 from tests.support.tree import ROOT
 
 PLACE = ROOT / "docs" / "abi" / "generated" / "conformance" / "virtio.md"
@@ -40,15 +41,25 @@ def _ways(id: str, must: Must, cited: dict[str, list[str]]) -> Iterator[str]:
         yield must.no_case
 
 
+def _wrong(id: str) -> str:
+    return ", ".join(f"`{mutant.id}`" for mutant in MUTANTS if mutant.rule == id)
+
+
 def _clause(clause: Clause, cited: dict[str, list[str]]) -> str:
     head = f"### {clause.section}\n\n*{clause.label}*\n\n"
     if clause.not_here:
         return f"{head}Not here: {clause.not_here}.\n"
     rows = (
-        (clause.id(number), must.level, must.text, "; ".join(_ways(clause.id(number), must, cited)))
+        (
+            clause.id(number),
+            must.level,
+            must.text,
+            "; ".join(_ways(clause.id(number), must, cited)),
+            _wrong(clause.id(number)),
+        )
         for number, must in enumerate(clause.musts, 1)
     )
-    return head + table(("Statement", "Level", "In short", "What shows it, or why nothing does"), rows)
+    return head + table(("Statement", "Level", "In short", "What shows it, or why nothing does", "Wrong hosts"), rows)
 
 
 def _order(clause: Clause) -> list[int]:

@@ -297,6 +297,7 @@ static void queue_reset(void)
 	cf_good_chain(&device, cf_table);
 	cf_want(!device.window_gpa || !read32(PV_MMIO_QUEUE_RESET), "QueueReset is 0");
 	for (uint16_t i = 1; i <= 2 * SMALL + 1; i++) {
+		cf_ring.entries[(i - 1) % SMALL].written_bytes = 0;
 		cf_publish(&device, i);
 		if (!cf_want(cf_used(i), "a request comes back, from the first place on"))
 			break;

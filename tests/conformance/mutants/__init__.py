@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services, vsock
+from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services, virtio, vsock
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -15,6 +15,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *net.MUTANTS,
     *queues.MUTANTS,
     *vsock.MUTANTS,
+    *virtio.MUTANTS,
 )
 
 IMMUNE: dict[str, str] = {
