@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # The front end resets queues by stopping them.
 NEVER_OFFERED = int(lib.PV_VIRTIO_F_RING_RESET)
+LINES_MOST, LINES_PER_S = 20.0, 0.2  # of what is wrong
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class BackEnd:
         self._listener: Listener | None = None
         self._ending = False
         self._told: Any = None  # of which fault
+        self._lines, self._lines_at, self._untold = LINES_MOST, time.monotonic(), 0
 
     def __enter__(self) -> Self:
         with Held():
@@ -129,8 +132,17 @@ class BackEnd:
         self._told = None
 
     def warn(self, text: str) -> None:
-        """Says what is wrong to whoever runs the program."""
-        log.warning("paravirt: %s", text)
+        """Says what is wrong to whoever runs the program, unless a driver or front end has it said all the time."""
+        now = time.monotonic()
+        self._lines = min(LINES_MOST, self._lines + (now - self._lines_at) * LINES_PER_S)
+        self._lines_at = now
+        if self._lines < 1:
+            self._untold += 1
+            return
+        self._lines -= 1
+        before = f" ({self._untold} lines before this one were left out)" if self._untold else ""
+        self._untold = 0
+        log.warning("paravirt: %s%s", text, before)
 
     # ---- serving ----
 

@@ -227,6 +227,16 @@ def test_what_cannot_be_is_refused(path: Path, caplog: pytest.LogCaptureFixture,
     assert text in said[0]
 
 
+def test_what_is_said_again_and_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A front end cannot fill a log."""
+    with FrontEndPuppet(path) as bad:
+        bad.start()
+        for _ in range(200):
+            assert not bad.told(R.SET_VRING_NUM, VRING_STATE.pack(7, 8))
+    check_serves(path)
+    assert 20 <= len(caplog.records) < 60
+
+
 def test_drivers_of_another_time(path: Path) -> None:
     with FrontEndPuppet(path) as old:
         old.begin()
