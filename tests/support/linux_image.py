@@ -97,13 +97,17 @@ def modules(*wanted: str) -> dict[str, bytes]:
     return order
 
 
+def program(name: str) -> str:
+    """The path of a program, of those for administrators too; the test is skipped without it."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return path or pytest.skip(f"{name} is not installed")
+
+
 def programs(*names: str) -> dict[str, bytes]:
     """Programs of this host, in ``own/`` of an initramfs, and the libraries that they load."""
     files: dict[str, bytes] = {}
     for name in names:
-        path = shutil.which(name)
-        if not path:
-            pytest.skip(f"{name} is not installed")
+        path = program(name)
         files[f"own/{name}"] = Path(path).read_bytes()
         for library in re.findall(r"(/\S+)", run("ldd", path)):
             files[library.lstrip("/")] = Path(library).read_bytes()

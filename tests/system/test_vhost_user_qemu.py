@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.linux_image import initramfs, programs
+from tests.support.linux_image import initramfs, program, programs
 from tests.support.qemu_linux import QemuLinux, shared_block
 from tests.support.served_device import InProcess
 from tests.support.tap import HOST, NoTap, tap_device
@@ -208,7 +208,7 @@ def test_linux_on_our_devices(tmp_path: Path, kept: ExitStack) -> None:
     assert not [line for line in wanted if line not in machine.lines], said
     assert said.count(f"fetched {hashlib.md5(FETCHED).hexdigest()}") == 3, said
     for image in devices.images:
-        subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+        subprocess.run([program("e2fsck"), "-fn", image], check=True, capture_output=True)
 
 
 @pytest.mark.rights
