@@ -242,7 +242,7 @@ RULES = (
         "Of devices, drivers, virtqueues and virtio-mmio the virtio specification holds where the rules here say "
         "nothing; where they differ, these hold.",
         "both",
-        no_case="what virtio says is its own to prove; what the rules here say of it has cases",
+        no_case="what virtio asks of devices has ids of its own, which cases cite, and a page of its own",
     ),
     Rule(
         "DEV-21",

@@ -1,4 +1,4 @@
-"""The transport virtio-mmio (virtio 4.2).  Calls have the same status machine behind them, and rules of their own."""
+"""The transport virtio-mmio (virtio 4.2), whose status machine calls share; and of what there is nothing here."""
 
 from .schema import Clause, must
 
@@ -37,6 +37,16 @@ CLAUSES = (
         "4.1",
         "Virtio Transport Options / Virtio Over PCI Bus",
         not_here="devices here are on no PCI bus; this stands for all clauses of section 4.1",
+    ),
+    Clause(
+        "2.12",
+        "Basic Facilities of a Virtio Device / Device groups",
+        not_here="ADMIN_VQ is not offered; for all clauses of administration, sections 2.12 and 2.13",
+    ),
+    Clause(
+        "7.4",
+        "Conformance / Legacy Interface: Transitional Device and Transitional Driver Conformance",
+        not_here="devices here are not transitional; for all sections about legacy interfaces",
     ),
     Clause(
         "4.3",

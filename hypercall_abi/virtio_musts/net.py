@@ -54,6 +54,7 @@ CLAUSES = (
                 "Without NEEDS_CSUM, the frame's checksum is not relied upon.",
                 tests=f"{_NET}::test_frames_are_sent_as_they_are",
             ),
+            must("Segments of tunnels are cut as their own fields say.", no_case=_without("HOST_UDP_TUNNEL_GSO")),
         ),
     ),
     Clause(
@@ -109,6 +110,7 @@ CLAUSES = (
                 "DATA_VALID is set where the checksum was validated.",
                 no_case="the kernel says so in the header that it gives, which is passed on",
             ),
+            must("Segments of tunnels come with fields of their own.", no_case=_without("GUEST_UDP_TUNNEL_GSO")),
         ),
     ),
     Clause(

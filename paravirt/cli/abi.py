@@ -7,11 +7,13 @@ import contextlib
 import difflib
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from hypercall_abi import RULES, SERVICES
 from hypercall_abi.emit import wireshark
 from hypercall_abi.emit.json import describe
+from hypercall_abi.virtio_musts import CLAUSES
 
 from ..errors import ConfigError
 from . import abi_diff
@@ -24,6 +26,7 @@ examples:
   paravirt abi time.deadline     a call: registers, statuses, limits
   paravirt abi time_page         a record or a set of constants
   paravirt abi VQ-3              the rule that a message named
+  paravirt abi VIRTIO-2.4.1-1    what virtio asks of devices, by the id that a case cites
   paravirt abi BAD_ADDRESS       a status by its name or its value (-4)
   paravirt abi 0x20000           a call by its id
   paravirt abi device --json
@@ -86,7 +89,14 @@ def _tables(abi: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
         "constants": {c["name"]: c for c in abi["constants"]},
         "status": {v["name"].lower(): v for v in statuses} | {str(v["number"]): v for v in statuses},
         "rule": {r["id"].lower(): r for r in abi["rules"]},
+        "must": {must["id"].lower(): must for must in _musts()},
     }
+
+
+def _musts() -> Iterator[dict[str, Any]]:
+    for clause in CLAUSES:
+        for number, must in enumerate(clause.musts, 1):
+            yield {"id": clause.id(number), "section": clause.section, "label": clause.label, **asdict(must)}
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -215,6 +225,15 @@ def _show_rule(_: dict[str, Any], rule: dict[str, Any]) -> Iterator[str]:
     yield f"{_rule(rule)}\n(page {rule['page']} of the specification)"
 
 
+def _show_must(_: dict[str, Any], must: dict[str, Any]) -> Iterator[str]:
+    yield _rule(must)
+    yield f"({must['level']} of virtio 1.4, section {must['section']}: {must['label']})"
+    if must["no_case"]:
+        yield _wrap(f"It has no case: {must['no_case']}.")
+        return
+    yield "\n".join(["its cases: page virtio_conformance of the specification", *must["rules"], *must["tests"]])
+
+
 def _rule(rule: dict[str, Any]) -> str:
     return textwrap.fill(f"{rule['id']}  {rule['text']}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
@@ -231,4 +250,5 @@ SHOW = {
     "constants": _show_constants,
     "status": _show_status,
     "rule": _show_rule,
+    "must": _show_must,
 }

@@ -9,6 +9,7 @@ import pytest
 
 from hypercall_abi import CONSTANTS, RECORDS, RULES, SERVICES
 from hypercall_abi.conventions import answers
+from hypercall_abi.virtio_musts import MUSTS
 from paravirt.cli import main
 from paravirt.errors import ConfigError
 
@@ -90,6 +91,14 @@ def test_constants(capsys: pytest.CaptureFixture[str], name: str) -> None:
 def test_rule_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert _show(capsys, "vq-3") == _show(capsys, "VQ-3")
     assert " ".join(_show(capsys, "VQ-3").split()).startswith(f"VQ-3 {RULES['VQ-3'].text}")
+
+
+def test_what_virtio_asks_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _show(capsys, "virtio-2.4.1-1")
+    assert text.startswith(f"VIRTIO-2.4.1-1  {MUSTS['VIRTIO-2.4.1-1'].text}\n")
+    assert "(MUST of virtio 1.4, section 2.4.1: Basic Facilities of a Virtio Device / Device Reset)" in text
+    assert text.splitlines()[-2:] == ["DEV-1", "DEV-15"]
+    assert _show(capsys, "VIRTIO-5.2.6.2-8").splitlines()[-1] == "It has no case: it does not change."
 
 
 @pytest.mark.parametrize("name", ["-4", "BAD_ADDRESS", "bad_address", "PV_STATUS_BAD_ADDRESS"])
