@@ -257,7 +257,8 @@ class KvmCpus(Cpus):
     def can_watch(self, index: int, watch: Watch) -> bool:
         """As Cpus says."""
         aligned = watch.kind == "code" or (watch.size_bytes in _DR7_LENGTH and watch.address % watch.size_bytes == 0)
-        return aligned and watch.kind != "read" and self._way(self.registers(index)).addresses
+        way = self._way(self.registers(index))
+        return aligned and watch.kind != "read" and (way.addresses if watch.kind == "code" else way.watches)
 
     def ended(self) -> None:
         """As Cpus says."""

@@ -21,6 +21,7 @@ _NOPS = b"\x90" * 8 + b"\xeb\xfe"  # then a jump to itself
 _INT3 = b"\xcc"
 _DR6_STEP = 1 << 14
 _HIT_AT = 4
+_WATCHED_GPA = 0x30_0000
 _PATIENCE_S = 2.0
 
 
@@ -32,7 +33,9 @@ class Ways(NamedTuple):
     step: bool = False
     """KVM steps; else the flag TF does, whose exception is the guest's likewise."""
     addresses: bool = False
-    """Debug registers: breakpoints on instructions, and on accesses to memory."""
+    """Debug registers stop at instructions."""
+    watches: bool = False
+    """And at accesses to memory."""
     stumbles: bool = False
     """It cannot emulate a breakpoint in memory, by which it is found."""
 
@@ -45,7 +48,7 @@ def describe(ways: Ways) -> str:
     found = [
         f"breakpoints by {_breakpoints(ways)}",
         "steps by KVM" if ways.step else "steps by such gates",
-        "watchpoints" if ways.addresses else "no watchpoints",
+        "watchpoints" if ways.watches else "no watchpoints",
     ]
     return ", ".join(found)
 
@@ -64,11 +67,12 @@ def explore(kvm_device: Path) -> tuple[Ways, Ways]:
 
 
 def _explore(kvm_device: Path, privilege: Privilege) -> Ways:
-    found = {way: _try(kvm_device, privilege, way) for way in ("code", "step", "addresses")}
+    found = {way: _try(kvm_device, privilege, way) for way in ("code", "step", "addresses", "watches")}
     return Ways(
         code=found["code"] == (lib.PV_HELD_DEBUG, 0),
         step=found["step"][0] == lib.PV_HELD_DEBUG and bool(found["step"][1] & _DR6_STEP),
         addresses=found["addresses"][0] == lib.PV_HELD_DEBUG and bool(found["addresses"][1] & 1),
+        watches=found["watches"][0] == lib.PV_HELD_DEBUG and bool(found["watches"][1] & 1),
         stumbles=found["code"] == (lib.PV_HELD_END, lib.PV_EXIT_INTERNAL),
     )
 
@@ -137,6 +141,11 @@ class _Probe:
             lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_CODE, addresses, 0)
         elif self._way == "step":
             lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_STEP, addresses, 0)
+        elif self._way == "watches":
+            store = b"\x48\xa3" + _WATCHED_GPA.to_bytes(8, "little")  # mov %rax, there
+            self._machine.memory.write(self._machine.image.entry_gpa, store + b"\x90" + _INT3)
+            addresses[0] = _WATCHED_GPA
+            lib.pv_kvm_set_debug(vcpu, lib.PV_DEBUG_ADDRESSES, addresses, 0x602 | 9 << 16)  # 8 bytes, written
         else:
             # Where it is not heeded, the INT3 is reached, which ends the run in another way.
             self._machine.memory.write(place + 1, _INT3)

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paravirt.boot.bundled import GUESTS
-from paravirt.config import MachineConfig
+from paravirt.config import KVM_DEVICE, MachineConfig
 from paravirt.debug.address import GdbConfig
 from paravirt.debug.registers import registers
 from paravirt.debug.rsp import PACKET_MOST_BYTES
 from paravirt.debug.stub import Left, Stub
+from paravirt.debug.ways import explore
 from paravirt.errors import HostCallFailed, WatchdogExpired
 from paravirt.machine import Machine
 from tests.support.elf import CODE_GPA, SPIN
@@ -195,6 +196,28 @@ def test_the_watchdog_does_not_bite_who_is_stopped(tmp_path: Path) -> None:
 def test_a_guest_that_ends_says_how(tmp_path: Path) -> None:
     with debugged(MachineConfig(write_guest(tmp_path / "end", shutdown(1, 77)))) as (_, client):
         assert client.ask(b"c") == b"W4d"
+
+
+@pytest.mark.only_kvm("tries what KVM does")
+def test_debug_registers_where_kvm_has_them() -> None:
+    ways = explore(KVM_DEVICE)[0]
+    with debugged(MachineConfig(HELLO, privilege="supervisor")) as (_, client):
+        client.ask(b"qSupported:hwbreak+;swbreak+")
+        answer = client.ask(b"Z1,%x,1" % CODE["pv_main"])
+        assert answer == (b"OK" if ways.addresses else b"E01")
+        watched = client.ask(b"Z2,%x,8" % CODE["pv_guest"])
+        assert watched == (b"OK" if ways.watches else b"E01")
+        assert client.ask(b"Z2,%x,8" % (CODE["pv_guest"] + 1)) == b"E01", "not aligned"
+        assert client.ask(b"Z3,%x,8" % CODE["pv_guest"]) == b"E01", "loads alone are not watched"
+        if not ways.addresses:
+            return
+        client.send(b"c")
+        stops = [client.receive()]
+        while not stops[-1].startswith((b"W", b"T05thread:1;hwbreak")) and len(stops) < 9:
+            stops.append(client.ask(b"c"))
+        assert b"T05thread:1;hwbreak:;" in stops
+        assert client.register(RIP) == CODE["pv_main"]
+        assert not ways.watches or b"T05thread:1;watch:%x;" % CODE["pv_guest"] in stops
 
 
 # ---- hostile debuggers ----
