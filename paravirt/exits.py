@@ -27,6 +27,8 @@ def meaning(machine: Machine, index: int, result: Any) -> ParavirtError:
 
 
 def _hint(machine: Machine, result: Any) -> str:
+    if result.kind == lib.PV_EXIT_INTERNAL and machine.image.is_plain:
+        return "this kernel needs a KVM on VMX or SVM, see `paravirt doctor`"
     if result.kind != lib.PV_EXIT_TRIPLE_FAULT:
         return ""
     from .hints import triple_fault

@@ -122,7 +122,7 @@ def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint:
         lib.PV_EXIT_INTERNAL: (
             KvmInternalError,
             f"KVM internal error {result.reason} on {where}: mostly an instruction that it cannot emulate; "
-            "try --privilege user",
+            f"{hint or 'try --privilege user'}",
         ),
         lib.PV_EXIT_UNSUPPORTED: (
             SoftwareUnsupported,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import ffi, lib
 from ..boot.layout import Layout
 from ..config import MachineConfig
-from ..errors import HostCallFailed, HostLimit, SoftwareMissing, one_line
+from ..errors import HostCallFailed, HostLimit, SoftwareMissing, SoftwareUnsupported, one_line
 from ..interrupts import signal_name
 from ..memory import GuestMemory
 from .engine.records import SETUP_MOST_BYTES
@@ -105,7 +105,11 @@ class Software:
         self._mapped.append(mapped)
 
     def set_entry(self, layout: Layout) -> None:
-        """How vCPUs are entered; before the first is created."""
+        """How vCPUs are entered; before the first is created.  Raises SoftwareUnsupported."""
+        if layout.mode == lib.PV_MODE_LINUX:
+            raise SoftwareUnsupported(
+                "the software vCPU does not enter kernels by Linux's boot protocol; use --accel kvm"
+            )
         self._setup |= {
             "mode": layout.mode,
             "page_table_gpa": layout.page_table_gpa,

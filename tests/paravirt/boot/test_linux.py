@@ -14,7 +14,16 @@ from paravirt.boot.image import parse_image
 from paravirt.boot.layout import lay_out
 from paravirt.boot.plain import place_initial_disk
 from paravirt.config import MachineConfig
-from paravirt.errors import BadEntry, BadSegments, ConfigError, ImageError, ImageTooLarge, TruncatedImage
+from paravirt.errors import (
+    BadEntry,
+    BadSegments,
+    ConfigError,
+    ImageError,
+    ImageTooLarge,
+    SoftwareUnsupported,
+    TruncatedImage,
+)
+from paravirt.machine import Machine
 
 PATH = Path("vmlinuz")
 KERNEL = b"\x90" * 0x1000
@@ -108,6 +117,16 @@ def test_the_initial_disk_lies_where_the_kernel_wants_it() -> None:
     assert place_initial_disk(contents, low, 64 << 20).gpa == (32 << 20) - 8192
     with pytest.raises(ImageTooLarge, match="at least .*M with --memory"):
         place_initial_disk(memoryview(bytes(8 << 20)), image, 20 << 20)
+
+
+def test_the_software_vcpu_does_not_enter_it(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(bzimage())
+    with (
+        pytest.raises(SoftwareUnsupported, match="use --accel kvm"),
+        Machine(MachineConfig(kernel, memory_bytes=64 << 20, accel="software")),
+    ):
+        pytest.fail("it was made")
 
 
 def test_no_initial_disk_for_a_guest_with_notes(tmp_path: Path) -> None:
