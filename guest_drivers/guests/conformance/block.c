@@ -11,6 +11,7 @@
 #define PENDING 0xff /* what the status byte is before */
 #define ID_BYTES 20
 #define F_ZONED (1ull << 17)
+#define CONFIG_BYTES __builtin_offsetof(struct pv_block_config, max_secure_erase_sectors) /* a disk may have no more */
 
 /* APPEND, REPORT, OPEN, CLOSE, FINISH, RESET, RESET_ALL */
 static const uint32_t of_zones[] = { 15, 16, 18, 20, 22, 24, 26 };
@@ -310,7 +311,7 @@ static void block(void)
 		if (!start())
 			return;
 		features &= disk.features;
-		cf_expect(pv_virtio_config(&disk, &config, sizeof(config)), PV_STATUS_OK, "it can be read");
+		cf_expect(pv_virtio_config(&disk, &config, CONFIG_BYTES), PV_STATUS_OK, "it can be read");
 		if (!cf_want(config.capacity_sectors >= SECTORS, "it has a few sectors"))
 			return;
 		whole();

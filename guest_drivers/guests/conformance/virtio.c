@@ -23,20 +23,35 @@ static struct pv_virtio device;
 static uint64_t offered;
 static const char *shown; /* the device's type */
 
-/* What virtio 1.4 defines for a type, legacy bits left out; and how much of its configuration space is looked at. */
+/* What virtio 1.4 defines for a type, legacy bits left out. */
 static const struct type {
 	uint32_t type;
 	const char *name;
 	uint64_t defined;
-	uint32_t config_bytes;
 } types[] = {
-	{ PV_DEVICE_TYPE_NET, "net", BITS(0, 3) | BIT(5) | BITS(7, 23) | BITS(50, 63), sizeof(struct pv_net_config) },
-	{ PV_DEVICE_TYPE_BLOCK, "block", BITS(1, 2) | BITS(4, 6) | BITS(9, 17), sizeof(struct pv_block_config) },
-	{ PV_DEVICE_TYPE_CONSOLE, "console", BITS(0, 2), sizeof(struct pv_console_config) },
-	{ PV_DEVICE_TYPE_ENTROPY, "entropy", 0, 0 },
-	{ PV_DEVICE_TYPE_BALLOON, "balloon", BITS(0, 5), 8 },
-	{ PV_DEVICE_TYPE_VSOCK, "vsock", BITS(0, 2), sizeof(struct pv_vsock_config) },
-	{ PV_DEVICE_TYPE_PMEM, "pmem", BIT(0), sizeof(struct pv_pmem_config) },
+	{ PV_DEVICE_TYPE_NET, "net", BITS(0, 3) | BIT(5) | BITS(7, 23) | BITS(50, 63) },
+	{ PV_DEVICE_TYPE_BLOCK, "block", BITS(1, 2) | BITS(4, 6) | BITS(9, 17) },
+	{ PV_DEVICE_TYPE_CONSOLE, "console", BITS(0, 2) },
+	{ PV_DEVICE_TYPE_ENTROPY, "entropy", 0 },
+	{ PV_DEVICE_TYPE_BALLOON, "balloon", BITS(0, 5) },
+	{ PV_DEVICE_TYPE_VSOCK, "vsock", BITS(0, 2) },
+	{ PV_DEVICE_TYPE_PMEM, "pmem", BIT(0) },
+};
+
+/* How far a configuration space reaches at least, with one of these features; those of a type in order. */
+static const struct reach {
+	uint32_t type;
+	uint64_t features;
+	uint32_t config_bytes;
+} reaches[] = {
+	{ PV_DEVICE_TYPE_NET, BIT(5), 6 },     { PV_DEVICE_TYPE_NET, BIT(16), 8 },
+	{ PV_DEVICE_TYPE_NET, BIT(22), 10 },   { PV_DEVICE_TYPE_NET, BIT(3), 12 },
+	{ PV_DEVICE_TYPE_BLOCK, ~0ull, 8 },    { PV_DEVICE_TYPE_BLOCK, BIT(10), 32 },
+	{ PV_DEVICE_TYPE_BLOCK, BIT(12), 36 }, { PV_DEVICE_TYPE_BLOCK, BIT(13), 48 },
+	{ PV_DEVICE_TYPE_BLOCK, BIT(14), 57 }, { PV_DEVICE_TYPE_BLOCK, BIT(16), 72 },
+	{ PV_DEVICE_TYPE_CONSOLE, BIT(0), 4 }, { PV_DEVICE_TYPE_CONSOLE, BIT(1), 8 },
+	{ PV_DEVICE_TYPE_BALLOON, ~0ull, 8 },  { PV_DEVICE_TYPE_VSOCK, ~0ull, 8 },
+	{ PV_DEVICE_TYPE_PMEM, ~BIT(0), 16 },
 };
 
 /* A feature and those of which it requires one. */
@@ -174,9 +189,11 @@ static void forget_writeback(uint8_t *config)
 static void configuration(void)
 {
 	static uint8_t early[CONFIG_BYTES], later[CONFIG_BYTES];
-	const struct type *type = type_of();
-	uint32_t size_bytes = type ? type->config_bytes : 0;
+	uint32_t size_bytes = 0;
 
+	for (uint32_t i = 0; i < CF_COUNT(reaches); i++)
+		if (reaches[i].type == device.type && offered & reaches[i].features)
+			size_bytes = reaches[i].config_bytes;
 	if (!size_bytes)
 		return;
 	cf_case("VIRTIO-2.5.2-1 %s: the configuration can be read from the start on", shown);
