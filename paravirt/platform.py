@@ -7,6 +7,7 @@ that nobody but the serial port's interrupt tells the guest of.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ._native import ffi, lib
@@ -55,7 +56,8 @@ class Platform:
 
     def _due(self) -> bool:
         """The guest began a line a while ago."""
-        os.read(self._serial.flush_fd, 8)
+        with suppress(BlockingIOError):  # it was armed anew since it was due
+            os.read(self._serial.flush_fd, 8)
         lib.pv_serial_flush(self._serial)
         return False
 

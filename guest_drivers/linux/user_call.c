@@ -40,12 +40,12 @@ static const struct permission {
 	u32 id;
 	bool anybody;
 } permitted[] = {
-	{ PV_CALL_BASE_VERSION, true },	       { PV_CALL_BASE_SERVICES, true },	    { PV_CALL_BASE_LIMIT, true },
-	{ PV_CALL_VCPU_STATE, true },	       { PV_CALL_DEVICE_LIST, true },	    { PV_CALL_DEVICE_FEATURES, true },
-	{ PV_CALL_DEVICE_STATUS, true },       { PV_CALL_DEVICE_GENERATION, true }, { PV_CALL_DEVICE_QUEUE_SIZE, true },
-	{ PV_CALL_MEMORY_TARGET, true },       { PV_CALL_BASE_BOOT_INFO, false },   { PV_CALL_CONSOLE_WRITE, false },
-	{ PV_CALL_DEVICE_CONFIG_READ, false }, { PV_CALL_ENTROPY_FILL, false },	    { PV_CALL_SYSTEM_WATCHDOG, false },
-	{ PV_CALL_TRACE_MARK, false },	       { PV_CALL_TRACE_BEGIN, false },	    { PV_CALL_TRACE_END, false },
+	{ PV_CALL_BASE_VERSION, true },	   { PV_CALL_BASE_SERVICES, true },	{ PV_CALL_BASE_LIMIT, true },
+	{ PV_CALL_VCPU_STATE, true },	   { PV_CALL_DEVICE_LIST, true },	{ PV_CALL_DEVICE_FEATURES, true },
+	{ PV_CALL_DEVICE_STATUS, true },   { PV_CALL_DEVICE_GENERATION, true }, { PV_CALL_DEVICE_QUEUE_SIZE, true },
+	{ PV_CALL_BASE_BOOT_INFO, false }, { PV_CALL_CONSOLE_WRITE, false },	{ PV_CALL_DEVICE_CONFIG_READ, false },
+	{ PV_CALL_ENTROPY_FILL, false },   { PV_CALL_SYSTEM_WATCHDOG, false },	{ PV_CALL_TRACE_MARK, false },
+	{ PV_CALL_TRACE_BEGIN, false },	   { PV_CALL_TRACE_END, false },
 };
 
 static const struct shape vendors = {

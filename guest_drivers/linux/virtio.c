@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/cpuhotplug.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/slab.h>
@@ -17,6 +18,7 @@
 static struct platform_device *parent;
 static LIST_HEAD(devices);
 static DEFINE_MUTEX(devices_lock);
+static int hotplug_state;
 static bool listens; /* for devices that arrive and leave */
 
 static u64 value_or_zero(struct pv_answer answer)
@@ -194,7 +196,6 @@ static int add(const struct pv_device_info *info)
 static void remove(struct pv_virtio *device)
 {
 	list_del(&device->link);
-	virtio_break_device(&device->virtio); /* nothing that its driver still wants would ever come */
 	device_remove_file(&device->virtio.dev, &dev_attr_logical_name);
 	unregister_virtio_device(&device->virtio); /* and resets it, with which it may leave (DEV-23) */
 }
@@ -203,7 +204,9 @@ static struct pv_virtio *find(u32 index)
 {
 	struct pv_virtio *device;
 
-	list_for_each_entry(device, &devices, link) if (device->index == index) return device;
+	list_for_each_entry(device, &devices, link)
+		if (device->index == index)
+			return device;
 	return NULL;
 }
 
@@ -214,7 +217,8 @@ static int compare(const struct pv_device_info *list, size_t count)
 	int error = 0;
 	size_t i;
 
-	list_for_each_entry(device, &devices, link) device->seen = false;
+	list_for_each_entry(device, &devices, link)
+		device->seen = false;
 	for (i = 0; i < count; i++) {
 		device = find(list[i].device);
 		if (device)
@@ -222,7 +226,11 @@ static int compare(const struct pv_device_info *list, size_t count)
 		else
 			error = add(&list[i]) ?: error;
 	}
-	list_for_each_entry_safe(device, next, &devices, link) if (!device->seen) remove(device);
+	list_for_each_entry_safe(device, next, &devices, link)
+		if (!device->seen) {
+			virtio_break_device(&device->virtio); /* it has given up: nothing that its driver wants comes */
+			remove(device);
+		}
 	return error;
 }
 
@@ -259,6 +267,20 @@ static void list_changed(void *data)
 	schedule_work(&scan_work);
 }
 
+/* A CPU goes: its queues are heard by another. Before the core gives up the CPU's interrupt, which it set up earlier. */
+static int leave_cpu(unsigned int cpu)
+{
+	struct pv_virtio *device;
+	struct virtqueue *vq;
+
+	mutex_lock(&devices_lock);
+	list_for_each_entry(device, &devices, link)
+		virtio_device_for_each_vq(&device->virtio, vq)
+			pv_virtio_leave(vq, cpu_data(cpu).apicid);
+	mutex_unlock(&devices_lock);
+	return 0;
+}
+
 static int __init paravirt_virtio_init(void)
 {
 	int error;
@@ -271,6 +293,7 @@ static int __init paravirt_virtio_init(void)
 	error = scan();
 	if (error)
 		pr_err("not all devices could be added (%d)\n", error);
+	hotplug_state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "paravirt_virtio:online", NULL, leave_cpu);
 	return 0; /* those that could are there */
 }
 
@@ -278,10 +301,13 @@ static void __exit paravirt_virtio_exit(void)
 {
 	struct pv_virtio *device, *next;
 
+	if (hotplug_state > 0)
+		cpuhp_remove_state_nocalls(hotplug_state);
 	if (listens)
 		paravirt_event_unbind(0, PV_CHANNEL_DEVICE);
 	cancel_work_sync(&scan_work);
-	list_for_each_entry_safe(device, next, &devices, link) remove(device);
+	list_for_each_entry_safe(device, next, &devices, link)
+		remove(device);
 	platform_device_unregister(parent);
 }
 

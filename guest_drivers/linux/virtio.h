@@ -38,6 +38,8 @@ int pv_virtio_find_queues(struct virtio_device *virtio, unsigned int count, stru
 void pv_virtio_delete_queues(struct virtio_device *virtio);
 void pv_virtio_synchronize(struct virtio_device *virtio);
 int pv_virtio_set_affinity(struct virtqueue *queue, const struct cpumask *cpus);
+/* A queue whose channel is of this vCPU goes to another, for good. */
+void pv_virtio_leave(struct virtqueue *queue, u32 vcpu);
 const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int index);
 
 #endif

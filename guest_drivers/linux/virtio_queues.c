@@ -85,8 +85,7 @@ void pv_virtio_delete_queues(struct virtio_device *virtio)
 {
 	struct virtqueue *vq, *next;
 
-	list_for_each_entry_safe(vq, next, &virtio->vqs, list)
-	{
+	list_for_each_entry_safe(vq, next, &virtio->vqs, list) {
 		struct queue *queue = vq->priv;
 
 		if (queue->channel >= 0)
@@ -126,20 +125,13 @@ void pv_virtio_synchronize(struct virtio_device *virtio)
 		paravirt_event_synchronize(i);
 }
 
-/* The channel goes where the queue is worked on; what was told the old way is looked at once (DEV-16). */
-int pv_virtio_set_affinity(struct virtqueue *vq, const struct cpumask *cpus)
+/* Raises another vCPU's channel from now on; what was told the old way is looked at once (DEV-16). */
+static int move(struct virtqueue *vq, u32 vcpu)
 {
 	struct pv_virtio *device = to_pv_virtio(vq->vdev);
 	struct queue *queue = vq->priv, before = *queue;
-	u32 vcpu;
-	int channel;
+	int channel = paravirt_event_bind(vcpu, PARAVIRT_ANY_CHANNEL, used, vq);
 
-	if (queue->channel < 0 || !cpus || cpumask_empty(cpus))
-		return 0;
-	vcpu = cpu_data(cpumask_first_and(cpus, cpu_online_mask) % nr_cpu_ids).apicid;
-	if (vcpu == queue->vcpu)
-		return 0;
-	channel = paravirt_event_bind(vcpu, PARAVIRT_ANY_CHANNEL, used, vq);
 	if (channel < 0)
 		return channel;
 	if (pv_call4(PV_CALL_DEVICE_BIND, device->index, vq->index, vcpu, channel).status < 0) {
@@ -152,16 +144,46 @@ int pv_virtio_set_affinity(struct virtqueue *vq, const struct cpumask *cpus)
 	return 0;
 }
 
+/* The channel goes where the queue is worked on. */
+int pv_virtio_set_affinity(struct virtqueue *vq, const struct cpumask *cpus)
+{
+	struct pv_virtio *device = to_pv_virtio(vq->vdev);
+	struct queue *queue = vq->priv;
+	unsigned int cpu = cpus ? cpumask_first_and(cpus, cpu_online_mask) : nr_cpu_ids;
+	int error = 0;
+
+	if (queue->channel < 0 || cpu >= nr_cpu_ids)
+		return 0;
+	mutex_lock(&device->lock);
+	if (cpu_data(cpu).apicid != queue->vcpu)
+		error = move(vq, cpu_data(cpu).apicid);
+	mutex_unlock(&device->lock);
+	return error;
+}
+
+void pv_virtio_leave(struct virtqueue *vq, u32 vcpu)
+{
+	struct pv_virtio *device = to_pv_virtio(vq->vdev);
+	struct queue *queue = vq->priv;
+
+	mutex_lock(&device->lock);
+	if (queue->channel >= 0 && queue->vcpu == vcpu)
+		move(vq, paravirt_event_vcpu(vcpu ? 0 : 1));
+	mutex_unlock(&device->lock);
+}
+
 const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int index)
 {
 	struct virtqueue *vq;
 
-	list_for_each_entry(vq, &virtio->vqs, list) if (vq->index == index)
-	{
-		const struct queue *queue = vq->priv;
-		unsigned int cpu;
+	list_for_each_entry(vq, &virtio->vqs, list)
+		if (vq->index == index) {
+			const struct queue *queue = vq->priv;
+			unsigned int cpu;
 
-		for_each_possible_cpu(cpu) if (cpu_data(cpu).apicid == queue->vcpu) return cpumask_of(cpu);
-	}
+			for_each_possible_cpu(cpu)
+				if (cpu_data(cpu).apicid == queue->vcpu)
+					return cpumask_of(cpu);
+		}
 	return NULL;
 }

@@ -15,12 +15,14 @@ import pytest
 from tests.support import linux_image
 from tests.support.tree import ROOT
 
+from . import modules
 from .files import initramfs, root_file_system
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev nested linux", description=__doc__)
-    parser.add_argument("--vcpus", type=int, default=2, metavar="N", help="vCPUs of the guest (2)")
+    parser.add_argument("what", nargs="?", choices=["modules"], help="with our modules, over both transports")
+    parser.add_argument("--vcpus", type=int, metavar="N", help="vCPUs of the guest (2; with modules 1)")
     parser.add_argument("--timeout", type=float, default=1500, metavar="S", help="of all of it (1500)")
     parser.add_argument("--here", action="store_true", help="on this machine's own KVM; needs root, for a TAP device")
     args = parser.parse_args()
@@ -30,13 +32,18 @@ def main() -> int:
         work = Path(scratch)
         try:
             kernel = linux_image.kernel() / "vmlinuz"
-            (work / "initrd").write_bytes(initramfs())
-            root_file_system(work / "root.img")
+            if args.what:
+                modules.prepare(work)
+            else:
+                (work / "initrd").write_bytes(initramfs())
+                root_file_system(work / "root.img")
         except pytest.skip.Exception as error:
             print(f"./dev nested linux: {error}", file=sys.stderr)
             return 1
         print(f"Debian's kernel and its files are made after {time.monotonic() - began:.0f} s", flush=True)
-        inside = [sys.executable, "-m", "tests.linux.inside", str(work), str(kernel), str(args.vcpus)]
+        inside = [sys.executable, "-m", "tests.linux.inside", str(work), str(kernel), str(args.vcpus or 2)]
+        if args.what:
+            inside = modules.command(work, kernel, args.vcpus or 1)
         nested = [str(ROOT / "tests/support/nested_kvm"), "--timeout", str(args.timeout), "--"]
         with subprocess.Popen(inside if args.here else [*nested, *inside], cwd=ROOT, stdout=subprocess.PIPE) as run:
             assert run.stdout

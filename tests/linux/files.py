@@ -31,6 +31,12 @@ def initramfs() -> bytes:
     return linux_image.initramfs(INIT, load=MODULES)
 
 
+def build_talk(to: Path) -> None:
+    """The program by which the guest talks to the host, static."""
+    command = ["cc", "-O2", "-static", "-Wall", "-Werror", "-o", str(to), str(HERE / "talk.c")]
+    subprocess.run(command, check=True)
+
+
 def _fill(root: Path) -> None:
     for name in ("bin", "sbin", "etc", "proc", "sys", "dev", "tmp", "mnt"):
         (root / name).mkdir()
@@ -43,8 +49,7 @@ def _fill(root: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes(contents)
         to.chmod(0o755)
-    command = ["cc", "-O2", "-static", "-Wall", "-Werror", "-o", str(root / "bin/talk"), str(HERE / "talk.c")]
-    subprocess.run(command, check=True)
+    build_talk(root / "bin/talk")
     for path in (root / "bin/busybox", root / "sbin/init", root / "bin/shell-tests"):
         path.chmod(0o755)
 

@@ -36,7 +36,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _http(directory: Path) -> Iterator[int]:
+def http_server(directory: Path) -> Iterator[int]:
     """A server of the files in `directory`; its port."""
     handler = functools.partial(_Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer((HOST, 0), handler) as server:
@@ -111,7 +111,7 @@ def main() -> int:
     lines = []
     with (
         tap_device("linux0"),
-        _http(work / "served") as port,
+        http_server(work / "served") as port,
         _vsock(work / "vsock"),
         subprocess.Popen(_command(work, kernel, vcpus, port), stdout=subprocess.PIPE) as process,
     ):

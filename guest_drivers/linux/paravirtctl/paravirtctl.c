@@ -153,12 +153,6 @@ static void show_steal(char **words)
 	}
 }
 
-static void show_balloon(char **words)
-{
-	(void)words;
-	printf("target_bytes\t%" PRIu64 "\n", CALL("balloon", PV_CALL_MEMORY_TARGET, 0));
-}
-
 static void mark(char **words)
 {
 	uint64_t value = words[1] ? number(words[1]) : 0;
@@ -231,7 +225,6 @@ static const struct command {
 	{ "devices", "", "virtio devices that are reached by calls", show_devices, 0, 0 },
 	{ "time", "", "the time page's clock", show_time, 0, 0 },
 	{ "steal", "", "per vCPU: time stolen, calls, exits, upcalls", show_steal, 0, 0 },
-	{ "balloon", "", "memory that the host wants back", show_balloon, 0, 0 },
 	{ "watch", "[COUNT]", "pauses, restores, copies and moves as they come; reseeds /dev/random", watch, 0, 1 },
 	{ "reseed", "", "fresh entropy from the host into /dev/random", reseed_now, 0, 0 },
 	{ "mark", "TEXT [VALUE]", "a mark in the host's trace", mark, 1, 2 },

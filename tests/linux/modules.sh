@@ -1,0 +1,82 @@
+# Lines of an initramfs' init: works with the devices over the transport that it is told, and over calls looks at all
+# that the modules give.  Each check is a line "linux: ok WHAT" or "linux: FAILED WHAT"; what both transports must
+# agree about, a line "linux: result WHAT".  tests/linux/modules_inside.py reads them.
+for word in $(cat /proc/cmdline); do
+	case $word in expect.*=*) eval "${word#expect.}" ;; esac
+done
+insmod /own/paravirt.ko
+[ "$transport" = mmio ] || insmod /own/paravirt_virtio.ko
+export PATH=/bin:/own
+exec >/dev/ttyPV0 2>&1 </dev/null
+
+check() {
+	what=$1
+	shift
+	if "$@" >/tmp/said 2>&1; then
+		echo "linux: ok $what"
+	else
+		echo "linux: FAILED $what: $*: $(tail -n 3 /tmp/said | tr '\n' ' ')"
+	fi
+}
+
+fails() { ! "$@"; }
+summed() { sha256sum "$1" | cut -d ' ' -f 1; }
+inflated() { sed -n 's/^balloon_inflate //p' /proc/vmstat; }
+upcalls() { grep -c "^ *[0-9]*:.*[1-9].* paravirt .*upcall" /proc/interrupts; } # CPUs that had some
+over_calls() { for device in /sys/bus/virtio/devices/*; do readlink -f $device; done | grep -c /platform/paravirt/; }
+
+data() {
+	check "disks" [ -b /dev/vda -a -b /dev/vdb ]
+	echo "linux: result disk read $(summed /dev/vda)"
+	mke2fs /dev/vdb >/dev/null 2>&1 && mount -t ext2 /dev/vdb /mnt
+	cp /dev/vda /mnt/copy && umount /mnt
+	echo 3 >/proc/sys/vm/drop_caches
+	mount -t ext2 -o ro /dev/vdb /mnt
+	echo "linux: result disk written $(summed /mnt/copy)"
+	umount /mnt
+	ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+	talk 10.0.2.2 "$port" 'GET /file HTTP/1.0\r\n\r\n' >/tmp/answer
+	check "HTTP" grep -q "^HTTP/1.0 200 OK" /tmp/answer
+	echo "linux: result net $(tail -c "$size" /tmp/answer | sha256sum | cut -c -64)"
+}
+
+modules() {
+	check "devices over calls" [ "$(over_calls)" = "$devices" ]
+	check "upcalls on each CPU" [ "$(upcalls)" = "$(nproc)" ]
+	cd /sys/devices/system/clocksource/clocksource0
+	echo paravirt >current_clocksource
+	check "clock source" grep -q paravirt current_clocksource
+	cd /
+	before=$(date +%s); sleep 1; after=$(date +%s)
+	check "clock goes on" [ "$after" -gt "$before" ]
+	wall=$(paravirtctl time | sed -n 's/^wall_ns\t\([0-9]*\)[0-9]\{9\}$/\1/p')
+	check "wall clock" [ $(($(date +%s) - wall)) -le 2 ]
+	check "steal time" [ "$(paravirtctl steal | grep -c '^[0-9]')" = "$(nproc)" ]
+	echo paravirt >/sys/class/misc/hw_random/rng_current
+	check "entropy" [ "$(dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c)" = 64 ]
+	check "entropy for the kernel's generator" paravirtctl reseed
+	for try in $(seq 300); do [ "$(inflated)" -ge "$pages" ] && break; sleep 0.2; done
+	check "balloon" [ "$(inflated)" -ge "$pages" ]
+	dmesg >/tmp/dmesg
+	check "reports of free pages" grep -q "Free page reporting enabled" /tmp/dmesg
+	check "calls of anybody's" su nobody -s /bin/sh -c "/own/paravirtctl info"
+	check "calls that take a capability" fails su nobody -s /bin/sh -c "/own/paravirtctl watchdog 9"
+	check "calls that are the kernel's own" fails paravirtctl call 0x60003
+	if [ -e /sys/devices/system/cpu/cpu1/online ]; then
+		(while [ ! -e /tmp/done ]; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null; done) &
+		echo 0 >/sys/devices/system/cpu/cpu1/online
+		echo "linux: result disk with a CPU less $(dd if=/dev/vda bs=64k iflag=direct 2>/dev/null | sha256sum | cut -c -64)"
+		echo 1 >/sys/devices/system/cpu/cpu1/online
+		: >/tmp/done
+		wait
+	fi
+	check "unloading" rmmod paravirt_virtio
+	check "devices that left with it" [ ! -e /dev/vda ]
+	check "loading again" insmod /own/paravirt_virtio.ko
+	echo "linux: result disk again $(summed /dev/vda)"
+}
+
+data
+[ "$transport" = mmio ] && poweroff -f
+modules
+echo c >/proc/sysrq-trigger

@@ -1,0 +1,83 @@
+"""Boots Linux with our modules on this machine's KVM, over virtio-mmio and over calls, and judges what it says.
+
+Arguments: the directory with the files, the kernel, how many vCPUs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.tap import tap_device
+
+from .files import blank_disk
+from .inside import CPU, KERNEL_ARGUMENTS, LIMIT_S, http_server
+
+MEMORY_MIB, BALLOON_MIB = 256, 16
+DISK_BYTES = 4 << 20
+DEVICES = 6  # two disks, a network, a balloon, a console, entropy
+CHECKS = {"mmio": 2, "calls": 18}  # that the guest makes; fewer mean that it stopped early
+PANIC = "sysrq triggered crash"
+
+
+def _run(work: Path, kernel: str, vcpus: int, transport: str, port: int, digest: str) -> tuple[list[str], int]:
+    expected = {"transport": transport, "port": port, "pages": BALLOON_MIB * 256, "devices": DEVICES,
+                "size": DISK_BYTES}  # fmt: skip
+    words = [*KERNEL_ARGUMENTS.split(), *(f"expect.{name}={value}" for name, value in expected.items())]
+    blank_disk(work / "scratch.img", 16 << 20)
+    command = [sys.executable, "-m", "paravirt", "run", kernel, "--initrd", str(work / "initrd"),
+               "--cmdline", " ".join(words), "--memory", f"{MEMORY_MIB}M", "--vcpus", str(vcpus), "--cpu", CPU,
+               "--disk", f"data={work}/served/file,ro", "--disk", f"scratch={work}/scratch.img",
+               "--net", "net=tap:linux0", "--balloon", f"balloon={BALLOON_MIB}M",
+               "--transport", transport, "--timeout", str(LIMIT_S)]  # fmt: skip
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout
+        for raw in process.stdout:
+            lines.append(raw.decode("utf-8", "replace").rstrip())
+            print(f"{transport:5}  {lines[-1]}", flush=True)
+    return lines, process.returncode
+
+
+def _results(lines: list[str]) -> list[str]:
+    return [line.partition("linux: result ")[2] for line in lines if "linux: result " in line]
+
+
+def _judge(transport: str, lines: list[str], status: int, digest: str) -> Iterator[str]:
+    """What is wrong."""
+    failed = [line for line in lines if "linux: FAILED" in line]
+    yield from failed
+    made = len(failed) + sum("linux: ok" in line for line in lines)
+    if made != CHECKS[transport]:
+        yield f"{made} checks were made over {transport}, not {CHECKS[transport]}"
+    results = _results(lines)
+    if len(results) < (4 if transport == "calls" else 3) or any(not text.endswith(digest) for text in results):
+        yield f"the data came otherwise over {transport}: {'; '.join(results)}"
+    if transport == "mmio" and status:
+        yield f"`paravirt run` ended with status {status}"
+    if transport == "calls" and not (status and any(line.startswith("paravirt: ") and PANIC in line for line in lines)):
+        yield f"no crash report, status {status}"
+
+
+def main() -> int:
+    work, kernel, vcpus = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    (work / "served").mkdir(exist_ok=True)
+    contents = os.urandom(DISK_BYTES)
+    (work / "served" / "file").write_bytes(contents)
+    digest = hashlib.sha256(contents).hexdigest()
+    wrong: list[str] = []
+    with tap_device("linux0"), http_server(work / "served") as port:
+        for transport in CHECKS:
+            lines, status = _run(work, kernel, vcpus, transport, port, digest)
+            wrong += _judge(transport, lines, status, digest)
+    for what in wrong:
+        print(f"WRONG: {what}")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
