@@ -23,7 +23,7 @@ module_param(crash_report, bool, 0644);
 MODULE_PARM_DESC(crash_report, "Whether a panic ends the machine with a report to the host");
 
 static struct pv_crash_report *report;
-static atomic_t filled = ATOMIC_INIT(0); /* by the exception that led to the panic, or by another a while ago */
+static const struct task_struct *died_in; /* an exception, which the report then is about */
 
 static void fill(const struct pt_regs *regs, u32 vector, u64 error_code, u64 fault_address)
 {
@@ -46,8 +46,11 @@ static int died(struct notifier_block *block, unsigned long event, void *data)
 {
 	const struct die_args *args = data;
 
-	if (event == DIE_OOPS && args->regs && !atomic_xchg(&filled, 1))
+	/* One CPU at a time: the kernel holds a lock meanwhile. */
+	if (event == DIE_OOPS && args->regs) {
 		fill(args->regs, args->trapnr, args->err, current->thread.cr2);
+		died_in = current;
+	}
 	return NOTIFY_DONE;
 }
 
@@ -57,8 +60,8 @@ static int panicked(struct notifier_block *block, unsigned long event, void *dat
 
 	if (!crash_report)
 		return NOTIFY_DONE;
-	/* An oops that the kernel lived on after says nothing of this panic. */
-	if (!atomic_read(&filled) || !test_taint(TAINT_DIE) || !oops_in_progress) {
+	/* An exception of another task's, which the kernel lived on after, says nothing of this panic. */
+	if (died_in != current) {
 		regs.ip = _THIS_IP_;
 		regs.sp = (unsigned long)&regs;
 		regs.bp = (unsigned long)__builtin_frame_address(0);
