@@ -52,6 +52,9 @@ int64_t pv_negotiate(struct pv_wish *wishes, uint32_t count)
 		if (!info || wish->needed & ~info->offered)
 			return PV_STATUS_NOT_SUPPORTED;
 		uint64_t features = wish->needed | (wish->wanted & info->offered);
+		/* A service is accepted once (BASE-3), and a breakpoint that comes later needs this one (SYS-7). */
+		if (wish->service == PV_SERVICE_SYSTEM)
+			features |= info->offered & PV_SYSTEM_FEATURE_DEBUG;
 		int64_t status = pv_call2(PV_CALL_BASE_ACCEPT, wish->service, features).status;
 		if (status < 0)
 			return status;

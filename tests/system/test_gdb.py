@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import tarfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from paravirt.boot.bundled import GUESTS
-from paravirt.config import MachineConfig, Privilege
+from paravirt.config import Disk, MachineConfig, Privilege
 from paravirt.debug.address import GdbConfig
 from paravirt.errors import GuestCrashed, ParavirtError
 from paravirt.machine import Machine
@@ -88,6 +89,23 @@ def test_registers_and_memory_are_written(privilege: Privilege) -> None:
     level = "0x3" if privilege == "user" else "0x0"
     assert answers == ["0x1234567890", level, "0x1234567890", "77", str(0x1F80)], said
     assert b"".join(written) == b"Hello from a paravirt guest\n"
+
+
+@levels
+def test_breakpoints_before_and_after_a_guest_negotiates(privilege: Privilege, tmp_path: Path) -> None:
+    given, report = tmp_path / "in.tar", tmp_path / "report"
+    with tarfile.open(given, "w") as archive:
+        archive.add(__file__, "this")
+    report.write_bytes(bytes(1 << 20))
+    disks = Disk("input", given, read_only=True), Disk("report", report)
+    said, outcome = run(
+        MachineConfig(GUESTS / "demo.elf", vcpus=2, disks=disks, privilege=privilege),
+        "break pv_main", "continue", "break pv_sha256_init", "continue", "bt", "delete", "continue",
+    )  # fmt: skip
+    assert "Breakpoint 1, pv_main ()" in said, said
+    assert "hit Breakpoint 2, pv_sha256_init ()" in said or "Breakpoint 2, pv_sha256_init ()" in said, said
+    assert isinstance(outcome, Outcome), said
+    assert (outcome.kind, outcome.status) == ("shutdown", 0)
 
 
 @levels
