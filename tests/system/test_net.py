@@ -17,7 +17,7 @@ from paravirt.attachments.net import Net
 from paravirt.boot.bundled import find_image
 from tests.support.net_peer import NetPeer
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
-from tests.support.tap import NoTap, await_up, tap_device
+from tests.support.tap import await_up, needed_tap
 
 pytestmark = pytest.mark.kvm
 PATIENCE_S = 60.0
@@ -84,11 +84,8 @@ def test_over_a_socket(transport: str, words: str) -> None:
 @contextmanager
 def tap(*, pairs: int = 1) -> Iterator[Net]:
     """A network that is plugged into a TAP device of its own."""
-    try:
-        with tap_device("pv0", pairs=pairs):
-            yield Net("lan", "tap:pv0", pairs=pairs)
-    except NoTap as why:
-        pytest.skip(str(why))
+    with needed_tap("pv0", pairs=pairs):
+        yield Net("lan", "tap:pv0", pairs=pairs)
 
 
 def exchange(to: tuple[str, int], payload: bytes) -> bytes:
