@@ -37,6 +37,25 @@ def counted(kind: str, native: Any) -> dict[str, int]:
     return {name: getattr(counts, name) for name, _ in ffi.typeof(record).fields}
 
 
+def take_turn(queue: Queue, carry_out: Callable[[Chain], int | None]) -> bool:
+    """Gives chains that wait, a bounded number, to `carry_out`, and back to the driver; true if there are more.
+
+    `carry_out` returns how many bytes it wrote to a chain; None: the device stops, and the chain stays.
+    """
+    queue.disarm()
+    more = True
+    for _ in range(TURN_CHAINS):
+        chain = queue.pop()
+        if chain is None:
+            more = queue.arm()
+            break
+        written_bytes = carry_out(chain)
+        if written_bytes is not None:
+            queue.stage(chain, written_bytes)
+    queue.tell()
+    return more
+
+
 class Device(ABC):
     """A virtio device: its identity, its features and what the driver reads of it."""
 
@@ -173,7 +192,6 @@ class PythonDevice(CalledDevice):
         self.service = service
         self.queues: tuple[Queue, ...] = ()
         self._watched: list[int] = []
-        self._chains = 0
 
     def attach(self, native: Any) -> None:
         """As `Device.attach`."""
@@ -199,23 +217,7 @@ class PythonDevice(CalledDevice):
 
     def serve(self, queue: Queue) -> bool:
         """Handles chains that wait, a bounded number; true if there are more."""
-        queue.disarm()
-        more = True
-        for _ in range(TURN_CHAINS):
-            chain = queue.pop()
-            if chain is None:
-                more = queue.arm()
-                break
-            written_bytes = self.handle(queue.index, chain)
-            if written_bytes is not None:
-                self.give_back(queue, chain, written_bytes)
-        queue.tell()
-        return more
-
-    def give_back(self, queue: Queue, chain: Chain, written_bytes: int) -> None:
-        """The driver has `chain` again once it is told."""
-        queue.stage(chain, written_bytes)
-        self._chains += 1
+        return take_turn(queue, partial(self.handle, queue.index))
 
     @abstractmethod
     def handle(self, queue: int, chain: Chain) -> int | None:
@@ -227,7 +229,7 @@ class PythonDevice(CalledDevice):
 
     def statistics(self) -> dict[str, int]:
         """Chains handled."""
-        return {"chains": self._chains}
+        return {"chains": sum(queue.given_back for queue in self.queues)}
 
     def _rung(self, queue: Queue) -> bool:
         queue.drain_doorbell()
