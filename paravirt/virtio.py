@@ -202,6 +202,19 @@ class VirtioDevices:
                     return device.grow(size_bytes)
         raise ConfigError(f"the machine has no disk {name!r} whose file this host serves; see its manifest")
 
+    def set_link(self, name: str, up: bool) -> None:
+        """Plugs the cable of the network `name` in or out while the guest runs; its driver is told.
+
+        Raises ConfigError if there is no such network, or its frames are another program's.
+        """
+        from .devices.net import NetDevice
+
+        with self._present:
+            for device, native in self.devices:
+                if isinstance(device, NetDevice) and device.name == name and not native.gone:
+                    return device.set_up(up)
+        raise ConfigError(f"the machine has no network {name!r} whose frames this host carries; see its manifest")
+
     def stop(self) -> None:
         """No device works on guest memory afterwards.  The vCPUs have stopped."""
         after = ffi.new("uint64_t *")

@@ -1,4 +1,4 @@
-"""``paravirt device``: devices that come, go and grow while their machine runs."""
+"""``paravirt device``: devices that come, go and change while their machine runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ examples:
   paravirt device add my-guest --disk data=disk.img
   paravirt device grow my-guest data 2G
   paravirt device remove my-guest data
+  paravirt device link my-guest lan down
 """
 KINDS = ("disk", "net", "vsock")
 LOOK_S = 0.05
@@ -29,7 +30,7 @@ LOOK_S = 0.05
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
-    parser = add_command(subparsers, "device", "attach, detach and grow devices of a running machine", EPILOG)
+    parser = add_command(subparsers, "device", "attach, detach and change devices of a running machine", EPILOG)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = _add_verb(verbs, "list", "show the devices of a machine")
     listing.add_argument("--json", action="store_true", help="print one JSON array")
@@ -43,6 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     grow = _add_verb(verbs, "grow", "make a disk larger, or tell the guest that its file is")
     grow.add_argument("name", metavar="NAME", help="the disk")
     grow.add_argument("size", metavar="SIZE", nargs="?", help="how large it is to be (as its file is now)")
+    link = _add_verb(verbs, "link", "plug the cable of a network in or out")
+    link.add_argument("name", metavar="NAME", help="the network")
+    link.add_argument("state", choices=("up", "down"), help="in, or out")
 
 
 def _add_verb(
@@ -57,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """Carries the command out.  Raises ParavirtError."""
     from ..control.client import Remote
 
-    {"list": _list, "add": _add, "remove": _remove, "grow": _grow}[args.verb](Remote(args.machine), args)
+    does = {"list": _list, "add": _add, "remove": _remove, "grow": _grow, "link": _link}[args.verb]
+    does(Remote(args.machine), args)
     return 0
 
 
@@ -103,3 +108,7 @@ def _grow(machine: Remote, args: argparse.Namespace) -> None:
 
     size_bytes = None if args.size is None else parse_size(args.size)
     show(f"{args.name}: {show_size(machine.ask('device grow', name=args.name, size_bytes=size_bytes))}")
+
+
+def _link(machine: Remote, args: argparse.Namespace) -> None:
+    machine.ask("device link", name=args.name, up=args.state == "up")

@@ -101,6 +101,14 @@ def device_grow(machine: Machine, request: Request) -> int:
     return machine.devices.grow(_word(request, "name"), _size(request, "size_bytes"))
 
 
+def device_link(machine: Machine, request: Request) -> None:
+    """The cable of the network `name` is plugged in if `up`, else out."""
+    up = request.get("up")
+    if not isinstance(up, bool):
+        raise ConfigError(f"device link takes 'up' as true or false, not {up!r}")
+    machine.devices.set_link(_word(request, "name"), up)
+
+
 def balloon(machine: Machine, request: Request) -> dict[str, int]:
     """The guest is asked for `target_bytes`, if that is given; what is wanted and what it has given."""
     target_bytes = _size(request, "target_bytes")
@@ -116,5 +124,6 @@ VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "device add": device_add,
     "device remove": device_remove,
     "device grow": device_grow,
+    "device link": device_link,
     "balloon": balloon,
 }

@@ -81,6 +81,25 @@ def test_over_a_socket(transport: str, words: str) -> None:
         assert counts.fault is None
 
 
+def test_a_cable_that_is_pulled() -> None:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE_S)
+    with ours, its, station(Net("lan", f"fd:{its.fileno()}")) as machine:
+
+        def dropped() -> int:
+            return machine.devices.statistics()[0].more["receive_dropped_down"]
+
+        ours.send(ask_mac())
+        mac = ours.recv(2048)[6:12]
+        machine.devices.set_link("lan", False)
+        ours.send(datagram(mac, ECHO_PORT, b"nobody hears this"))
+        until(lambda: dropped() == 1, "the frame does not arrive")
+        machine.devices.set_link("lan", True)
+        ours.send(datagram(mac, ECHO_PORT, b"heard"))
+        assert ours.recv(2048)[42:] == b"heard"
+        ours.send(datagram(mac, END_PORT, b""))
+
+
 @contextmanager
 def tap(*, pairs: int = 1) -> Iterator[Net]:
     """A network that is plugged into a TAP device of its own."""

@@ -107,6 +107,7 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
         "device add",
         "device remove",
         "device grow",
+        "device link",
     ],
 )
 def test_so_has_every_command_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
