@@ -295,12 +295,15 @@ class MachineConfig(Value):
         return (*self.disks, *self.devices)
 
     def _check_devices(self) -> None:
-        named = [(device.kind, device.name) for device in self.attached]
-        for kind, name in named:
-            if named.count((kind, name)) > 1:
-                raise ConfigError(f"two {word_of(kind)}s are called {name!r}; give each its own name")
-        if len(named) > DEVICES_MOST:
-            raise ConfigError(f"{len(named)} devices: a machine has at most {DEVICES_MOST}")
+        kinds: dict[str, str] = {}  # by the name alone: it is how a running machine's devices are spoken of
+        for device in self.attached:
+            name, word = device.name, word_of(device.kind)
+            if name in kinds:
+                two = f"two {word}s" if kinds[name] == word else f"a {kinds[name]} and a {word}"
+                raise ConfigError(f"{two} are called {name!r}; give each device its own name")
+            kinds[name] = word
+        if len(kinds) > DEVICES_MOST:
+            raise ConfigError(f"{len(kinds)} devices: a machine has at most {DEVICES_MOST}")
 
     def _check_text(self) -> None:
         check_name("the machine name", self.name, MACHINE_NAME_BYTES)

@@ -152,6 +152,10 @@ USAGE = [
     (["run", "guest.elf", "--disk", "=good"], "must be printable text of 1 to 32 bytes"),
     (["run", "guest.elf", "--disk", "d" * 33 + "=good"], "must be printable text of 1 to 32 bytes"),
     (["run", "guest.elf", "--disk", "a=good", "--disk", "a=odd"], "two disks are called 'a'"),
+    (
+        ["run", "guest.elf", "--disk", "a=good", "--net", "a"],
+        "a disk and a network are called 'a'; give each device its",
+    ),
     (["run", "guest.elf", "--deny", "fun"], "cannot deny 'fun': no such service; there are base, console"),
     (["run", "guest.elf", "--deny", "time,base"], "the service base is always offered"),
     (["run", "guest.elf", "--deny", "base.version"], "the service base is always offered"),
