@@ -240,11 +240,6 @@ class MachineConfig(Value):
     """What runs vCPUs; auto: what PARAVIRT_ACCEL says, else KVM where it can be opened, else the software vCPU."""
 
     def __post_init__(self) -> None:
-        self.__dict__["image"] = Path(self.image)
-        self.__dict__["pin"] = tuple(self.pin)
-        self.__dict__["disks"] = tuple(self.disks)
-        self.__dict__["devices"] = tuple(self.devices)
-        self.__dict__["deny"] = frozenset(self.deny)
         self._check_size()
         self._check_devices()
         self._check_text()
@@ -256,13 +251,12 @@ class MachineConfig(Value):
         check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")
-        for kind, flags, payload in self.boot_records:
-            if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16 and isinstance(payload, bytes)):
-                raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits, the payload is bytes")
+        for kind, flags, _ in self.boot_records:
+            if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16):
+                raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits")
         self.__dict__["uuid"] = self.uuid or new_uuid()
         if len(self.uuid) != 16:
             raise ConfigError(f"the machine's UUID must have 16 bytes, it has {len(self.uuid)}")
-        self.__dict__["extensions"] = tuple(self.extensions)
         if not self.extensions:  # whose names are known once they are loaded
             parse_deny(self.deny)
 
@@ -331,6 +325,8 @@ def host_memory_bytes() -> int:
 
 def check_host(config: MachineConfig) -> None:
     """Raises HostMemory or HostLimit if the host lacks what is asked for.  The machine calls it first of all."""
+    if not isinstance(config, MachineConfig):
+        raise ConfigError(f"a machine is made of a MachineConfig, not of {config!r:.80}")
     available = host_memory_bytes()
     if config.memory_bytes > available:
         raise HostMemory(
