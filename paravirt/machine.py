@@ -286,7 +286,7 @@ class Machine:
             finally:
                 self._end()
             if outcome.kind != "reset":
-                return outcome._replace(statistics=self.statistics())
+                return outcome._replace(statistics=self.statistics())  # of a guest that is at rest
             self._rebuild()
         raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
 
@@ -318,7 +318,7 @@ class Machine:
         assert self._outcome is not None
         if self._outcome.report:
             raise GuestCrashed(self._outcome.report, self.place)
-        return self._outcome
+        return self._outcome._replace(statistics=self.statistics())
 
     def stop(self) -> None:
         """Stops the guest for good and waits for its threads.  Any thread but the machine's own.
