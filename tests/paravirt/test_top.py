@@ -222,7 +222,7 @@ MACHINE: dict[str, Any] = {
 
 def test_openmetrics() -> None:
     """Families are not torn apart, and what a name holds cannot break the format."""
-    lines = openmetrics([MACHINE, {**MACHINE, "name": "other"}]).splitlines()
+    lines = openmetrics([MACHINE, {**MACHINE, "name": "other"}], pytest.fail).splitlines()
     assert lines[-1] == "# EOF"
     family = ""
     seen = []
@@ -238,6 +238,44 @@ def test_openmetrics() -> None:
     assert f'paravirt_queue_in_flight{{{own},device="disk",type="2",queue="0"}} 3' in lines
     assert f'paravirt_device_in_flight{{{own},device="disk",type="2"}} 2' in lines, "it goes down, too"
     assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        None,
+        {},
+        {"cpus": []},
+        {**MACHINE["statistics"], "vcpus": [{"calls": "3"}]},
+        {**MACHINE["statistics"], "devices": 1},
+    ],
+)
+def test_a_machine_of_another_version(
+    statistics: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, and the others are shown."""
+    seen = [{**MACHINE, "name": "ours", "uuid": "01"}, {**MACHINE, "name": "new", "pid": 9, "statistics": statistics}]
+    monkeypatch.setattr("paravirt.top.read_all", lambda: seen)
+    said = "the machine 'new' (process 9) is run by another version of paravirt"
+    assert main(["top", "--openmetrics"]) == 0
+    out, err = capsys.readouterr()
+    assert 'machine="ours"' in out
+    assert 'machine="new"' not in out
+    assert err.startswith(f"paravirt: {said}")
+    assert main(["top", "--interval", "0.1", "--looks", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert shown.count("BLOCKED".lower()) == 1
+    assert main(["top", "--json"]) == 0
+
+
+@pytest.mark.parametrize("answer", [{}, [], "text", {"name": "a", "pid": 1}])
+def test_what_is_no_machines_answer(answer: object, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paravirt.control.client.ask", lambda *_: answer)
+    runtime.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(runtime / "1-2.sock"))
+        assert read_all() == []
 
 
 @pytest.mark.kvm
@@ -286,7 +324,11 @@ def test_machines_of_one_name_are_told_apart() -> None:
 def test_no_series_has_two_values(running: Machine) -> None:
     """Interrupts are counted by the device and by its back end."""
     once_it_spoke()
-    lines = [line.rpartition(" ")[0] for line in openmetrics(read_all()).splitlines() if not line.startswith("#")]
+    lines = [
+        line.rpartition(" ")[0]
+        for line in openmetrics(read_all(), pytest.fail).splitlines()
+        if not line.startswith("#")
+    ]
     assert len(set(lines)) == len(lines) > 20
     assert running.statistics().devices[0].more["interrupts"] == 0
 
