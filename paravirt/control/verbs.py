@@ -1,7 +1,8 @@
 """What can be asked of a running machine: a function for each verb, of the machine and the request.
 
 They are called from the machine's control thread while no life of it begins or ends, and none takes long: who asks
-waits, others wait for it.  What they return is what JSON can hold.
+waits, others wait for it.  Those that may take long have a thread of their own, and a life may end meanwhile.  What
+they return is what JSON can hold.
 """
 
 from __future__ import annotations
@@ -121,9 +122,9 @@ def balloon(machine: Machine, request: Request) -> dict[str, int]:
 VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "statistics": statistics,
     "device list": device_list,
-    "device add": device_add,
     "device remove": device_remove,
     "device grow": device_grow,
     "device link": device_link,
     "balloon": balloon,
 }
+SLOW: dict[str, Callable[[Machine, Request], Any]] = {"device add": device_add}

@@ -73,6 +73,8 @@ class Device(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         """Logical name, at most 32 bytes."""
+        self.abandoned = False
+        """Nobody wants it any more, though it is being attached."""
 
     def features(self) -> int:
         """Feature bits offered beside those of the ring."""
@@ -107,6 +109,10 @@ class Device(ABC):
         native.queue_count = len(self.queue_sizes)
         for index, size in enumerate(self.queue_sizes):
             native.queues[index].maximum = size
+
+    def abandon(self) -> None:
+        """Has an `attach` that waits for another program, or begins to, fail soon.  From another thread."""
+        self.abandoned = True
 
     @abstractmethod
     def detach(self) -> None:

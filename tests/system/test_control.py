@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,9 +16,11 @@ import pytest
 
 from paravirt import Disk, Machine, MachineConfig
 from paravirt.cli import main
-from paravirt.control.client import machines
+from paravirt.control.client import Remote, machines
 from paravirt.control.server import Published
 from paravirt.control.verbs import parse_attachment
+from paravirt.errors import ParavirtError
+from paravirt.vhost_user.device import ServedDevice
 from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import write_guest
@@ -26,6 +29,7 @@ from tests.support.told import PATIENCE_S, Told
 pytestmark = [pytest.mark.kvm]
 
 MIB = 1 << 20
+KEYWORDS = ServedDevice.__init__.__kwdefaults__
 Command = Callable[..., tuple[int, str]]
 
 
@@ -47,6 +51,13 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
+def wait_for_machines(count: int) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while len(machines()) < count:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., Machine]]:
     """Machines that run and can be asked, until the end of the test."""
@@ -57,10 +68,7 @@ def start() -> Iterator[Callable[..., Machine]]:
             machine = running.enter_context(Machine(config))
             running.enter_context(Published(machine))
             machine.start()
-            until = time.monotonic() + PATIENCE_S
-            while len(machines()) == before:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait_for_machines(before + 1)
             return machine
 
         yield begin
@@ -173,6 +181,60 @@ def test_bad_input(
     assert (got, said.count("\n")) == (status, 1)
     assert words in said
     assert command("device", "list", "spin") == (0, "first  disk\n")
+
+
+@pytest.fixture
+def hangs(tmp_path: Path) -> Iterator[socket.socket]:
+    """At ``hangs`` a program listens that takes connections and never says a word."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "hangs"))
+        listening.listen()
+        listening.settimeout(PATIENCE_S)
+        yield listening
+
+
+@pytest.mark.parametrize("by", ["end of the context", "stop"])
+def test_a_device_whose_program_hangs_holds_nobody(
+    start: Callable[..., Machine],
+    command: Command,
+    tmp_path: Path,
+    hangs: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    """Others are answered meanwhile, the machine ends, and so does the wait."""
+    monkeypatch.setattr(ServedDevice.__init__, "__kwdefaults__", {**KEYWORDS, "reply_s": 2 * PATIENCE_S})
+    refused: list[ParavirtError] = []
+
+    def add() -> None:
+        try:
+            Remote("spin").ask("device add", kind="disk", text="late=vhost:hangs", directory=str(tmp_path))
+        except ParavirtError as error:
+            refused.append(error)
+
+    with ExitStack() as running:
+        machine = running.enter_context(Machine(spinning(tmp_path)))
+        running.enter_context(Published(machine))
+        machine.start()
+        wait_for_machines(1)
+        adding = threading.Thread(target=add)
+        adding.start()
+        peer, _ = hangs.accept()
+        with peer:
+            began = time.monotonic()
+            assert command("device", "list", "spin") == (0, "the machine 'spin' has no devices\n")
+            assert (
+                "the machine has a disk 'late'; let it leave first"
+                in command("device", "add", "spin", "--disk", "late=image")[1]
+            )
+            assert command("balloon", "spin") == (0, "asked for 0, given 0\n")
+            if by == "stop":
+                machine.stop()
+            running.close()
+            adding.join()
+            assert time.monotonic() - began < PATIENCE_S
+    assert len(refused) == 1
+    assert "the machine ended before the disk 'late' was there" in str(refused[0])
 
 
 def test_machines_of_one_name(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:

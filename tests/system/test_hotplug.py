@@ -116,6 +116,29 @@ def test_it_is_looked_at_while_it_goes(late: Disk, monkeypatch: pytest.MonkeyPat
     assert met == []
 
 
+def test_a_console_looks_while_a_device_goes(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a back end waits for at its end may look at the machine: a caller's console, a handler of the log."""
+    detach = BlockDevice.detach
+    looks: list[str] = []
+
+    def patient_detach(device: BlockDevice) -> None:
+        looker = threading.Thread(target=lambda: looks.append(machine.statistics().devices[0].name), daemon=True)
+        looker.start()
+        looker.join(PATIENCE_S)
+        detach(device)
+
+    told = Told()
+    with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told)) as machine:
+        machine.start()
+        machine.devices.arrive(late)
+        told.wait(b"in use")
+        with monkeypatch.context() as patched:
+            patched.setattr(BlockDevice, "detach", patient_detach)
+            machine.devices.leave("late", PATIENCE_S)
+            assert looks == ["late"]
+        assert machine.statistics().devices[0].more["requests"] > 0
+
+
 def test_devices_that_come_at_once(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of them is told that the other one is there."""
     attach = BlockDevice.attach
