@@ -29,7 +29,7 @@ from tests.support.told import PATIENCE_S, Told
 pytestmark = [pytest.mark.kvm]
 
 MIB = 1 << 20
-KEYWORDS = ServedDevice.__init__.__kwdefaults__
+KEYWORDS = ServedDevice.__init__.__kwdefaults__ or {}
 Command = Callable[..., tuple[int, str]]
 
 
