@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from paravirt.control.server import Published
 from paravirt.top import names, openmetrics, rates, read_all
 from tests.support.elf import BLOCK, SPIN, manifest, require
 from tests.support.guests import say, write_guest
+from tests.support.waiting import wait_for
 
 PATIENCE_S = 60.0
 
@@ -30,21 +30,16 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "paravirt"
 
 
-def wait_for(count: int) -> list[dict[str, Any]]:
+def machines(count: int) -> list[dict[str, Any]]:
     """The machines, once there are so many."""
-    until = time.monotonic() + PATIENCE_S
-    while len(found := read_all()) != count:
-        assert time.monotonic() < until, f"{len(found)} machines, not {count}"
-        time.sleep(0.02)
-    return found
+    wait_for(lambda: len(read_all()) == count, f"not {count} machines")
+    return read_all()
 
 
 def once_it_spoke() -> dict[str, Any]:
     """Statistics of the one machine, whose guest has said its word."""
-    until = time.monotonic() + PATIENCE_S
-    while (statistics := wait_for(1)[0]["statistics"])["console_bytes"] != 5:
-        assert time.monotonic() < until
-    return dict(statistics)
+    wait_for(lambda: machines(1)[0]["statistics"]["console_bytes"] == 5, "it did not speak")
+    return dict(machines(1)[0]["statistics"])
 
 
 @pytest.fixture
@@ -60,7 +55,7 @@ def running(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.mark.kvm
 def test_a_running_machine_says_what_it_does(running: Machine) -> None:
-    (found,) = wait_for(1)
+    (found,) = machines(1)
     assert (found["name"], found["pid"], found["uuid"]) == ("watched", os.getpid(), running.config.uuid.hex())
     statistics = once_it_spoke()
     first, second = statistics["vcpus"]
@@ -76,7 +71,7 @@ def test_a_machine_that_was_stopped_can_still_be_asked(running: Machine, runtime
     once_it_spoke()
     assert len(list(runtime.iterdir())) == 1
     running.stop()
-    assert wait_for(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
+    assert machines(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
 
 
 @pytest.mark.kvm
@@ -84,7 +79,7 @@ def test_nothing_is_left_of_a_machine_that_ended(tmp_path: Path, runtime: Path) 
     with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine:
         with Published(machine):
             machine.start()
-            wait_for(1)
+            machines(1)
         assert list(runtime.iterdir()) == []
         with Published(machine):
             pass  # shorter than it takes to be published
@@ -106,11 +101,11 @@ def test_a_machine_runs_where_it_cannot_be_published(tmp_path: Path, runtime: Pa
 
 @pytest.mark.kvm
 def test_a_reader_that_reads_nothing_does_not_keep_it(running: Machine, runtime: Path) -> None:
-    wait_for(1)
+    machines(1)
     (path,) = runtime.iterdir()
     with socket.socket(socket.AF_UNIX) as idle:
         idle.connect(str(path))
-        assert len(wait_for(1)) == 1
+        assert len(machines(1)) == 1
 
 
 @pytest.mark.kvm
@@ -125,7 +120,7 @@ def test_a_reader_that_comes_too_early_does_not_remove_it(tmp_path: Path, monkey
     monkeypatch.setattr(socket.socket, "listen", after_a_look)
     with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine, Published(machine):
         machine.start()
-        wait_for(1)
+        machines(1)
 
 
 def test_what_a_killed_process_left_is_removed(runtime: Path) -> None:
@@ -280,7 +275,7 @@ def test_what_is_no_machines_answer(answer: object, runtime: Path, monkeypatch: 
 
 @pytest.mark.kvm
 def test_the_command(running: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_for(1)
+    machines(1)
     assert main(["top", "--interval", "0.1", "--looks", "2"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("accelerator") == 2

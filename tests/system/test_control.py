@@ -25,6 +25,7 @@ from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import write_guest
 from tests.support.told import PATIENCE_S, Told
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.kvm]
 
@@ -51,13 +52,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
-def wait_for_machines(count: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while len(machines()) < count:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def start() -> Iterator[Callable[..., Machine]]:
     """Machines that run and can be asked, until the end of the test."""
@@ -68,7 +62,7 @@ def start() -> Iterator[Callable[..., Machine]]:
             machine = running.enter_context(Machine(config))
             running.enter_context(Published(machine))
             machine.start()
-            wait_for_machines(before + 1)
+            wait_for(lambda: len(machines()) > before, "it was not published")
             return machine
 
         yield begin
@@ -134,9 +128,8 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
     status, said = command("balloon", "guest", "8M")
     assert status == 0
     assert said.startswith("asked for 8M, given ")
-    until = time.monotonic() + PATIENCE_S
-    while json.loads(command("balloon", "guest", "--json")[1]) != {"target_bytes": 8 * MIB, "balloon_bytes": 8 * MIB}:
-        assert time.monotonic() < until
+    given = {"target_bytes": 8 * MIB, "balloon_bytes": 8 * MIB}
+    wait_for(lambda: json.loads(command("balloon", "guest", "--json")[1]) == given, "it was not given")
     command("balloon", "guest", "0")
     assert machine.wait(PATIENCE_S).status == 0
 
@@ -216,7 +209,7 @@ def test_a_device_whose_program_hangs_holds_nobody(
         machine = running.enter_context(Machine(spinning(tmp_path)))
         running.enter_context(Published(machine))
         machine.start()
-        wait_for_machines(1)
+        wait_for(machines, "it was not published")
         adding = threading.Thread(target=add)
         adding.start()
         peer, _ = hangs.accept()

@@ -19,6 +19,7 @@ from paravirt.config import Disk
 from paravirt.devices.block import BlockDevice
 from tests.support.block_driver import SECTOR, UNTOUCHED, BlockDriver, block_guest
 from tests.support.fake_guest import FakeGuest, Segment
+from tests.support.waiting import wait_for
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -223,10 +224,7 @@ def test_a_whole_queue_at_once(path: Path, engine: Any) -> None:
         for _ in range(255):
             disk.driver.offer(head)
         disk.driver.publish()
-        deadline = time.monotonic() + 10
-        while disk.device.device.statistics()["requests"] < 512:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_for(lambda: disk.device.device.statistics()["requests"] >= 512, "not all were done")
 
 
 REFUSING = """

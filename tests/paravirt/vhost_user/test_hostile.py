@@ -32,8 +32,9 @@ from paravirt.vhost_user.messages import (
     Region,
     Request,
 )
-from tests.support.served_disk import PATIENCE_S, Served, wait_for, wait_taken
+from tests.support.served_disk import PATIENCE_S, Served, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer, reply
+from tests.support.waiting import wait_for
 
 GOOD = U64.pack(FEATURES)
 

@@ -16,8 +16,9 @@ from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.vhost_user.errors import PeerError, PeerGone
 from paravirt.vhost_user.messages import CONFIG, FEATURE_PROTOCOL, NEED_REPLY, VERSION, ProtocolFeature, Request
 from tests.support.block_driver import SECTOR, BlockDriver
-from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_for, wait_taken
+from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, VhostPeer, reply
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
