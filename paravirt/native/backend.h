@@ -108,4 +108,14 @@ static inline void pv_backend_count(uint64_t *counter, uint64_t more)
 	__atomic_store_n(counter, *counter + more, __ATOMIC_RELAXED);
 }
 
+/* Adds such counters to the sums of a struct of nothing else. */
+static inline void pv_backend_sum(void *sums, const void *counters, size_t size_bytes)
+{
+	const uint64_t *from = counters;
+	uint64_t *to = sums;
+
+	for (size_t i = 0; i < size_bytes / sizeof(*to); i++)
+		to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
 #endif

@@ -309,15 +309,11 @@ void pv_vhost_user_destroy(struct pv_vhost_user *vhost)
 
 void pv_vhost_user_get_statistics(const struct pv_vhost_user *vhost, struct pv_vhost_user_statistics *statistics)
 {
-	uint64_t *to = (uint64_t *)statistics;
 	struct pv_backend_statistics threads;
 
 	memset(statistics, 0, sizeof(*statistics));
 	for (uint32_t i = 0; i < vhost->queues; i++) {
-		const uint64_t *from = (const uint64_t *)&vhost->lanes[i].statistics;
-
-		for (size_t n = 0; n < sizeof(*statistics) / sizeof(*to); n++)
-			to[n] += __atomic_load_n(&from[n], __ATOMIC_RELAXED);
+		pv_backend_sum(statistics, &vhost->lanes[i].statistics, sizeof(*statistics));
 		statistics->in_flight += __atomic_load_n(&vhost->lanes[i].shadow.in_flight, __ATOMIC_RELAXED);
 	}
 	pv_backend_get_statistics(&vhost->backend, &threads);

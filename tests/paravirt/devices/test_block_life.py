@@ -26,11 +26,6 @@ SIZE = 4 * MIB
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(params=["auto", "uring", "threads"])
-def engine(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk"

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -37,12 +36,6 @@ from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer,
 from tests.support.waiting import wait_for
 
 GOOD = U64.pack(FEATURES)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with ExitStack() as kept:
-        yield Served(tmp_path, kept)
 
 
 def says(answer: bytes) -> Prank:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +16,6 @@ from tests.support.block_driver import SECTOR, BlockDriver
 from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, VhostPeer, reply
 from tests.support.waiting import wait_for
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with ExitStack() as kept:
-        yield Served(tmp_path, kept)
 
 
 def test_reads_and_writes(served: Served) -> None:
