@@ -20,7 +20,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,55 +28,46 @@ from pathlib import Path
 from paravirt import Disk, Machine, MachineConfig
 
 from . import memory
-from .block import make_disk
-from .common import bench_line, guest
+from .block import disk_file
+from .common import TIMEOUT_S, bench_line, guest, run_guest
 from .report import Row, make_row
 
 SIZES = (1, 2, 4)
 MIB = 1 << 20
 CALLS, REQUESTS = 20_000, 60_000
-TIMEOUT_S = 300
-
-
-def run_guest(name: str, **options: object) -> tuple[float, dict[str, float]]:
-    """Seconds from the call of the API to the guest's end, and the figures of its line, if it has one."""
-    console = bytearray()
-    began = time.perf_counter()
-    with Machine(MachineConfig(guest(name), console=console.extend, timeout_s=TIMEOUT_S).replace(**options)) as machine:
-        machine.run()
-    text = console.decode()
-    return time.perf_counter() - began, bench_line(text) if "bench: " in text else {}
 
 
 def call_vcpus(n: int) -> float:
     """ns per call."""
-    _, f = run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")
-    return f["ns"] / f["calls"]
+    return _together([run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")[1]], "calls")
 
 
 def call_machines(n: int) -> float:
     """ns per call, of all machines of one process."""
-    consoles = [bytearray() for _ in range(n)]
-    with ExitStack() as stack:
-        config = MachineConfig(guest("bench_vcpus"), command_line=f"calls={CALLS}")
-        machines = [stack.enter_context(Machine(config.replace(console=c.extend))) for c in consoles]
-        for machine in machines:
-            machine.start()
-        for machine in machines:
-            machine.wait(TIMEOUT_S)
-    return _together([console.decode() for console in consoles])
+    return _together(_told_at_once(n, MachineConfig(guest("bench_vcpus"), command_line=f"calls={CALLS}")), "calls")
 
 
 def call_processes(n: int) -> float:
     """The same, each machine in a process of its own."""
     command = [sys.executable, "-m", "paravirt", "run", str(guest("bench_vcpus")), "--cmdline", f"calls={CALLS}"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
-    return _together([process.communicate(timeout=TIMEOUT_S)[0] for process in processes])
+    return _together([process.communicate(timeout=TIMEOUT_S)[0] for process in processes], "calls")
 
 
-def _together(told: list[str]) -> float:
+def _told_at_once(n: int, config: MachineConfig) -> list[str]:
+    consoles = [bytearray() for _ in range(n)]
+    with ExitStack() as stack:
+        machines = [stack.enter_context(Machine(config.replace(console=c.extend))) for c in consoles]
+        for machine in machines:
+            machine.start()
+        for machine in machines:
+            machine.wait(TIMEOUT_S)
+    return [console.decode() for console in consoles]
+
+
+def _together(told: list[str], unit: str) -> float:
     figures = [bench_line(text) for text in told]
-    return max(f["ns"] for f in figures) / sum(f["calls"] for f in figures)
+    return max(f["ns"] for f in figures) / sum(f[unit] for f in figures)
 
 
 def start_vcpus(n: int) -> float:
@@ -109,45 +99,21 @@ def memory_machines(n: int) -> float:
 
 def block_machines(n: int, path: Path) -> float:
     """ns per request, of all machines."""
-    consoles = [bytearray() for _ in range(n)]
-    disk = Disk("disk", path, read_only=True)
-    with ExitStack() as stack:
-        machines = [
-            stack.enter_context(
-                Machine(
-                    MachineConfig(
-                        guest("bench_block"),
-                        disks=(disk,),
-                        command_line=f"requests={REQUESTS} wait=event",
-                        console=console.extend,
-                    )
-                )
-            )
-            for console in consoles
-        ]
-        for machine in machines:
-            machine.start()
-        for machine in machines:
-            machine.wait(TIMEOUT_S)
-    told = [bench_line(console.decode()) for console in consoles]
-    return max(f["ns"] for f in told) / sum(f["requests"] for f in told)
+    disk, words = Disk("disk", path, read_only=True), f"requests={REQUESTS} wait=event"
+    config = MachineConfig(guest("bench_block"), disks=(disk,), command_line=words)
+    return _together(_told_at_once(n, config), "requests")
 
 
 def block_queues(n: int, path: Path) -> float:
     """ns per request, of all queues."""
     disk = Disk("disk", path, read_only=True)
     words = f"requests={REQUESTS} queues={n} wait=event"
-    _, f = run_guest("bench_block", vcpus=n, disks=(disk,), command_line=words)
-    return f["ns"] / f["requests"]
+    return _together([run_guest("bench_block", vcpus=n, disks=(disk,), command_line=words)[1]], "requests")
 
 
 def run(rounds: int) -> list[Row]:
     """Each size in turn, so many times."""
-    work = Path("build")
-    work.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work, prefix="bench-") as place:
-        path = Path(place).absolute() / "disk"
-        make_disk(path)
+    with disk_file() as path:
         figures: dict[str, tuple[str, Callable[[int], float]]] = {
             "call, vCPUs": ("ns", call_vcpus),
             "call, machines": ("ns", call_machines),
