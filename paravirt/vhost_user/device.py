@@ -188,8 +188,7 @@ class ServedDevice(CalledDevice):
             return
         self._want("park")
         with self._changed:
-            while self._state != "parked":
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._state == "parked")
 
     def _want(self, what: Literal["park", "serve", "end"]) -> None:
         with self._changed:
