@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, GuestTimeout
-from .common import add_command, print_json, show, table
+from .common import add_command, given, print_json, show, table
 
 if TYPE_CHECKING:
     from ..control.client import Remote
@@ -106,7 +106,7 @@ def _remove(machine: Remote, args: argparse.Namespace) -> None:
 def _grow(machine: Remote, args: argparse.Namespace) -> None:
     from ..config import parse_size, show_size
 
-    size_bytes = None if args.size is None else parse_size(args.size)
+    size_bytes = None if args.size is None else given("SIZE", parse_size, args.size)
     show(f"{args.name}: {show_size(machine.ask('device grow', name=args.name, size_bytes=size_bytes))}")
 
 

@@ -143,7 +143,12 @@ class Published:
         except ParavirtError as error:
             return {"error": {"type": type(error).__name__, "text": str(error)}}
         except OSError as error:
-            return {"error": {"type": HostCallFailed.__name__, "text": f"the machine's host: {error.strerror}"}}
+            return {
+                "error": {
+                    "type": HostCallFailed.__name__,
+                    "text": f"the machine's host: {error.strerror}; see ulimit -a",
+                }
+            }
         except Exception as error:  # a bug of ours: the machine is not to end for a question
             return {"error": {"type": ParavirtError.__name__, "text": f"internal error: {error!r}; please report it"}}
 

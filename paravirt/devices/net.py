@@ -100,7 +100,7 @@ class NetDevice(Device):
             what = f"network {self.name!r}: its link cannot be opened: {why.strerror}"
             if why.errno in (errno.EMFILE, errno.ENFILE):
                 raise HostLimit(f"{what}; raise the limit with ulimit -n") from why
-            raise HostCallFailed(what) from why
+            raise HostCallFailed(f"{what}; see whether this user may use it, or give another --net") from why
         super().attach(native)
         self._device = native
         options = ffi.new("struct pv_net_options *")
