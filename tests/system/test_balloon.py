@@ -84,7 +84,7 @@ print(machine.balloon_target_bytes)
 """
 
 
-@pytest.mark.parametrize("accel", ["kvm", "software"])
+@pytest.mark.parametrize("accel", [pytest.param("kvm", marks=pytest.mark.only_kvm("asks for it")), "software"])
 def test_what_is_asked_of_a_machine_that_has_ended(accel: str) -> None:
     """Any thread may ask at any time; guest memory, where a wish is told, is not there any more."""
     ended = subprocess.run(
