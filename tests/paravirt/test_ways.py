@@ -223,8 +223,8 @@ def test_every_arrow_ends_where_it_was_decided(tmp_path: Path, path: Path) -> No
 @pytest.mark.kvm
 def test_an_interrupt_goes_to_its_vcpu(tmp_path: Path, path: Path) -> None:
     """An arrow leads there, later than the decision."""
-    words = "requests=60 depth=1 queues=2 wait=event"
-    disks = (Disk("disk", path, operations_per_second=200),)  # the guest's driver does not see an answer first
+    words = "requests=20 depth=1 queues=2 wait=event"
+    disks = (Disk("disk", path, operations_per_second=20),)  # longer than a driver looks
     events, statistics = events_of(tmp_path, "bench_block", words, vcpus=2, disks=disks)
     tracks = {e["args"]["name"]: e["tid"] for e in events if e.get("name") == "thread_name"}
     joined: dict[str, list[dict[str, Any]]] = {}
