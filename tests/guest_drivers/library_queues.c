@@ -88,6 +88,32 @@ static void check_pmem(void)
 	CHECK(pv_pmem_flush(&pmem) == PV_STATUS_FAILED);
 }
 
+/* One descriptor is free for it, then as many as it takes; the last piece lies last. */
+static void check_pieces(struct pv_net_pair *pair, struct pv_net_buffer *buffer)
+{
+	static uint8_t data[PV_NET_PIECES + 1][100];
+	struct pv_virtq_buffer pieces[PV_NET_PIECES + 1];
+	uint16_t head;
+
+	for (uint32_t i = 0; i <= PV_NET_PIECES; i++)
+		pieces[i] = (struct pv_virtq_buffer){ pv_gpa(data[i]), sizeof(data[i]), false };
+	buffer->size_bytes = 0;
+	CHECK(pv_net_send(pair, buffer) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 0) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, PV_NET_PIECES + 1) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_BAD_STATE);
+	for (uint32_t i = 1; i < SIZE; i++) {
+		CHECK(take(1, &head));
+		give(1, head, 0);
+		CHECK(pv_net_sent(pair));
+	}
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_OK);
+	pv_net_submit(pair);
+	CHECK(take(1, &head) == data[1]);
+	give(1, head, 0);
+	CHECK(pv_net_sent(pair) == buffer);
+}
+
 static void check_net(void)
 {
 	static struct pv_net net;
@@ -113,6 +139,7 @@ static void check_net(void)
 	CHECK(take(1, &head));
 	device_give(1, head, 0);
 	CHECK(pv_net_sent(&pair) == &buffers[0]);
+	check_pieces(&pair, &buffers[0]);
 	device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 	while (pv_net_wait(&pair))
 		CHECK(looks++ < PATIENCE);

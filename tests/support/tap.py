@@ -42,6 +42,11 @@ def set_queue_length(name: str, frames: int) -> None:
     _ip("link", "set", name, "txqueuelen", str(frames))
 
 
+def set_mtu(name: str, mtu: int) -> None:
+    """Largest payload of a frame of the device `name`; raises NoTap."""
+    _ip("link", "set", name, "mtu", str(mtu))
+
+
 @contextmanager
 def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
     """The TAP device `name` with the address HOST, until the context ends; raises NoTap.

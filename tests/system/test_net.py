@@ -3,60 +3,29 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hypercall_abi.devices.virtio_net import NET_FEATURE
-from paravirt import Machine, MachineConfig
+from paravirt import Machine
 from paravirt.attachments.net import Net
-from paravirt.boot.bundled import find_image
 from tests.support.net_peer import NetPeer
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
+from tests.support.station_guest import PATIENCE_S, running, until
 from tests.support.tap import await_up, needed_tap
 
 pytestmark = pytest.mark.kvm
-PATIENCE_S = 60.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for `condition`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 @contextmanager
 def station(net: Net, words: str = "", transport: str = "calls") -> Iterator[Machine]:
-    """The guest `net`, up; it is to have ended well when the context ends."""
-    console = bytearray()
-    config = MachineConfig(
-        find_image("net"),
-        devices=(net,),
-        command_line=words,
-        console=console.extend,
-        timeout_s=PATIENCE_S,
-        transport=transport,  # type: ignore[arg-type]
-    )
-    with Machine(config) as machine:
-        ends: list[object] = []
-        runner = threading.Thread(target=lambda: ends.append(machine.run()))
-        runner.start()
-        try:
-            until(lambda: b"is up" in console or not runner.is_alive(), "the guest does not come up")
-            assert b"is up" in console, console.decode()
-            yield machine
-        except BaseException:
-            machine.stop()
-            raise
-        finally:
-            runner.join()
-        assert getattr(ends[0], "status", None) == 0, console.decode()
+    """The guest `net`."""
+    with running("net", net, words, transport) as guest:
+        yield guest.machine
 
 
 @pytest.mark.parametrize(("transport", "words"), [("calls", ""), ("calls", "virtio.wait=poll"), ("mmio", "")])
