@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "vhost_user.h"
 #include "way.h"
 
+#define NUDGE (SIGRTMIN + 7)
 #define BATCH 64 /* chains each way, before the other way has its turn */
 
 struct lane {
@@ -29,6 +31,7 @@ struct lane {
 	int call_fd;
 	bool broken; /* atomic: by the peer */
 	bool held; /* chain was popped, and waits for room */
+	bool owed; /* a kick, for what its predecessor had */
 	struct pv_chain chain;
 	struct pv_vhost_user_statistics statistics;
 	struct pv_shadow shadow;
@@ -51,7 +54,10 @@ static uint64_t memory_bytes(const struct pv_vhost_user *vhost)
 	return (uint64_t)vhost->queues * PV_SHADOW_BYTES;
 }
 
-/* The peer has both eventfds, too, and may have made them wait: that they do not is asked of each access anew. */
+/*
+ * The peer has both eventfds, too, and may have made them wait: that they do not is asked of each access anew.  It may
+ * fill the counter between question and write: so only threads that can be nudged are here.
+ */
 static void kick(struct lane *lane)
 {
 	struct pollfd room = { .fd = lane->kick_fd, .events = POLLOUT };
@@ -123,6 +129,11 @@ static bool give(struct lane *lane)
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct lane *lane = thread->opaque;
+
+	if (lane->owed) {
+		lane->owed = false;
+		kick(lane);
+	}
 	bool did = take_back(lane);
 
 	if (!is_broken(lane))
@@ -198,7 +209,7 @@ void pv_vhost_user_restart(struct pv_vhost_user *vhost)
 void pv_vhost_user_serve(struct pv_vhost_user *vhost)
 {
 	for (uint32_t i = 0; i < vhost->queues; i++)
-		kick(&vhost->lanes[i]); /* for what its predecessor had */
+		vhost->lanes[i].owed = true;
 	pv_backend_activate(&vhost->backend);
 }
 
@@ -252,6 +263,11 @@ static int map_rings(struct pv_vhost_user *vhost)
 	return 0;
 }
 
+static void ignore(int number)
+{
+	(void)number;
+}
+
 static int add_lane(struct pv_vhost_user *vhost, uint32_t queue)
 {
 	struct lane *lane = &vhost->lanes[queue];
@@ -267,6 +283,7 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 					   char *error, size_t error_bytes)
 {
 	static const struct pv_backend_ops ops = { .turn = turn, .wait = wait_for_either };
+	static const struct sigaction nudged = { .sa_handler = ignore }; /* without SA_RESTART: it cuts a write short */
 	struct pv_vhost_user *vhost = calloc(1, sizeof(*vhost));
 
 	if (!vhost) {
@@ -287,6 +304,8 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 	const struct pv_device_ops before = device->ops;
 	void *opaque = device->opaque;
 	pv_backend_init(&vhost->backend, device, &ops, "vhost", poll_ns);
+	vhost->backend.nudge = NUDGE;
+	sigaction(NUDGE, &nudged, NULL);
 	device->ops = before;
 	device->opaque = opaque;
 	int failure = map_rings(vhost);
