@@ -17,6 +17,7 @@ struct pv_kvm_vcpu {
 	uint32_t mode_given; /* started by another vCPU, whose mode it is to have */
 	struct kvm_sregs mode;
 	int upcall_fd; /* irqfd of the upcall */
+	uint64_t eoi_gpa; /* where KVM lets interrupts be ended in memory; 0: nowhere */
 	uint32_t upcall_wired; /* the doorbell for it has been wired, or refused */
 	int steal_fd; /* schedstat of the thread */
 	uint64_t steal_read_ns; /* when it was last read */
