@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from hypercall_abi.devices.virtio_net import NET_HEADER_FLAG
 from paravirt.attachments.net import Net
+from tests.support.built import GUESTS
 from tests.support.lossy_wire import LossyWire
-from tests.support.station import END_PORT, GUEST
+from tests.support.station import END_PORT, GUEST, checksum
 from tests.support.station_guest import Station, running, until
 from tests.support.tap import await_up, needed_tap, set_mtu
 from tests.support.web_client import (
@@ -44,7 +47,14 @@ pytestmark = pytest.mark.kvm
 MIB = 1 << 20
 BULK_BYTES = 32 * MIB if os.environ.get("PARAVIRT_ACCEL") == "kvm" else MIB
 NO_OFFLOADS = "virtio.refuse=0x1983"  # checksums and large segments, both ways
+ETH_P_ALL, SOL_PACKET, PACKET_VNET_HDR = 3, 263, 15
 TIMEOUT_S = 110.0  # the machine's: the test's is over soon after
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    how = "guest_drivers/guests/web/fetch_lwip build/lwip && make -s -C guest_drivers"
+    assert (GUESTS / "web.elf").exists(), f"the guest `web` is not built; ./dev test does it, or: {how}"
 
 
 @dataclass
@@ -70,11 +80,13 @@ class Web:
         return Counter({name: int(number) for number, name in re.findall(r"(\d+) (\w+)", console.decode())})
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    """A port of this host's that nobody has."""
-    with socket.socket(socket.AF_INET, kind) as link:
-        link.bind(("127.0.0.1", 0))
-        return int(link.getsockname()[1])
+def free_ports(kind: socket.SocketKind, count: int) -> list[int]:
+    """Ports of this host's that nobody has."""
+    with ExitStack() as stack:
+        links = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        for link in links:
+            link.bind(("127.0.0.1", 0))
+        return [link.getsockname()[1] for link in links]
 
 
 @contextmanager
@@ -86,12 +98,16 @@ def web(net: Net, words: str = "", transport: str = "calls", ports: dict[str, Ad
 @contextmanager
 def passt_web(words: str = "", transport: str = "calls", capture: Path | None = None) -> Iterator[Web]:
     """Behind passt, its ports forwarded from some of ours."""
-    ports = {}
-    for port in (ECHO_PORT, DISCARD_PORT, SOURCE_PORT, PAGE_PORT):
-        ports[f"tcp:{port}"] = ("127.0.0.1", free_port(socket.SOCK_STREAM))
-    for port in (ECHO_PORT, END_PORT):
-        ports[f"udp:{port}"] = ("127.0.0.1", free_port(socket.SOCK_DGRAM))
-    forward = tuple(f"{way.split(':')[0]}:{ours}:{way.split(':')[1]}" for way, (_, ours) in ports.items())
+    theirs = {
+        "tcp": (socket.SOCK_STREAM, (ECHO_PORT, DISCARD_PORT, SOURCE_PORT, PAGE_PORT)),
+        "udp": (socket.SOCK_DGRAM, (ECHO_PORT, END_PORT)),
+    }
+    forward: tuple[str, ...] = ()
+    ports: dict[str, Address] = {}
+    for protocol, (kind, numbers) in theirs.items():
+        for ours, port in zip(free_ports(kind, len(numbers)), numbers, strict=True):
+            forward += (f"{protocol}:{ours}:{port}",)
+            ports[f"{protocol}:{port}"] = ("127.0.0.1", ours)
     with web(Net("lan", "user", forward=forward, capture=capture), words, transport, ports) as guest:
         yield guest
 
@@ -258,6 +274,28 @@ def test_over_tap_without_help(words: str, tmp_path: Path) -> None:
         assert guest.end()["merged"] == 0 or "wait" in words
     if words == NO_OFFLOADS:
         judge_capture(path)
+
+
+@pytest.mark.rights
+def test_checksums_that_are_left_to_the_host() -> None:
+    """The kernel believes in frames for itself: who passes them on completes them, as is done here by hand."""
+    with tap_web() as guest, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
+        wire.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        wire.bind(("pv0", ETH_P_ALL))
+        source(guest.at(SOURCE_PORT), 18, 60_001)
+        guest.end()
+        wire.setblocking(False)
+        seen = 0
+        while seen < 20:
+            header, frame = (data := wire.recv(65536))[:10], data[10:]
+            flags, _, _, _, start, offset = struct.unpack("<BBHHHH", header)
+            if frame[23] != socket.IPPROTO_TCP or frame[26:30] != socket.inet_aton(GUEST):
+                continue
+            assert flags == NET_HEADER_FLAG.NEEDS_CHECKSUM
+            sum_ = struct.pack(">H", checksum(frame[start:]))
+            segment = frame[start : start + offset] + sum_ + frame[start + offset + 2 :]
+            assert checksum(frame[26:34] + struct.pack(">HH", socket.IPPROTO_TCP, len(segment)) + segment) == 0
+            seen += 1
 
 
 @pytest.mark.rights
