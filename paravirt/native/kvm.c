@@ -173,15 +173,16 @@ static int set_routes(struct pv_kvm *kvm)
  */
 static void arm_eoi(struct pv_kvm_vcpu *own, uint64_t eoi_gpa)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = {
-		.head = { .nmsrs = 1 },
-		.entry = { .index = MSR_KVM_PV_EOI_EN, .data = eoi_gpa ? eoi_gpa | KVM_MSR_ENABLED : 0 },
-	};
+	union {
+		struct kvm_msrs list;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} one = { .list = { .nmsrs = 1 } };
 
-	if (eoi_gpa != own->eoi_gpa && ioctl(own->fd, KVM_SET_MSRS, &msr) == 1)
+	one.list.entries[0] = (struct kvm_msr_entry){
+		.index = MSR_KVM_PV_EOI_EN,
+		.data = eoi_gpa ? eoi_gpa | KVM_MSR_ENABLED : 0,
+	};
+	if (eoi_gpa != own->eoi_gpa && ioctl(own->fd, KVM_SET_MSRS, &one) == 1)
 		own->eoi_gpa = eoi_gpa;
 }
 
