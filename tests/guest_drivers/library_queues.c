@@ -104,13 +104,13 @@ static void check_pieces(struct pv_net_pair *pair, struct pv_net_buffer *buffer)
 	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_BAD_STATE);
 	for (uint32_t i = 1; i < SIZE; i++) {
 		CHECK(take(1, &head));
-		give(1, head, 0);
+		device_give(1, head, 0);
 		CHECK(pv_net_sent(pair));
 	}
 	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_OK);
 	pv_net_submit(pair);
 	CHECK(take(1, &head) == data[1]);
-	give(1, head, 0);
+	device_give(1, head, 0);
 	CHECK(pv_net_sent(pair) == buffer);
 }
 
