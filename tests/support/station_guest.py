@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,15 +11,7 @@ from paravirt import Machine, MachineConfig
 from paravirt.attachments.net import Net
 from paravirt.boot.bundled import find_image
 
-PATIENCE_S = 60.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for `condition`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+from .waiting import wait_for
 
 
 @dataclass
@@ -50,7 +41,7 @@ def running(
         runner = threading.Thread(target=lambda: ends.append(machine.run()))
         runner.start()
         try:
-            until(lambda: b"is up" in console or not runner.is_alive(), "the guest does not come up")
+            wait_for(lambda: b"is up" in console or not runner.is_alive(), "the guest does not come up")
             assert b"is up" in console, console.decode()
             yield Station(machine, console)
         except BaseException:

@@ -15,8 +15,9 @@ from paravirt import Machine
 from paravirt.attachments.net import Net
 from tests.support.net_peer import NetPeer
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
-from tests.support.station_guest import PATIENCE_S, running, until
+from tests.support.station_guest import running
 from tests.support.tap import await_up, needed_tap
+from tests.support.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kvm
 
@@ -62,7 +63,7 @@ def test_a_cable_that_is_pulled() -> None:
         mac = ours.recv(2048)[6:12]
         machine.devices.set_link("lan", False)
         ours.send(datagram(mac, ECHO_PORT, b"nobody hears this"))
-        until(lambda: dropped() == 1, "the frame does not arrive")
+        wait_for(lambda: dropped() == 1, "the frame does not arrive")
         machine.devices.set_link("lan", True)
         ours.send(datagram(mac, ECHO_PORT, b"heard"))
         assert ours.recv(2048)[42:] == b"heard"
@@ -154,7 +155,7 @@ def test_over_vhost_user(tmp_path: Path, transport: str) -> None:
                     assert peer.accepted & NET_FEATURE.CSUM, "the peer would complete the checksum"
                 peer.die()
                 peer = peers.enter_context(NetPeer(path, its))
-                until(lambda: machine.devices.statistics()[0].more["reconnects"] > life, "it was not found")  # noqa: B023
+                wait_for(lambda: machine.devices.statistics()[0].more["reconnects"] > life, "it was not found")  # noqa: B023
             ours.send(datagram(mac, END_PORT, b""))
             (counts,) = machine.devices.statistics()
             assert counts.fault is None
@@ -167,7 +168,7 @@ def test_pairs_over_vhost_user(tmp_path: Path) -> None:
     with ours, its, NetPeer(path, its, pairs=3) as peer, station(Net("lan", f"vhost:{path}", pairs=3), "pairs=3"):
         ours.send(ask_mac())
         mac = ours.recv(2048)[6:12]
-        until(lambda: sum(queue.enabled for queue in peer.queues.values()) == 6, "the guest does not use all pairs")
+        wait_for(lambda: sum(queue.enabled for queue in peer.queues.values()) == 6, "the guest does not use all pairs")
         ours.send(datagram(mac, ECHO_PORT, b"hello"))
         assert ours.recv(2048)[42:47] == b"hello"
         ours.send(datagram(mac, END_PORT, b""))

@@ -24,8 +24,9 @@ from paravirt.attachments.net import Net
 from tests.support.built import GUESTS
 from tests.support.lossy_wire import LossyWire
 from tests.support.station import END_PORT, GUEST, checksum
-from tests.support.station_guest import Station, running, until
+from tests.support.station_guest import Station, running
 from tests.support.tap import await_up, needed_tap, set_mtu
+from tests.support.waiting import wait_for
 from tests.support.web_client import (
     DISCARD_PORT,
     ECHO_PORT,
@@ -76,7 +77,7 @@ class Web:
                 link.sendto(b"", self.at(END_PORT, "udp"))
                 return b" dropped\n" in console
 
-            until(told, "it does not end")
+            wait_for(told, "it does not end")
         return Counter({name: int(number) for number, name in re.findall(r"(\d+) (\w+)", console.decode())})
 
 
@@ -162,7 +163,7 @@ def echo_datagram(to: Address, data: bytes) -> None:
                 return False
             return True
 
-        until(came, "no answer")
+        wait_for(came, "no answer")
         assert back == data
 
 
@@ -333,7 +334,7 @@ def test_connections_that_are_reset() -> None:
                 nobody.connect((GUEST, 81))
         others.join()
         talk(guest, 9, 100_000)
-        until(lambda: b", 1 open<" in get(guest.at(PAGE_PORT))[2], "connections are left")
+        wait_for(lambda: b", 1 open<" in get(guest.at(PAGE_PORT))[2], "connections are left")
         assert guest.end()["reset"] == 30
 
 
