@@ -127,10 +127,12 @@ static bool take_source(struct stream *stream, const uint8_t *bytes, uint32_t si
 	struct source *source = stream->state;
 
 	for (uint32_t i = 0; i < size_bytes && !source->told; i++) {
-		source->told = bytes[i] == '\n' || source->length == sizeof(source->line) - 1;
-		source->line[source->length++] = (char)bytes[i];
-		if (source->told)
-			number(number(source->line, &source->left_bytes) + 1, &source->seed);
+		source->told = bytes[i] == '\n' || source->length == sizeof(source->line) - 2;
+		source->line[source->length++] = (char)bytes[i]; /* a zero stays behind it */
+		if (source->told) {
+			const char *end = number(source->line, &source->left_bytes);
+			number(*end ? end + 1 : end, &source->seed);
+		}
 	}
 	feed_source(stream);
 	return true;
