@@ -65,9 +65,8 @@ def machines(directory: Path | None = None) -> list[tuple[Path, Snapshot]]:
     for path in sorted(each for each in directory.glob(f"*{SUFFIX}") if each.is_socket()):
         try:
             snapshot = ask(path, {"verb": "statistics"}, READ_S)
-            if (
-                isinstance(snapshot, dict) and {"name", "pid", "uuid"} <= snapshot.keys()
-            ):  # else: no machine of any version
+            # Else it is no machine of any version.
+            if isinstance(snapshot, dict) and {"name", "pid", "uuid"} <= snapshot.keys():
                 found.append((path, snapshot))
         except ConnectionRefusedError:
             with suppress(OSError):
