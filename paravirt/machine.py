@@ -75,8 +75,8 @@ class Machine:
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
-        self._prepared = False
-        self._resources = ExitStack()
+        self.unplugged: set[str] = set()  # networks whose cable is out
+        self._prepared, self._resources = False, ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
         self._threads: list[threading.Thread] = []

@@ -65,12 +65,10 @@ class VirtioDevices:
         self._ending = threading.Lock()  # of back ends of devices that have gone; nothing is waited for under _present
         self._present = threading.Lock()  # of the list; who holds it finds back ends that stay
         self._last: dict[int, DeviceStatistics] = {}  # of devices that have gone, by index
-        self._closed = False
+        self._open = False  # under _arriving: others may come, and a life of the guest neither begins nor ends
 
     def add(self, plan: Sequence[PlannedDevice]) -> None:
-        """Makes the devices of `plan`.  Raises DiskError and HostError."""
-        if not plan:
-            return
+        """Makes the devices of `plan`; from then on others may arrive.  Raises DiskError and HostError."""
         most = int(lib.PV_KVM_LINES) - FIRST_MMIO_LINE if self._mmio else int(lib.PV_MAX_DEVICES)
         if len(plan) > most:
             way = "virtio-mmio" if self._mmio else "calls"
@@ -79,12 +77,15 @@ class VirtioDevices:
             device = self._machine.make_device(planned)
             with self._attached(device) as native:
                 self._wire(device, native)
+        with self._arriving:
+            self._open = True
 
     def _eventfd(self) -> int:
         self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         return self._fds[-1]
 
-    def _close(self, fd: int) -> None:
+    def _untie(self, native: Any, number: int) -> None:
+        fd, native.queues[number].doorbell_fd = native.queues[number].doorbell_fd, -1  # its thread is woken by it
         self._fds.remove(fd)
         os.close(fd)
 
@@ -110,8 +111,8 @@ class VirtioDevices:
             native.interrupt_fd = self._eventfd()
             accelerator.add_line(native.interrupt_fd, FIRST_MMIO_LINE + index)
         self._tie(native)
-        if machine.tracer:
-            self._ways += machine.tracer.follow(device, native)
+        if tracer := machine.tracer:  # read once: who closes the machine takes it away, and then waits for us
+            self._ways += tracer.follow(device, native)
         with self._present:
             self.devices.append((device, native))
         lib.pv_device_arrive(native)
@@ -124,7 +125,7 @@ class VirtioDevices:
         with ExitStack() as tied:
             for number in range(native.queue_count):
                 fd = native.queues[number].doorbell_fd = self._eventfd()
-                tied.callback(self._close, fd)
+                tied.callback(self._untie, native, number)
                 if self._mmio:
                     accelerator.add_mmio_doorbell(fd, native.mmio_gpa + MMIO_QUEUE_NOTIFY, number)
                 else:
@@ -157,8 +158,10 @@ class VirtioDevices:
                 self._arriving.notify_all()
 
     def _check_open(self, what: str) -> None:
-        if self._closed:
-            raise ConfigError(f"the machine has ended; attach the {what} to another")
+        if not self._open:
+            raise ConfigError(
+                f"the machine has ended, or its guest begins anew; attach the {what} to another, or once more"
+            )
         if self._machine.native.device_count + len(self._coming) > lib.PV_MAX_DEVICES:
             raise HostLimit(f"a machine has had {lib.PV_MAX_DEVICES} devices at most; start it anew")
 
@@ -175,7 +178,9 @@ class VirtioDevices:
                 self._machine.plan = (*self._machine.plan, planned)
         except ParavirtError as error:
             if device.abandoned:
-                raise ConfigError(f"the machine ended before the {what} was there; attach it to another") from error
+                raise ConfigError(
+                    f"the machine ended before the {what} was there; attach it to another, or once more if it was reset"
+                ) from error
             raise
 
     def abandon(self) -> None:
@@ -197,13 +202,14 @@ class VirtioDevices:
         self._end_gone()
         with self._arriving:
             found = [native for device, native in self.devices if device.name == name and not native.gone]
-            if self._closed or not found or self._mmio or found[0].region_bytes:
+            if not self._open or not found or self._mmio or found[0].region_bytes:
                 raise ConfigError(f"the machine has no device {name!r} that could leave; see its manifest")
             native = found[0]
             lib.pv_device_leave(native)
             # A guest that is reset has given it back, too.
             machine, key = self._machine, (native.type, name)
             machine.plan = tuple(planned for planned in machine.plan if (planned.type, planned.name) != key)
+            machine.unplugged.discard(name)
         until = time.monotonic() + timeout_s
         while not lib.pv_device_gone(native):
             if time.monotonic() >= until:
@@ -248,7 +254,7 @@ class VirtioDevices:
         raise ConfigError(f"the machine has no disk {name!r} whose file this host serves; see its manifest")
 
     def set_link(self, name: str, up: bool) -> None:
-        """Plugs the cable of the network `name` in or out while the guest runs; its driver is told.
+        """Plugs the cable of the network `name` in or out while the guest runs; its driver is told.  A reset keeps it.
 
         Raises ConfigError if there is no such network, or its frames are another program's.
         """
@@ -257,6 +263,7 @@ class VirtioDevices:
         with self._present:
             for device, native in self.devices:
                 if isinstance(device, NetDevice) and device.name == name and not native.gone:
+                    (self._machine.unplugged.discard if up else self._machine.unplugged.add)(name)
                     return device.set_up(up)
         raise ConfigError(f"the machine has no network {name!r} whose frames this host carries; see its manifest")
 
@@ -269,7 +276,7 @@ class VirtioDevices:
     def close(self) -> None:
         """Gives everything back."""
         with self._arriving:
-            self._closed = True
+            self._open = False
             while self._coming:
                 self._abandon()
                 self._arriving.wait(ABANDON_S)

@@ -297,4 +297,6 @@ def make(planned: PlannedDevice, machine: Machine) -> Device:
         return ServedNetDevice(
             planned.name, net, machine.devices.service, *guest, poll_ns=machine.config.budgets.poll_ns
         )
-    return NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)
+    device = NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)
+    device.up = planned.name not in machine.unplugged
+    return device

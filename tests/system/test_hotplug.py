@@ -14,11 +14,13 @@ import pytest
 
 from hypercall_abi.devices.types import DEVICE_TYPE
 from paravirt import Disk, Machine, MachineConfig
+from paravirt.attachments.net import Net
 from paravirt.attachments.pmem import Pmem
 from paravirt.devices.block import BlockDevice
+from paravirt.devices.net import NetDevice
 from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound, GuestReset, HostCallFailed
 from tests.support.built import GUESTS
-from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
+from tests.support.elf import BLOCK, NET, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import RESET, call, write_guest
 from tests.support.told import PATIENCE_S, Told
 
@@ -182,6 +184,50 @@ def test_a_guest_that_is_reset_has_what_it_had(late: Disk, tmp_path: Path) -> No
         assert machine.devices.devices == []
 
 
+def test_nothing_arrives_while_the_guest_begins_anew(
+    late: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its devices are being made then, and have their numbers and names."""
+    image = write_guest(tmp_path / "reset", call(RESET), b"", [require(), manifest((BLOCK, OPTIONAL, "late"))])
+    attach = BlockDevice.attach
+    refused: list[str] = []
+
+    def attach_beside(device: BlockDevice, native: Any) -> None:
+        if machine.resets and len(refused) < machine.resets:
+            with pytest.raises(ConfigError) as told:
+                machine.devices.arrive(disk)
+            refused.append(str(told.value))
+        attach(device, native)
+
+    disk = late.replace(read_only=True)
+    with Machine(MachineConfig(image, disks=(disk,))) as machine:
+        monkeypatch.setattr(BlockDevice, "attach", attach_beside)
+        with pytest.raises(GuestReset):
+            machine.run()
+        assert [device.name for device, _ in machine.devices.devices] == ["late"]
+        assert refused
+        assert all("its guest begins anew; attach the disk 'late' to another, or once more" in text for text in refused)
+
+
+def test_a_cable_that_is_out_stays_out(tmp_path: Path) -> None:
+    """A guest that is reset does not plug it in; a network that comes anew has one that is in."""
+    image = write_guest(tmp_path / "reset", call(RESET), b"", [require(), manifest((NET, OPTIONAL, "lan"))])
+    with Machine(MachineConfig(image, devices=(Net("lan", "loop"),))) as machine:
+        before = machine.devices
+        before.set_link("lan", False)
+        with pytest.raises(GuestReset):
+            machine.run()
+        ((device, _),) = machine.devices.devices
+        assert machine.devices is not before
+        assert isinstance(device, NetDevice)
+        assert not device.up
+        assert machine.devices.leave("lan", PATIENCE_S)
+        machine.devices.arrive(Net("lan", "loop"))
+        new, _ = machine.devices.devices[-1]
+        assert isinstance(new, NetDevice)
+        assert new.up
+
+
 def test_a_mapped_disk_stays(tmp_path: Path) -> None:
     """Its region is the guest's for as long as the machine is there."""
     path = tmp_path / "mapped"
@@ -227,11 +273,26 @@ def test_a_disk_whose_doorbells_cannot_be_tied_leaves_nothing(late: Disk, monkey
                 raise HostCallFailed("no room for doorbells")
             tie(fd, device, queue)
 
+        attach, detach = BlockDevice.attach, BlockDevice.detach
+        natives: list[Any] = []
+        doorbells: list[int] = []
+
+        def keep_and_attach(device: BlockDevice, native: Any) -> None:
+            natives.append(native)
+            attach(device, native)
+
+        def look_and_detach(device: BlockDevice) -> None:
+            doorbells.extend(queue.doorbell_fd for queue in natives[0].queues)
+            detach(device)
+
         before = open_files()
         with monkeypatch.context() as patched, pytest.raises(HostCallFailed, match="no room"):
             patched.setattr(machine.accelerator, "add_doorbell", full)
+            patched.setattr(BlockDevice, "attach", keep_and_attach)
+            patched.setattr(BlockDevice, "detach", look_and_detach)
             machine.devices.arrive(late)
         assert open_files() == before
+        assert set(doorbells) == {-1}, "a thread that ends would be woken by another one's file"
         machine.devices.arrive(late)
         told.wait(b"in use")
 
