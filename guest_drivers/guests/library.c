@@ -183,6 +183,15 @@ static void partner(void *argument)
 	}
 }
 
+/* Until the function of vCPU 1 has returned. */
+static void await_stop(void)
+{
+	uint64_t end_ns = pv_now_ns() + 10 * SECOND;
+
+	while (pv_vcpu_yield(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
+		;
+}
+
 static void between_vcpus(void)
 {
 	static uint32_t rounds = ROUNDS;
@@ -198,9 +207,7 @@ static void between_vcpus(void)
 		pv_release();
 	}
 	tap_is(handled(CHANNEL + 1), rounds, "idle: each event of another vCPU wakes");
-	uint64_t end_ns = pv_now_ns() + SECOND;
-	while (pv_vcpu_yield(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
-		;
+	await_stop();
 	turn = 0;
 	rounds = 1;
 	tap_is(pv_cpu_start(1, partner, &rounds), PV_STATUS_OK, "start: again, after its function returned");
@@ -223,14 +230,10 @@ static void add(void *argument)
 
 static void exclusion(void)
 {
-	uint64_t end_ns = pv_now_ns() + 10 * SECOND;
-
-	while (pv_vcpu_yield(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
-		;
+	await_stop();
 	tap_is(pv_cpu_start(1, add, NULL), PV_STATUS_OK, "lock: vCPU 1 takes it");
 	add(NULL);
-	while (pv_vcpu_yield(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
-		;
+	await_stop();
 	tap_is(sum, 2 * ADDITIONS, "lock: one at a time");
 }
 
