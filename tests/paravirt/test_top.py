@@ -32,8 +32,14 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def machines(count: int) -> list[dict[str, Any]]:
     """The machines, once there are so many."""
-    wait_for(lambda: len(read_all()) == count, f"not {count} machines")
-    return read_all()
+    found: list[dict[str, Any]] = []
+
+    def are_there() -> bool:
+        found[:] = read_all()
+        return len(found) == count
+
+    wait_for(are_there, f"not {count} machines")
+    return found
 
 
 def once_it_spoke() -> dict[str, Any]:
