@@ -78,6 +78,8 @@ static bool offer(struct stream *stream, const struct pbuf *p)
 		if (!stream->service->take(stream, (const uint8_t *)p->payload + skip, p->len - skip))
 			return false;
 		stream->taken += p->len - skip;
+		if (stream->service->echoes) /* at once: what is written may arrive before the rest is taken */
+			stream->owed += p->len - skip;
 		skip = 0;
 	}
 	return true;
@@ -99,9 +101,7 @@ static err_t on_received(void *argument, struct tcp_pcb *pcb, struct pbuf *p, er
 		tcp_output(pcb);
 		return ERR_MEM; /* lwIP offers it again */
 	}
-	if (stream->service->echoes)
-		stream->owed += p->tot_len;
-	else
+	if (!stream->service->echoes)
 		tcp_recved(pcb, p->tot_len);
 	stream->taken = 0;
 	pbuf_free(p);
