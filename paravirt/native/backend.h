@@ -44,7 +44,9 @@ struct pv_backend_thread {
 	uint64_t polled_ns; /* time spent looking */
 	uint64_t sleeps;
 
-	uint64_t poll_ns; /* backend.c's: how long it is worth to look now */
+	uint64_t poll_ns; /* backend_serve.c's: how long it is worth to look now */
+	uint32_t vain; /* looks of full length in a row that were not */
+	uint32_t rest; /* sleeps until looking for longer is tried again */
 	pthread_t thread;
 	uint32_t number;
 	uint32_t wanted; /* written under the lock, read without */

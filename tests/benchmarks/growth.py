@@ -11,6 +11,7 @@ than its work.  The plot has all points.
     start, machines    so many machines of one process that live at once, per machine
     memory, machines   resident set beyond guest RAM, per machine after the first
     block, machines    4 KiB reads from the page cache by so many machines at once: time of all per request
+    block, QEMUs       the same by so many processes of QEMU, whose guests poll
     block, queues      the same by one machine with so many vCPUs, each with a queue of its own
 """
 
@@ -22,15 +23,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from paravirt import Disk, Machine, MachineConfig
 
 from . import memory
-from .block import disk_file
-from .common import TIMEOUT_S, bench_line, guest, run_guest
-from .report import Row, make_row
+from .block import CASES, disk_file, qemu
+from .common import TIMEOUT_S, bench_line, guest, qemu_command, run_guest
+from .report import Row, make_row, missing_row
 
 SIZES = (1, 2, 4)
 MIB = 1 << 20
@@ -66,7 +68,10 @@ def _told_at_once(n: int, config: MachineConfig) -> list[str]:
 
 
 def _together(told: list[str], unit: str) -> float:
-    figures = [bench_line(text) for text in told]
+    return _cost([bench_line(text) for text in told], unit)
+
+
+def _cost(figures: list[dict[str, float]], unit: str) -> float:
     return max(f["ns"] for f in figures) / sum(f[unit] for f in figures)
 
 
@@ -104,6 +109,14 @@ def block_machines(n: int, path: Path) -> float:
     return _together(_told_at_once(n, config), "requests")
 
 
+def block_qemus(n: int, path: Path) -> float:
+    """The same of QEMU's, which is there."""
+    case = CASES[0]._replace(words=CASES[0].words | {"requests": REQUESTS})
+    with ThreadPoolExecutor(n) as pool:
+        figures = list(pool.map(lambda _: qemu(case, path), range(n)))
+    return _cost([f for f in figures if f], "requests")
+
+
 def block_queues(n: int, path: Path) -> float:
     """ns per request, of all queues."""
     disk = Disk("disk", path, read_only=True)
@@ -123,12 +136,15 @@ def run(rounds: int) -> list[Row]:
             "start, machines": ("ms", start_machines),
             "memory, machines": ("MiB", memory_machines),
             "block, machines": ("ns", lambda n: block_machines(n, path)),
+            "block, QEMUs": ("ns", lambda n: block_qemus(n, path)),
             "block, queues": ("ns", lambda n: block_queues(n, path)),
         }
         return [_row(name, unit, measure, rounds) for name, (unit, measure) in figures.items()]
 
 
 def _row(name: str, unit: str, measure: Callable[[int], float], rounds: int) -> Row:
+    if name == "block, QEMUs" and not qemu_command(guest("bench_block")):
+        return missing_row("growth", name, unit, "no QEMU here")
     measure(SIZES[0])  # what is loaded but once
     taken = [{size: measure(size) for size in SIZES} for _ in range(rounds)]
     points = [(size, statistics.median(t[size] for t in taken)) for size in SIZES]

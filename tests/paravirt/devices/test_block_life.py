@@ -254,3 +254,13 @@ def test_io_uring_refused() -> None:
     assert done.stdout == (
         "disk 'disk': cannot start its I/O: Operation not permitted; use the engine auto or threads\n"
     )
+
+
+def test_looks_that_are_always_in_vain(path: Path) -> None:
+    """Work that comes later than the longest look, though soon, is slept for: as where the guest waits for that CPU."""
+    poll_ns, requests = 1_000_000, 120
+    with block_guest(path, poll_ns=poll_ns) as disk:
+        for number in range(requests):
+            time.sleep(0.0025)  # a sleep is short up to 8 ms
+            assert disk.read(number, SECTOR).status == BLOCK_STATUS.OK
+        assert disk.device.device.statistics()["poll_ns"] < requests * poll_ns // 4
