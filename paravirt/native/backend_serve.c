@@ -12,8 +12,8 @@
 #define LEAST_POLL 16u
 #define SHORT_SLEEP 8u
 /* So many looks of full length in vain, each with a short sleep behind it, are followed by so many of the least. */
-#define VAIN_LOOKS 4u
-#define REST_LOOKS 256u
+#define VAIN_LOOKS 32u
+#define REST_LOOKS 512u
 
 static bool serving(const struct pv_backend_thread *thread)
 {

@@ -258,9 +258,9 @@ def test_io_uring_refused() -> None:
 
 def test_looks_that_are_always_in_vain(path: Path) -> None:
     """Work that comes later than the longest look, though soon, is slept for: as where the guest waits for that CPU."""
-    poll_ns, requests = 1_000_000, 120
+    poll_ns, requests = 400_000, 400
     with block_guest(path, poll_ns=poll_ns) as disk:
         for number in range(requests):
-            time.sleep(0.0025)  # a sleep is short up to 8 ms
+            time.sleep(0.001)  # a sleep is short up to 3.2 ms
             assert disk.read(number, SECTOR).status == BLOCK_STATUS.OK
         assert disk.device.device.statistics()["poll_ns"] < requests * poll_ns // 4
