@@ -247,11 +247,6 @@ class MachineConfig(Value):
     """What runs vCPUs; auto: what PARAVIRT_ACCEL says, else KVM where it can be opened, else the software vCPU."""
 
     def __post_init__(self) -> None:
-        self.__dict__["image"] = Path(self.image)
-        self.__dict__["pin"] = tuple(self.pin)
-        self.__dict__["disks"] = tuple(self.disks)
-        self.__dict__["devices"] = tuple(self.devices)
-        self.__dict__["deny"] = frozenset(self.deny)
         self._check_size()
         self._check_devices()
         self._check_text()
@@ -267,13 +262,12 @@ class MachineConfig(Value):
         check_choice("the I/O engine", self.io_engine, ("auto", "uring", "threads"))
         if self.timeout_s is not None and not 0 < self.timeout_s < 1e9:
             raise ConfigError(f"the time-out must be more than 0 s and less than 10^9 s, it is {self.timeout_s}")
-        for kind, flags, payload in self.boot_records:
-            if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16 and isinstance(payload, bytes)):
-                raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits, the payload is bytes")
+        for kind, flags, _ in self.boot_records:
+            if not (0 <= kind < 1 << 16 and 0 <= flags < 1 << 16):
+                raise ConfigError(f"boot record ({kind}, {flags}, …): type and flags are 16 bits")
         self.__dict__["uuid"] = self.uuid or new_uuid()
         if len(self.uuid) != 16:
             raise ConfigError(f"the machine's UUID must have 16 bytes, it has {len(self.uuid)}")
-        self.__dict__["extensions"] = tuple(self.extensions)
         if not self.extensions:  # whose names are known once they are loaded
             parse_deny(self.deny)
 
@@ -306,12 +300,15 @@ class MachineConfig(Value):
         return (*self.disks, *self.devices)
 
     def _check_devices(self) -> None:
-        named = [(device.kind, device.name) for device in self.attached]
-        for kind, name in named:
-            if named.count((kind, name)) > 1:
-                raise ConfigError(f"two {word_of(kind)}s are called {name!r}; give each its own name")
-        if len(named) > DEVICES_MOST:
-            raise ConfigError(f"{len(named)} devices: a machine has at most {DEVICES_MOST}")
+        kinds: dict[str, str] = {}  # by the name alone: it is how a running machine's devices are spoken of
+        for device in self.attached:
+            name, word = device.name, word_of(device.kind)
+            if name in kinds:
+                two = f"two {word}s" if kinds[name] == word else f"a {kinds[name]} and a {word}"
+                raise ConfigError(f"{two} are called {name!r}; give each device its own name")
+            kinds[name] = word
+        if len(kinds) > DEVICES_MOST:
+            raise ConfigError(f"{len(kinds)} devices: a machine has at most {DEVICES_MOST}")
 
     def _check_text(self) -> None:
         check_name("the machine name", self.name, MACHINE_NAME_BYTES)
@@ -339,6 +336,8 @@ def host_memory_bytes() -> int:
 
 def check_host(config: MachineConfig) -> None:
     """Raises HostMemory or HostLimit if the host lacks what is asked for.  The machine calls it first of all."""
+    if not isinstance(config, MachineConfig):
+        raise ConfigError(f"a machine is made of a MachineConfig, not of {config!r:.80}")
     available = host_memory_bytes()
     if config.memory_bytes > available:
         raise HostMemory(

@@ -78,8 +78,8 @@ class Machine:
         self.resets = 0
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
-        self._prepared = False
-        self._resources = ExitStack()
+        self.unplugged: set[str] = set()  # networks whose cable is out
+        self._prepared, self._resources = False, ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
         self.gdb: GdbServer | None = None
@@ -278,7 +278,7 @@ class Machine:
             finally:
                 self._end()
             if outcome.kind != "reset":
-                return outcome._replace(statistics=self.statistics())
+                return outcome._replace(statistics=self.statistics())  # of a guest that is at rest
             self._rebuild()
         raise GuestReset(f"the guest was reset {RESETS_MOST} times; look at why it does not come up")
 
@@ -312,7 +312,7 @@ class Machine:
             from .debug.backtrace import places  # only when something went wrong
 
             raise GuestCrashed(self._outcome.report, self.place, places(self, self._outcome.report))
-        return self._outcome
+        return self._outcome._replace(statistics=self.statistics())
 
     def stop(self) -> None:
         """Stops the guest for good and waits for its threads.  Any thread but the machine's own.

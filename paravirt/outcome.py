@@ -73,7 +73,8 @@ class Statistics(NamedTuple):
 class Outcome(NamedTuple):
     """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success.
 
-    Machine.run fills `statistics` in, once the guest is at rest.
+    Its `statistics` are those of the moment in which it was told: by Machine.run once the guest is at rest, by
+    Machine.wait while its threads may still be ending.
     """
 
     kind: Literal["shutdown", "reset", "crash", "stopped"]

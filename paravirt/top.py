@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,18 @@ def names(machines: Sequence[Snapshot]) -> list[str]:
     return found
 
 
+ALIEN = (LookupError, TypeError, ValueError, AttributeError)
+"""What who reads a snapshot of another version's may meet: it has other fields."""
+
+
+def about_alien(machine: Snapshot) -> str:
+    """What is said of a machine whose statistics are not as here."""
+    return (
+        f"the machine {machine['name']!r} (process {machine['pid']}) is run by another version of paravirt: its "
+        "statistics are not shown; ask that version's paravirt top"
+    )
+
+
 def _label(value: object) -> str:
     return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
@@ -86,10 +98,16 @@ def _samples(machine: Snapshot) -> Iterator[Sample]:
                 yield f"queue_{name}", "gauge", labels | {"queue": number}, value
 
 
-def openmetrics(machines: Sequence[Snapshot]) -> str:
-    """The statistics in the text format OpenMetrics 1.0."""
+def openmetrics(machines: Sequence[Snapshot], tell: Callable[[str], object]) -> str:
+    """The statistics in the text format OpenMetrics 1.0; machines that are left out, `tell` is told."""
     families: dict[str, list[str]] = {}
-    for family, kind, labels, value in (sample for machine in machines for sample in _samples(machine)):
+    samples: list[Sample] = []
+    for machine in machines:
+        try:
+            samples += list(_samples(machine))
+        except ALIEN:
+            tell(about_alien(machine))
+    for family, kind, labels, value in samples:
         name = f"paravirt_{family}"
         lines = families.setdefault(name, [f"# TYPE {name} {kind}"])
         shown = ",".join(f'{label}="{_label(text)}"' for label, text in labels.items())

@@ -6,9 +6,17 @@ small guest starts.  Type checkers know this base for what it is.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self, dataclass_transform
+import sys
+from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, dataclass_transform, get_args, get_origin
 
 from .errors import ConfigError
+
+SHOWN = 80  # characters of a wrong value
+_NOTHING = object()
 
 
 def check_name(what: str, name: str, most_bytes: int) -> None:
@@ -23,28 +31,78 @@ def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{what} {value!r} is not one of {', '.join(choices)}")
 
 
+def _as_each(hint: Any, value: Any) -> Any:
+    """`value` as a tuple or set of that type.  Raises TypeError."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError
+    items, kinds = tuple(value), get_args(hint)
+    if kinds[-1] is ... or get_origin(hint) is frozenset:
+        kinds = kinds[:1] * len(items)
+    if len(kinds) != len(items):
+        raise TypeError
+    return get_origin(hint)(_as(kind, item) for kind, item in zip(kinds, items, strict=True))
+
+
+def _as_one_of(kinds: tuple[Any, ...], value: Any) -> Any:
+    for kind in kinds:
+        try:
+            return _as(kind, value)
+        except TypeError:
+            continue
+    raise TypeError
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """`value` as a field of the type `hint` has it: a text becomes a path, a list a tuple.  Raises TypeError."""
+    origin = get_origin(hint)
+    if origin in (tuple, frozenset):
+        return _as_each(hint, value)
+    if origin is UnionType:
+        return _as_one_of(get_args(hint), value)
+    if hint is Path and isinstance(value, str | PathLike):
+        return Path(value)
+    if hint is Any or origin is Literal:  # whose choices the value's own check tells
+        return value
+    kind = Callable if origin is Callable else int | float if hint is float else hint
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
 @dataclass_transform(frozen_default=True)
 class Value:
     """Base of a frozen value; a subclass lists fields as a dataclass does and may have ``__post_init__``.
 
-    Its own come after those of its base.
+    Its own come after those of its base.  One that is not of its field's type is a ConfigError.
     """
 
-    _fields: ClassVar[tuple[str, ...]] = ()
+    _fields: ClassVar[dict[str, tuple[Any, str]]] = {}
+    """Their types, and the modules that know what the names in those mean."""
 
     def __init_subclass__(cls) -> None:
-        own = (name for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar"))
-        cls._fields = (*cls._fields, *own)
+        own = {name: kind for name, kind in cls.__annotations__.items() if not str(kind).startswith("ClassVar")}
+        cls._fields = {**cls._fields, **{name: (kind, cls.__module__) for name, kind in own.items()}}
 
     def __init__(self, *args: Any, **named: Any) -> None:
         given = dict(zip(self._fields, args, strict=False)) | named
         if len(args) > len(self._fields) or len(given) != len(args) + len(named) or not given.keys() <= {*self._fields}:
             raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")
         for name in self._fields:
-            if name not in given and not hasattr(type(self), name):
+            default = getattr(type(self), name, _NOTHING)
+            value = given.get(name, default)
+            if value is _NOTHING:
                 raise TypeError(f"{type(self).__name__} needs {name}")
-            self.__dict__[name] = given[name] if name in given else getattr(type(self), name)
+            self.__dict__[name] = value if value is default else self._checked(name, value)
         self.__post_init__()
+
+    def _checked(self, name: str, value: Any) -> Any:
+        kind, module = self._fields[name]
+        if type(value).__name__ == kind:  # so are most of them, and looking a type up takes a while
+            return value
+        try:
+            return _as(eval(kind, vars(sys.modules[module])) if isinstance(kind, str) else kind, value)
+        except TypeError:
+            raise ConfigError(f"{type(self).__name__}: {name} is {value!r:.{SHOWN}}, it must be {kind}") from None
 
     def __post_init__(self) -> None:
         """Checks the fields; may put others in their place by ``self.__dict__``."""

@@ -38,13 +38,13 @@ int pv_main(void)
 		if (pv_cpu_start(i, work, NULL) < 0)
 			pv_panic("vCPU %u does not start", i);
 	while (__atomic_load_n(&here, __ATOMIC_ACQUIRE) != pv_guest.cpus - 1)
-		pv_vcpu_yield();
+		pv_vcpu_yield(PV_YIELD_NOBODY);
 	uint64_t begin_ns = pv_now_ns();
 	__atomic_store_n(&go, 1, __ATOMIC_RELEASE);
 	work(NULL);
 	/* another may want the host's CPU that this one would spin on */
 	while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) != pv_guest.cpus)
-		pv_vcpu_yield();
+		pv_vcpu_yield(PV_YIELD_NOBODY);
 	pv_print("bench: vcpus=%u calls=%lu ns=%lu\n", pv_guest.cpus, (uint64_t)calls * pv_guest.cpus,
 		 pv_now_ns() - begin_ns);
 	return 0;

@@ -7,6 +7,7 @@
 #include "paravirt/console.h"
 #include "paravirt/entropy.h"
 #include "paravirt/guest.h"
+#include "paravirt/lock.h"
 #include "paravirt/memory.h"
 #include "paravirt/notes.h"
 #include "paravirt/system.h"
@@ -22,6 +23,7 @@ PV_PRIVILEGE(PV_PRIVILEGE_ANY);
 #define CHANNEL PV_CHANNEL_FIRST_FREE
 #define LAST_CHANNEL (PV_LIMIT_CHANNELS - 1)
 #define ROUNDS 200u
+#define ADDITIONS 20000u
 #define SECOND 1000000000ull
 
 static uint32_t seen[PV_LIMIT_CHANNELS]; /* events handled, by channel */
@@ -57,7 +59,8 @@ static int64_t raise(struct pv_vcpu_page *page, uint32_t channel, uint32_t i)
 
 static void negotiation(void)
 {
-	struct pv_wish event = { .service = PV_SERVICE_EVENT, .needed = PV_EVENT_FEATURE_DOORBELL };
+	struct pv_wish event = { .service = PV_SERVICE_EVENT,
+				 .needed = PV_EVENT_FEATURE_DOORBELL | PV_EVENT_FEATURE_EOI };
 	struct pv_wish wish = { .service = PV_SERVICE_TRACE };
 	struct pv_wish missing = { .service = 77 }, optional = { .service = 77, .optional = 1 };
 	struct pv_wish impossible = { .service = PV_SERVICE_TRACE, .needed = 1ull << 63 };
@@ -109,7 +112,7 @@ static void wrappers(void)
 	tap_is(pv_trace_end(), PV_STATUS_OK, "trace: end");
 	tap_is(pv_system_watchdog(3600 * SECOND), PV_STATUS_OK, "watchdog: armed");
 	tap_is(pv_system_watchdog(0), PV_STATUS_OK, "watchdog: disarmed");
-	tap_is(pv_vcpu_yield(), PV_STATUS_OK, "yield");
+	tap_is(pv_vcpu_yield(PV_YIELD_NOBODY).status, PV_STATUS_OK, "yield");
 	tap_is((int64_t)pv_vcpu_state(0).value, PV_VCPU_STATE_RUNNING, "state");
 }
 
@@ -180,6 +183,15 @@ static void partner(void *argument)
 	}
 }
 
+/* Until the function of vCPU 1 has returned. */
+static void await_stop(void)
+{
+	uint64_t end_ns = pv_now_ns() + 10 * SECOND;
+
+	while (pv_vcpu_yield(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
+		;
+}
+
 static void between_vcpus(void)
 {
 	static uint32_t rounds = ROUNDS;
@@ -195,14 +207,34 @@ static void between_vcpus(void)
 		pv_release();
 	}
 	tap_is(handled(CHANNEL + 1), rounds, "idle: each event of another vCPU wakes");
-	uint64_t end_ns = pv_now_ns() + SECOND;
-	while (pv_vcpu_state(1).value != PV_VCPU_STATE_STOPPED && pv_now_ns() < end_ns)
-		pv_vcpu_yield();
+	await_stop();
 	turn = 0;
 	rounds = 1;
 	tap_is(pv_cpu_start(1, partner, &rounds), PV_STATUS_OK, "start: again, after its function returned");
 	__atomic_store_n(&turn, 1, __ATOMIC_SEQ_CST);
 	tap_ok(soon(CHANNEL + 1, ROUNDS + 1), "start: it runs again", handled(CHANNEL + 1));
+}
+
+static struct pv_lock lock;
+static volatile uint32_t sum; /* not atomic: the lock's */
+
+static void add(void *argument)
+{
+	(void)argument;
+	for (uint32_t i = 0; i < ADDITIONS; i++) {
+		pv_lock(&lock, pv_this_cpu()->index);
+		sum = sum + 1;
+		pv_unlock(&lock);
+	}
+}
+
+static void exclusion(void)
+{
+	await_stop();
+	tap_is(pv_cpu_start(1, add, NULL), PV_STATUS_OK, "lock: vCPU 1 takes it");
+	add(NULL);
+	await_stop();
+	tap_is(sum, 2 * ADDITIONS, "lock: one at a time");
 }
 
 int pv_main(void)
@@ -222,9 +254,11 @@ int pv_main(void)
 		by_upcall(page, PV_UPCALL_VECTOR);
 	by_upcall(page, PV_UPCALL_NMI);
 	sleeping(page);
-	if (pv_guest.cpus > 1)
+	if (pv_guest.cpus > 1) {
 		between_vcpus();
-	else
+		exclusion();
+	} else {
 		tap_skip("idle: events of another vCPU", "one vCPU");
+	}
 	return tap_done();
 }

@@ -10,6 +10,7 @@
 #include "paravirt/vcpu.h"
 
 #define WORDS (PV_LIMIT_CHANNELS / 64)
+#define APIC_EOI 0xfee000b0ull
 
 static struct {
 	pv_event_fn *handler;
@@ -71,6 +72,13 @@ void pv_event_upcall(struct pv_vcpu_page *page)
 	pv_event_hold(page);
 	handle_pending(page); /* may find nothing (EVT-4) */
 	pv_event_release(page);
+}
+
+void pv_event_end(struct pv_vcpu_page *page)
+{
+	/* One instruction: between two the host may take the bit back (EVT-14). */
+	if (!(__atomic_fetch_and(&page->eoi, ~1u, __ATOMIC_SEQ_CST) & 1))
+		*(volatile uint32_t *)pv_at(APIC_EOI) = 0;
 }
 
 bool pv_event_poll(struct pv_vcpu_page *page)

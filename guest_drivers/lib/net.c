@@ -119,14 +119,32 @@ int64_t pv_net_give(struct pv_net_pair *pair, struct pv_net_buffer *buffer)
 	return pv_virtq_add(&pair->receive, &room, 1, pv_gpa(buffer));
 }
 
+static struct pv_virtq_buffer head_of(const struct pv_net_buffer *buffer)
+{
+	return (struct pv_virtq_buffer){ pv_gpa(&buffer->header), (uint32_t)sizeof(buffer->header) + buffer->size_bytes,
+					 false };
+}
+
 int64_t pv_net_send(struct pv_net_pair *pair, struct pv_net_buffer *buffer)
 {
-	struct pv_virtq_buffer whole = { pv_gpa(&buffer->header), (uint32_t)sizeof(buffer->header) + buffer->size_bytes,
-					 false };
+	struct pv_virtq_buffer whole = head_of(buffer);
 
 	if (!buffer->size_bytes || buffer->size_bytes > sizeof(buffer->data))
 		return PV_STATUS_INVALID;
 	return pv_virtq_add(&pair->send, &whole, 1, pv_gpa(buffer));
+}
+
+int64_t pv_net_send_pieces(struct pv_net_pair *pair, struct pv_net_buffer *buffer, const struct pv_virtq_buffer *pieces,
+			   uint32_t count)
+{
+	struct pv_virtq_buffer all[1 + PV_NET_PIECES];
+
+	if (!count || count > PV_NET_PIECES || buffer->size_bytes > sizeof(buffer->data))
+		return PV_STATUS_INVALID;
+	all[0] = head_of(buffer);
+	for (uint32_t i = 0; i < count; i++)
+		all[1 + i] = pieces[i];
+	return pv_virtq_add(&pair->send, all, 1 + count, pv_gpa(buffer));
 }
 
 void pv_net_submit(struct pv_net_pair *pair)

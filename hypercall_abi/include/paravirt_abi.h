@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "1f117480820ba3224c4e68b87163d1aa7845cc11db178b41828a258b98c61f9f"
+#define PV_ABI_DIGEST "c89d1c00428b9c733e867de0df1f73553514301bf89792ecaaebe1c7dbb9f5ea"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -90,6 +90,8 @@
 /* Features of the service event. */
 #define PV_EVENT_FEATURE_DOORBELL_BIT 0 /* A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call. */
 #define PV_EVENT_FEATURE_DOORBELL (1ull << 0)
+#define PV_EVENT_FEATURE_EOI_BIT 1 /* An end-of-interrupt in memory, without a store to the local APIC. */
+#define PV_EVENT_FEATURE_EOI (1ull << 1)
 
 /* Numbers of events. */
 #define PV_EVENT_DOORBELL 0xfffe /* Bits 31:16 of a doorbell that sends a vCPU its upcall; bits 15:0 are the vCPU's index. */
@@ -105,6 +107,9 @@
 #define PV_VCPU_STATE_STOPPED 0 /* Not started, or stopped. */
 #define PV_VCPU_STATE_RUNNING 1 /* Started. */
 #define PV_VCPU_STATE_BLOCKED 2 /* Waits in vcpu.block. */
+
+/* Special arguments of vcpu.yield. */
+#define PV_YIELD_NOBODY 0xffffffffffffffffull /* No vCPU is waited for. */
 
 /* Features of the service memory. */
 #define PV_MEMORY_FEATURE_BALLOON_BIT 0 /* The host asks for memory, the guest gives it. */
@@ -574,7 +579,7 @@
 #define PV_SERVICE_VCPU 5
 #define PV_CALL_VCPU_START 0x00050000 /* (vcpu, entry_gpa, stack_gpa, argument) -> zero. Starts a stopped vCPU with RIP, RSP and RDI as given. */
 #define PV_CALL_VCPU_STOP 0x00050001 /* () -> zero. Stops the calling vCPU. The last one to stop shuts the machine down with status 0. */
-#define PV_CALL_VCPU_YIELD 0x00050002 /* () -> zero. Gives the host's CPU away for a moment. */
+#define PV_CALL_VCPU_YIELD 0x00050002 /* (vcpu) -> its state, constants `vcpu_state`; zero for NOBODY. Gives the host's CPU away for a moment, unless the vCPU waited for does not run. */
 #define PV_CALL_VCPU_BLOCK 0x00050003 /* (deadline_ns) -> zero. Waits until upcall_pending is set or the deadline passes. */
 #define PV_CALL_VCPU_STATE 0x00050004 /* (vcpu) -> constants `vcpu_state`. Asks for the state of a vCPU. */
 #define PV_CALL_VCPU_FAULT_ADDRESS 0x00050005 /* () -> the address. The address of the calling vCPU's last page fault (CR2). */
@@ -721,6 +726,8 @@ struct pv_vcpu_page {
 	uint64_t upcalls; /* (h) Upcalls sent to this vCPU, but by a doorbell. */
 	uint32_t state; /* (h) State of the vCPU (constants `vcpu_state`). */
 	uint32_t index; /* (h) Index of the vCPU. */
+	uint32_t eoi; /* (b) Bit 0: clearing it ends the interrupt. Set by the host, cleared by both (EVT-13, EVT-14). */
+	uint8_t reserved0[4]; /* Zero. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, upcall_pending) == 0, "vcpu_page.upcall_pending");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, upcall_mask) == 4, "vcpu_page.upcall_mask");
@@ -733,7 +740,9 @@ PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, exits) == 96, "vcpu_page.exits");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, upcalls) == 104, "vcpu_page.upcalls");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, state) == 112, "vcpu_page.state");
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, index) == 116, "vcpu_page.index");
-PV_STATIC_ASSERT(sizeof(struct pv_vcpu_page) == 120, "vcpu_page");
+PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, eoi) == 120, "vcpu_page.eoi");
+PV_STATIC_ASSERT(offsetof(struct pv_vcpu_page, reserved0) == 124, "vcpu_page.reserved0");
+PV_STATIC_ASSERT(sizeof(struct pv_vcpu_page) == 128, "vcpu_page");
 
 /* One page per machine, written by the host. A reader takes `sequence`, waits while it is odd, reads, and starts again if `sequence` changed. With c the CPU's counter, monotonic time is base_ns + ((c - base_counter) * multiplier >> shift), the product in 128 bits. */
 struct pv_time_page {

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "1f117480820ba3224c4e68b87163d1aa7845cc11db178b41828a258b98c61f9f";
+pub const ABI_DIGEST: &str = "c89d1c00428b9c733e867de0df1f73553514301bf89792ecaaebe1c7dbb9f5ea";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -148,6 +148,9 @@ pub const UPCALL_NMI: u32 = 2;
 /// A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call.
 pub const EVENT_FEATURE_DOORBELL: u64 = 1 << 0;
 pub const EVENT_FEATURE_DOORBELL_BIT: u32 = 0;
+/// An end-of-interrupt in memory, without a store to the local APIC.
+pub const EVENT_FEATURE_EOI: u64 = 1 << 1;
+pub const EVENT_FEATURE_EOI_BIT: u32 = 1;
 
 // Numbers of events.
 /// Bits 31:16 of a doorbell that sends a vCPU its upcall; bits 15:0 are the vCPU's index.
@@ -169,6 +172,10 @@ pub const VCPU_STATE_STOPPED: u32 = 0;
 pub const VCPU_STATE_RUNNING: u32 = 1;
 /// Waits in vcpu.block.
 pub const VCPU_STATE_BLOCKED: u32 = 2;
+
+// Special arguments of vcpu.yield.
+/// No vCPU is waited for.
+pub const YIELD_NOBODY: u64 = 0xffffffffffffffff;
 
 // Features of the service memory.
 /// The host asks for memory, the guest gives it.
@@ -886,7 +893,7 @@ pub const SERVICE_VCPU: u32 = 5;
 pub const CALL_VCPU_START: u32 = 0x00050000;
 /// () -> zero. Stops the calling vCPU. The last one to stop shuts the machine down with status 0.
 pub const CALL_VCPU_STOP: u32 = 0x00050001;
-/// () -> zero. Gives the host's CPU away for a moment.
+/// (vcpu) -> its state, constants `vcpu_state`; zero for NOBODY. Gives the host's CPU away for a moment, unless the vCPU waited for does not run.
 pub const CALL_VCPU_YIELD: u32 = 0x00050002;
 /// (deadline_ns) -> zero. Waits until upcall_pending is set or the deadline passes.
 pub const CALL_VCPU_BLOCK: u32 = 0x00050003;
@@ -990,7 +997,7 @@ pub const CALLS: [Call; 49] = [
     Call { id: CALL_TIME_DEADLINE, roads: 7, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_VCPU_START, roads: 3, feature: 0, arguments: &[Argument::Value, Argument::Value, Argument::Value, Argument::Value] },
     Call { id: CALL_VCPU_STOP, roads: 1, feature: 0, arguments: &[] },
-    Call { id: CALL_VCPU_YIELD, roads: 1, feature: 0, arguments: &[] },
+    Call { id: CALL_VCPU_YIELD, roads: 1, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_VCPU_BLOCK, roads: 1, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_VCPU_STATE, roads: 7, feature: 0, arguments: &[Argument::Value] },
     Call { id: CALL_VCPU_FAULT_ADDRESS, roads: 3, feature: 0, arguments: &[] },
@@ -1213,14 +1220,18 @@ pub struct VcpuPage {
     pub state: u32,
     /// (h) Index of the vCPU.
     pub index: u32,
+    /// (b) Bit 0: clearing it ends the interrupt. Set by the host, cleared by both (EVT-13, EVT-14).
+    pub eoi: u32,
+    /// Zero.
+    pub reserved0: [u8; 4],
 }
 impl VcpuPage {
-    pub const ZERO: VcpuPage = VcpuPage { upcall_pending: 0, upcall_mask: 0, pending: [0; 4], mask: [0; 4], deadline_ns: 0, steal_ns: 0, calls: 0, exits: 0, upcalls: 0, state: 0, index: 0 };
+    pub const ZERO: VcpuPage = VcpuPage { upcall_pending: 0, upcall_mask: 0, pending: [0; 4], mask: [0; 4], deadline_ns: 0, steal_ns: 0, calls: 0, exits: 0, upcalls: 0, state: 0, index: 0, eoi: 0, reserved0: [0; 4] };
 }
 const _: () = {
-    assert!(core::mem::size_of::<VcpuPage>() == 120);
+    assert!(core::mem::size_of::<VcpuPage>() == 128);
     assert!(core::mem::align_of::<VcpuPage>() == 8);
-    let r: VcpuPage = unsafe { core::mem::transmute(pattern::<120>()) };
+    let r: VcpuPage = unsafe { core::mem::transmute(pattern::<128>()) };
     assert!(r.upcall_pending == 0x3020100);
     assert!(r.upcall_mask == 0x7060504);
     assert!(r.pending[0] == 0xf0e0d0c0b0a0908);
@@ -1234,6 +1245,9 @@ const _: () = {
     assert!(r.upcalls == 0x6f6e6d6c6b6a6968);
     assert!(r.state == 0x73727170);
     assert!(r.index == 0x77767574);
+    assert!(r.eoi == 0x7b7a7978);
+    assert!(r.reserved0[0] == 0x7c);
+    assert!(r.reserved0[3] == 0x7f);
 };
 
 /// One page per machine, written by the host. A reader takes `sequence`, waits while it is odd, reads, and starts again if `sequence` changed. With c the CPU's counter, monotonic time is base_ns + ((c - base_counter) * multiplier >> shift), the product in 128 bits.

@@ -1,6 +1,6 @@
 """Service event: channels in a page per vCPU, and one upcall that says some of them are pending."""
 
-from ..schema import BATCH, TRAP, U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service
+from ..schema import BATCH, TRAP, U32, U64, Arg, Call, Constants, Limit, Record, Rule, Service, pad
 
 CHANNELS = Limit(7, "CHANNELS", 256, "channels", "Event channels of a vCPU; its page has room for no more.")
 
@@ -26,6 +26,7 @@ FEATURE = Constants(
     "event_feature",
     "Features of the service event.",
     ("DOORBELL", 0, "A doorbell that sends upcalls: vCPUs raise each other's channels in memory, without a call."),
+    ("EOI", 1, "An end-of-interrupt in memory, without a store to the local APIC."),
     bits=True,
 )
 
@@ -50,6 +51,8 @@ VCPU_PAGE = Record(
     "upcalls" / U64 * "(h) Upcalls sent to this vCPU, but by a doorbell.",
     "state" / U32 * "(h) State of the vCPU (constants `vcpu_state`).",
     "index" / U32 * "(h) Index of the vCPU.",
+    "eoi" / U32 * "(b) Bit 0: clearing it ends the interrupt. Set by the host, cleared by both (EVT-13, EVT-14).",
+    pad(4),
     grows=True,
 )
 
@@ -124,6 +127,18 @@ RULES = (
         "if the channel's mask bit is set. If `state` is not RUNNING it makes the call event.send. Else it sets "
         "upcall_pending, and is done if that was set; then, after a full barrier, it rings if upcall_mask is zero, and "
         "makes the call as well if `state` is not RUNNING any more.",
+        "guest",
+    ),
+    Rule(
+        "EVT-13",
+        "A vCPU's `eoi` is zero unless it chose an interrupt vector by event.upcall while the feature EOI was "
+        "accepted. Then bit 0 may be set by the host for an upcall that the vCPU has taken, and cleared again at any "
+        "time; where the guest has cleared it, that upcall has been ended.",
+    ),
+    Rule(
+        "EVT-14",
+        "To end an upcall by `eoi` the guest tests and clears bit 0 by one instruction. Where it was set that is all; "
+        "where it was clear the guest writes to its local APIC (EVT-9), which is always right.",
         "guest",
     ),
 )

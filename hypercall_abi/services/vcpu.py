@@ -10,6 +10,10 @@ VCPU_STATE = Constants(
     ("BLOCKED", 2, "Waits in vcpu.block."),
 )
 
+YIELD = Constants(
+    "yield", "Special arguments of vcpu.yield.", ("NOBODY", 0xFFFF_FFFF_FFFF_FFFF, "No vCPU is waited for.")
+)
+
 SERVICE = Service(
     5,
     "vcpu",
@@ -35,7 +39,16 @@ SERVICE = Service(
             roads=TRAP,
             no_return=True,
         ),
-        Call(2, "yield", "Gives the host's CPU away for a moment.", roads=TRAP),
+        Call(
+            2,
+            "yield",
+            "Gives the host's CPU away for a moment, unless the vCPU waited for does not run.",
+            (Arg("vcpu", "Index of the vCPU waited for, such as a lock's holder, or NOBODY."),),
+            value="its state, constants `vcpu_state`; zero for NOBODY",
+            varies=("value",),
+            roads=TRAP,
+            statuses=("NOT_FOUND",),
+        ),
         Call(
             3,
             "block",
@@ -86,5 +99,10 @@ RULES = (
     Rule(
         "VCPU-8",
         "When the last vCPU that runs stops, the machine ends as by system.shutdown with reason POWEROFF and status 0.",
+    ),
+    Rule(
+        "VCPU-9",
+        "vcpu.yield answers the state of the vCPU waited for, and returns at once if that is not RUNNING: time alone "
+        "does not help the guest then.",
     ),
 )

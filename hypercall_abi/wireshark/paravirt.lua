@@ -64,7 +64,7 @@ local records = {
 		},
 	},
 	vcpu_page = {
-		size = 120,
+		size = 128,
 		fields = {
 			{ name = "upcall_pending", kind = "uint32_t", offset = 0, size = 4, count = 1, doc = "(b) 1: some unmasked channel became pending. Set by the host, cleared by the guest." },
 			{ name = "upcall_mask", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "(g) Nonzero: no upcall is sent." },
@@ -77,6 +77,8 @@ local records = {
 			{ name = "upcalls", kind = "uint64_t", offset = 104, size = 8, count = 1, doc = "(h) Upcalls sent to this vCPU, but by a doorbell." },
 			{ name = "state", kind = "uint32_t", offset = 112, size = 4, count = 1, values = { [0] = "STOPPED", [1] = "RUNNING", [2] = "BLOCKED" }, doc = "(h) State of the vCPU (constants `vcpu_state`)." },
 			{ name = "index", kind = "uint32_t", offset = 116, size = 4, count = 1, doc = "(h) Index of the vCPU." },
+			{ name = "eoi", kind = "uint32_t", offset = 120, size = 4, count = 1, doc = "(b) Bit 0: clearing it ends the interrupt. Set by the host, cleared by both (EVT-13, EVT-14)." },
+			{ name = "reserved0", kind = "bytes", offset = 124, size = 4, count = 1, doc = "Zero." },
 		},
 	},
 	time_page = {
@@ -663,6 +665,7 @@ local calls = {
 	[0x00050002] = {
 		name = "vcpu.yield",
 		arguments = {
+			{ name = "vcpu", doc = "Index of the vCPU waited for, such as a lock's holder, or NOBODY." },
 		},
 		records = {},
 	},

@@ -42,10 +42,6 @@ class FileAttachment(Attachment):
     path: Path
     read_only: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.__dict__["path"] = Path(self.path)
-
     def restricted(self, *, read_only: bool) -> Self:
         """Read-only if either says so."""
         return self.replace(read_only=self.read_only or read_only)

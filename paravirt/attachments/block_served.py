@@ -33,7 +33,6 @@ class ServedDisk(Attachment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.__dict__["socket"] = Path(self.socket)
         check_patience(f"disk {self.name!r}", self.patience_s)
 
     def restricted(self, *, read_only: bool) -> Self:

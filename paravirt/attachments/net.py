@@ -71,8 +71,6 @@ class Net(Attachment):
         self._check_served()
         if not (0 <= self.frames_per_second < 1 << 63 and 0 <= self.bytes_per_second < 1 << 63):
             raise ConfigError(f"network {self.name!r}: a limit is from 0 to 2^63")
-        if self.capture is not None:
-            self.__dict__["capture"] = Path(self.capture)
 
     def _check_link(self) -> None:
         kind, colon, rest = self.link.partition(":")

@@ -27,7 +27,6 @@ class Vsock(Attachment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.__dict__["path"] = Path(self.path)
         if not FIRST_CID <= self.cid <= LAST_CID:
             raise ConfigError(f"the vsock {self.name!r}: cid must be from {FIRST_CID} to {LAST_CID}, it is {self.cid}")
         size = len(os.fsencode(self.path))

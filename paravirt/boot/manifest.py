@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from ..abi import Constants
 from ..attachments import KINDS, Attachment, option_of, word_of
-from ..errors import DeviceMissing, DeviceNotInManifest, DeviceNotOffered
+from ..errors import ConfigError, DeviceMissing, DeviceNotInManifest, DeviceNotOffered
 from .image import Image
 from .notes import DeviceEntry
 
 DEVICE_TYPE = Constants("DEVICE_TYPE")
-BUILT_IN = (DEVICE_TYPE.CONSOLE, DEVICE_TYPE.ENTROPY)  # need nothing of the user
+BUILT_IN = {"console": DEVICE_TYPE.CONSOLE, "entropy": DEVICE_TYPE.ENTROPY}
+"""What needs nothing of the user, by the name that it has in a plain guest, whose image names none."""
 
 
 class PlannedDevice(NamedTuple):
@@ -35,19 +36,26 @@ def type_of(attachment: Attachment) -> int:
 def plan_devices(image: Image, attached: Sequence[Attachment]) -> tuple[PlannedDevice, ...]:
     """The devices of a machine that boots `image`.
 
-    Raises DeviceMissing, DeviceNotInManifest, DeviceNotOffered.
+    Raises ConfigError, DeviceMissing, DeviceNotInManifest, DeviceNotOffered.
     """
     if image.is_plain:
-        return (
-            *(PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached),
-            PlannedDevice(DEVICE_TYPE.CONSOLE, "console"),
-            PlannedDevice(DEVICE_TYPE.ENTROPY, "entropy"),
-        )
+        return _plan_plain(attached)
     by_name = {(type_of(attachment), attachment.name): attachment for attachment in attached}
     for key, attachment in by_name.items():
         _check_wanted(image, key, attachment)
     planned = (_plan(image, entry, by_name.get((entry.type, entry.name))) for entry in image.notes.manifest)
     return tuple(device for device in planned if device)
+
+
+def _plan_plain(attached: Sequence[Attachment]) -> tuple[PlannedDevice, ...]:
+    for attachment in attached:
+        if attachment.name in BUILT_IN:
+            word = word_of(attachment.kind)
+            raise ConfigError(
+                f"the {word} {attachment.name!r} has the name of what every plain guest has; give it another name"
+            )
+    given = (PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached)
+    return (*given, *(PlannedDevice(kind, name) for name, kind in BUILT_IN.items()))
 
 
 def plan_one(image: Image, attachment: Attachment) -> PlannedDevice:
@@ -71,7 +79,7 @@ def _check_wanted(image: Image, key: tuple[int, str], attachment: Attachment) ->
 
 
 def _plan(image: Image, entry: DeviceEntry, attachment: Attachment | None) -> PlannedDevice | None:
-    if entry.type in BUILT_IN:
+    if entry.type in BUILT_IN.values():
         return PlannedDevice(entry.type, entry.name)
     if attachment:
         return PlannedDevice(entry.type, entry.name, attachment.restricted(read_only=entry.read_only))

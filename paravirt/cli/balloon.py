@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .common import add_command, print_json, show
+from .common import add_command, given, print_json, show
 
 EPILOG = """\
 The guest is asked, not forced, and may take its time; without SIZE nothing is asked for.
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from ..config import parse_size, show_size
     from ..control.client import Remote
 
-    size = {} if args.size is None else {"target_bytes": parse_size(args.size)}
+    size = {} if args.size is None else {"target_bytes": given("SIZE", parse_size, args.size)}
     memory = Remote(args.machine).ask("balloon", **size)
     if args.json:
         print_json(memory)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from errno import EACCES, EISDIR
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..config import ACCELERATORS
-from ..errors import OutputError
+from ..errors import ConfigError, OutputError
 from . import HelpFormatter
 
 if TYPE_CHECKING:
@@ -35,6 +35,22 @@ def add_command(
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+Parsed = TypeVar("Parsed")
+
+
+def given(option: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    """What `parse` makes of what was given with `option`, which a ConfigError names."""
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {error}") from error
+
+
+def given_each(option: str, parse: Callable[[str], Parsed], texts: Iterable[str]) -> tuple[Parsed, ...]:
+    """The same of an option that may be repeated."""
+    return tuple(given(option, parse, text) for text in texts)
 
 
 def add_accelerator(parser: argparse.ArgumentParser) -> None:

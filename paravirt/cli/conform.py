@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ACCELERATORS
 from ..errors import ConfigError
-from .common import add_command, check_output, print_json, show
+from .common import add_command, check_output, given, print_json, show
 
 if TYPE_CHECKING:
     from ..conform.host import Run
@@ -131,7 +131,7 @@ def _run_host(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from ..config import VCPUS_MOST, parse_size
 
-    parse_size(args.memory)
+    given("--memory", parse_size, args.memory)
     if not 1 <= args.vcpus <= VCPUS_MOST:
         raise ConfigError(f"{args.vcpus} vCPUs: a machine has from 1 to {VCPUS_MOST}")
     if not 0 < args.timeout < 1e6:

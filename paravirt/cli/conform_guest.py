@@ -16,7 +16,7 @@ from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_disk, parse_size
 from ..conform.guest import PLAIN, Run, choose, judge
 from ..errors import ConfigError
-from .common import add_accelerator, add_command, check_output, print_json, show, table
+from .common import add_accelerator, add_command, check_output, given, given_each, print_json, show, table
 
 EPILOG = """\
 The guest is run once as it is, and once more with each injection: legal behaviour of a host that is rare.
@@ -72,10 +72,14 @@ def _configuration(args: argparse.Namespace) -> MachineConfig:
             raise ConfigError(f"cannot read {args.input}: {error.strerror}; give another --input") from error
     return MachineConfig(
         image=find_image(args.image),
-        memory_bytes=parse_size(args.memory),
+        memory_bytes=given("--memory", parse_size, args.memory),
         vcpus=args.vcpus,
-        disks=tuple(parse_disk(text) for text in args.disk),
-        devices=(*map(parse_pmem, args.pmem), *map(parse_net, args.net), *map(parse_vsock, args.vsock)),
+        disks=given_each("--disk", parse_disk, args.disk),
+        devices=(
+            *given_each("--pmem", parse_pmem, args.pmem),
+            *given_each("--net", parse_net, args.net),
+            *given_each("--vsock", parse_vsock, args.vsock),
+        ),
         command_line=args.cmdline,
         console_input=text,
         privilege=args.privilege,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..boot.bundled import find_image
 from ..config import MachineConfig, parse_size
 from ..errors import ConfigError
-from .common import add_accelerator, add_command, print_json, show, tell_accelerator
+from .common import add_accelerator, add_command, given, print_json, show, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _trees(given: list[Path] | None) -> list[Path]:
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     return MachineConfig(
         image=find_image(args.guest),
-        memory_bytes=parse_size(args.memory),
+        memory_bytes=given("--memory", parse_size, args.memory),
         vcpus=args.vcpus,
         console=None if args.quiet else console.write,
         privilege=args.privilege,

@@ -1,4 +1,4 @@
-"""``paravirt device``: devices that come, go and grow while their machine runs; and those without one of ours."""
+"""``paravirt device``: devices that come, go and change while their machine runs; and those without one of ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, GuestTimeout
 from . import device_serve
-from .common import add_command, print_json, show, table
+from .common import add_command, given, print_json, show, table
 
 if TYPE_CHECKING:
     from ..control.client import Remote
@@ -23,6 +23,7 @@ examples:
   paravirt device add my-guest --disk data=disk.img
   paravirt device grow my-guest data 2G
   paravirt device remove my-guest data
+  paravirt device link my-guest lan down
   paravirt device block --socket disk.sock --disk disk.img
 """
 KINDS = ("disk", "net", "vsock")
@@ -32,7 +33,7 @@ LOOK_S = 0.05
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
     parser = add_command(
-        subparsers, "device", "attach, detach and grow devices of a running machine, or serve one to others", EPILOG
+        subparsers, "device", "attach, detach and change devices of a running machine, or serve one to others", EPILOG
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = _add_verb(verbs, "list", "show the devices of a machine")
@@ -47,6 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     grow = _add_verb(verbs, "grow", "make a disk larger, or tell the guest that its file is")
     grow.add_argument("name", metavar="NAME", help="the disk")
     grow.add_argument("size", metavar="SIZE", nargs="?", help="how large it is to be (as its file is now)")
+    link = _add_verb(verbs, "link", "plug the cable of a network in or out")
+    link.add_argument("name", metavar="NAME", help="the network")
+    link.add_argument("state", choices=("up", "down"), help="in, or out")
     device_serve.add_parsers(verbs)
 
 
@@ -64,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         return device_serve.run(args)
     from ..control.client import Remote
 
-    {"list": _list, "add": _add, "remove": _remove, "grow": _grow}[args.verb](Remote(args.machine), args)
+    does = {"list": _list, "add": _add, "remove": _remove, "grow": _grow, "link": _link}[args.verb]
+    does(Remote(args.machine), args)
     return 0
 
 
@@ -108,5 +113,9 @@ def _remove(machine: Remote, args: argparse.Namespace) -> None:
 def _grow(machine: Remote, args: argparse.Namespace) -> None:
     from ..config import parse_size, show_size
 
-    size_bytes = None if args.size is None else parse_size(args.size)
+    size_bytes = None if args.size is None else given("SIZE", parse_size, args.size)
     show(f"{args.name}: {show_size(machine.ask('device grow', name=args.name, size_bytes=size_bytes))}")
+
+
+def _link(machine: Remote, args: argparse.Namespace) -> None:
+    machine.ask("device link", name=args.name, up=args.state == "up")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ..config import (
     parse_size,
 )
 from ..errors import BootRefused, GuestCrashed, GuestFailed, NativeMismatch, OutputError, ParavirtError, one_line
-from .common import add_accelerator, add_command, populated, print_json, tell_accelerator
+from .common import add_accelerator, add_command, given, given_each, populated, print_json, tell_accelerator
 from .console import ConsoleFile
 
 if TYPE_CHECKING:
@@ -135,18 +136,18 @@ def _devices(args: argparse.Namespace) -> tuple[Attachment, ...]:
     if args.net or args.capture:
         from ..attachments.net import parse_capture, parse_net
 
-        nets = tuple(map(parse_net, args.net))
+        nets = given_each("--net", parse_net, args.net)
         for text in args.capture:
-            nets = parse_capture(text, nets)
+            nets = given("--capture", partial(parse_capture, nets=nets), text)
         found += nets
     if args.vsock:
         from ..attachments.vsock import parse_vsock
 
-        found += map(parse_vsock, args.vsock)
+        found += given_each("--vsock", parse_vsock, args.vsock)
     if args.pmem:
         from ..attachments.pmem import parse_pmem
 
-        found += map(parse_pmem, args.pmem)
+        found += given_each("--pmem", parse_pmem, args.pmem)
     return tuple(found)
 
 
@@ -168,18 +169,18 @@ def _gdb(text: str | None) -> GdbConfig | None:
 
 def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineConfig:
     image = find_image(args.image)
-    balloons, balloon_bytes = _balloon(args.balloon)
+    balloons, balloon_bytes = given("--balloon", _balloon, args.balloon)
     return MachineConfig(
         image=image,
-        memory_bytes=parse_size(args.memory),
+        memory_bytes=given("--memory", parse_size, args.memory),
         huge_pages=args.hugepages,
         populate=args.populate,
         progress=populated,
         balloon_bytes=balloon_bytes,
         vcpus=args.vcpus,
         cpu=args.cpu,
-        pin=parse_pin(args.pin) if args.pin else (),
-        disks=tuple(parse_disk(text) for text in args.disk),
+        pin=given("--pin", parse_pin, args.pin) if args.pin else (),
+        disks=given_each("--disk", parse_disk, args.disk),
         devices=(*balloons, *_devices(args)),
         command_line=args.cmdline,
         initrd=args.initrd,
@@ -187,13 +188,13 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         console_input=0 if args.console == "-" else b"",
         privilege=args.privilege,
         poison=args.poison,
-        extensions=tuple(parse_extension(text) for text in args.extension),
+        extensions=given_each("--extension", parse_extension, args.extension),
         deny=frozenset(name for text in args.deny for name in text.split(",")),
         trace=args.trace,
         record=args.record,
         timeout_s=args.timeout,
         transport=args.transport,
-        budgets=Budgets(poll_ns=parse_poll(args.poll)),
+        budgets=Budgets(poll_ns=given("--poll", parse_poll, args.poll)),
         name=image.stem[:40] or "guest",
         gdb=_gdb(args.gdb),
         accel="kvm" if args.kvm_device and args.accel == "auto" else args.accel,

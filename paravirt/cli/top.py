@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 from .common import add_command, print_json, show, table
 
 if TYPE_CHECKING:
@@ -73,23 +73,39 @@ def _devices(name: str, machine: Snapshot, rate: Any) -> list[list[str]]:
     return rows
 
 
+def _rows(
+    name: str, machine: Snapshot, before: Any, seconds: float
+) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """A machine's in the tables of machines, vCPUs and devices."""
+    from ..top import rates
+
+    statistics = machine["statistics"]
+    rate = rates(before, statistics, seconds)
+    sizes = [f"{n / (1 << 20):.1f}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
+    run_s = f"{statistics['run_ns'] / 1e9:.0f}"
+    row = [name, str(machine["pid"]), machine["accelerator"], *sizes, run_s]
+    return row, _vcpus(name, machine, rate), _devices(name, machine, rate)
+
+
 def _screen(before: dict[str, Any], machines: list[Snapshot], seconds: float) -> str:
-    """The tables, from what was counted at the look before."""
-    from ..top import names, rates
+    """The tables, from what was counted at the look before, and a line about each machine that is in none."""
+    from ..top import ALIEN, about_alien, names
 
     overview = [["machine", "pid", "accelerator", "memory", "resident", "run s"]]
     vcpus = [["machine", "vcpu", "state", "calls", "ring", "upcalls", "exits", "for"]]
     devices = [["machine", "device", "depth", "doorbells", "interrupts", "more"]]
+    aliens = []
     for name, machine in zip(names(machines), machines, strict=True):
-        statistics = machine["statistics"]
-        rate = rates(before.get(machine["uuid"]), statistics, seconds)
-        sizes = [f"{n / (1 << 20):.1f}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
-        run_s = f"{statistics['run_ns'] / 1e9:.0f}"
-        overview.append([name, str(machine["pid"]), machine["accelerator"], *sizes, run_s])
-        vcpus += _vcpus(name, machine, rate)
-        devices += _devices(name, machine, rate)
-    tables = [overview, vcpus] + ([devices] if len(devices) > 1 else [])
-    return "\n\n".join(map(table, tables)) if machines else "none of this user's machines runs"
+        try:
+            row, its_vcpus, its_devices = _rows(name, machine, before.get(machine["uuid"]), seconds)
+        except ALIEN:
+            aliens.append(about_alien(machine))
+            continue
+        overview.append(row)
+        vcpus += its_vcpus
+        devices += its_devices
+    tables = [each for each in (overview, vcpus, devices) if len(each) > 1]
+    return "\n\n".join([*map(table, tables), *aliens]) if machines else "none of this user's machines runs"
 
 
 def _fitting(screen: str) -> str:
@@ -98,18 +114,22 @@ def _fitting(screen: str) -> str:
     return "\n".join(line[:columns] for line in screen.splitlines()[: lines - 1])
 
 
+def _tell(text: str) -> None:
+    print(f"paravirt: {one_line(text)}", file=sys.stderr)
+
+
 def _watch(interval_s: float, looks: int | None) -> None:
     from ..top import read_all
 
     live = sys.stdout.isatty()
-    before = {machine["uuid"]: machine["statistics"] for machine in read_all()}
+    before = {machine["uuid"]: machine.get("statistics") for machine in read_all()}
     while looks is None or looks > 0:
         began = time.monotonic()
         time.sleep(interval_s)
         machines = read_all()
         screen = _screen(before, machines, time.monotonic() - began)
         show(CLEAR + _fitting(screen) if live else screen + "\n")
-        before = {machine["uuid"]: machine["statistics"] for machine in machines}
+        before = {machine["uuid"]: machine.get("statistics") for machine in machines}
         looks = looks - 1 if looks is not None else None
 
 
@@ -124,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(read_all())
     elif args.openmetrics:
-        show(openmetrics(read_all()))
+        show(openmetrics(read_all(), _tell))
     else:
         _watch(args.interval, args.looks)
     return 0

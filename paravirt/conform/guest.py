@@ -74,6 +74,7 @@ UNSEEN = {
     "CALL-15": "an x86-64 trap is a barrier by itself; nothing is left for the guest to do",
     "CALL-16": "a guest's own programs are not seen from outside of it",
     "EVT-12": "a bit that a guest sets of its own accord leaves no trace; what it loses, it loses alone",
+    "EVT-14": "what comes between two instructions is chance; an end that is missing is seen as EVT-9",
     "RING-3": "a guest that counts wrong is one that breaks RING-7, or hangs",
     "RING-4": "an order of stores within a guest cannot be seen from outside; the reference driver's is held by TSan",
     "RING-11": "there is nothing that a guest could do wrong",

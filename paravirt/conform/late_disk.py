@@ -98,7 +98,7 @@ class _LateBlock(PythonDevice):
                 return
             self._timer = None
             for queue, chain in reversed(self._waiting):
-                queue.push(chain, self.handle(queue.index, chain))
+                queue.stage(chain, self.handle(queue.index, chain))
             for queue in {id(queue): queue for queue, _ in self._waiting}.values():
                 queue.tell()
             self._waiting = []

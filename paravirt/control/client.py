@@ -64,7 +64,10 @@ def machines(directory: Path | None = None) -> list[tuple[Path, Snapshot]]:
         ) from error
     for path in sorted(each for each in directory.glob(f"*{SUFFIX}") if each.is_socket()):
         try:
-            found.append((path, ask(path, {"verb": "statistics"}, READ_S)))
+            snapshot = ask(path, {"verb": "statistics"}, READ_S)
+            # Else it is no machine of any version.
+            if isinstance(snapshot, dict) and {"name", "pid", "uuid"} <= snapshot.keys():
+                found.append((path, snapshot))
         except ConnectionRefusedError:
             with suppress(OSError):
                 path.unlink()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AFTER_S = 0.2
 PATIENCE_S = 1.0  # with who asks or reads slowly, and while a life of the machine begins or ends
+ASIDE_MOST = 4  # requests that take long, at once
 LISTENING = 128  # who finds no room takes the machine for one that is not there
 
 
@@ -46,6 +47,7 @@ class Published:
         self._over = threading.Event()
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()  # of the socket's beginning and end
+        self._aside: list[threading.Thread] = []  # they carry out what may take long
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
     def __enter__(self) -> Self:
@@ -60,6 +62,10 @@ class Published:
                 self._socket.shutdown(2)  # wakes accept(); SHUT_RDWR
         if self._thread.ident:
             self._thread.join()
+        for thread in self._aside:
+            while thread.is_alive():
+                self.machine.devices.abandon()
+                thread.join(AFTER_S)
 
     def _serve(self) -> None:
         if self._over.wait(AFTER_S):
@@ -99,12 +105,37 @@ class Published:
             if not self._over.wait(AFTER_S):  # no descriptor left, perhaps
                 return
             raise
-        with asker, suppress(OSError):  # who asked is gone, or too slow
-            import json
+        with ExitStack() as closing, suppress(OSError):  # who asked is gone, or too slow
+            closing.enter_context(asker)
+            said = _hear(asker)
+            if not self._answer_aside(asker, said):
+                self._tell(asker, self._answer(said))
+            else:
+                closing.pop_all()
 
-            answer = json.dumps(self._answer(_hear(asker))).encode()
-            asker.settimeout(PATIENCE_S)
-            asker.sendall(answer)
+    def _answer_aside(self, asker: socket.socket, said: bytes) -> bool:
+        """Has a thread of its own answer, if that may take long; it closes `asker`."""
+        from .verbs import SLOW
+
+        def answer() -> None:
+            with asker, suppress(OSError):
+                self._tell(asker, self._answer(said))
+
+        with suppress(ConfigError, RuntimeError):  # what is no request, or no more threads: it is answered here
+            self._aside = [each for each in self._aside if each.is_alive()]
+            if parse_request(said)["verb"] in SLOW and len(self._aside) < ASIDE_MOST:
+                thread = threading.Thread(target=answer, name="control", daemon=True)
+                thread.start()
+                self._aside.append(thread)
+                return True
+        return False
+
+    @staticmethod
+    def _tell(asker: socket.socket, answer: dict[str, Any]) -> None:
+        import json
+
+        asker.settimeout(PATIENCE_S)
+        asker.sendall(json.dumps(answer).encode())
 
     def _answer(self, said: bytes) -> dict[str, Any]:
         try:
@@ -112,17 +143,27 @@ class Published:
         except ParavirtError as error:
             return {"error": {"type": type(error).__name__, "text": str(error)}}
         except OSError as error:
-            return {"error": {"type": HostCallFailed.__name__, "text": f"the machine's host: {error.strerror}"}}
+            return {
+                "error": {
+                    "type": HostCallFailed.__name__,
+                    "text": f"the machine's host: {error.strerror}; see ulimit -a",
+                }
+            }
         except Exception as error:  # a bug of ours: the machine is not to end for a question
             return {"error": {"type": ParavirtError.__name__, "text": f"internal error: {error!r}; please report it"}}
 
     def _carry_out(self, request: Request) -> Any:
-        from .verbs import VERBS
+        from .verbs import SLOW, VERBS
 
-        act = VERBS.get(request["verb"])
+        machine, verb = self.machine, request["verb"]
+        if verb in SLOW:
+            if threading.current_thread() is self._thread:
+                raise HostCallFailed(f"the machine carries out {ASIDE_MOST} requests that take long; ask again")
+            return SLOW[verb](machine, request)
+        act = VERBS.get(verb)
         if act is None:
-            raise ConfigError(f"a machine does not know how to {request['verb']!r}; there are {', '.join(VERBS)}")
-        machine = self.machine
+            known = ", ".join((*VERBS, *SLOW))
+            raise ConfigError(f"a machine does not know how to {verb!r}; there are {known}")
         if self._over.is_set() or not machine.life.acquire(timeout=PATIENCE_S):
             raise HostCallFailed("the machine is just beginning or ending; ask again")
         try:

@@ -1,7 +1,8 @@
 """What can be asked of a running machine: a function for each verb, of the machine and the request.
 
 They are called from the machine's control thread while no life of it begins or ends, and none takes long: who asks
-waits, others wait for it.  What they return is what JSON can hold.
+waits, others wait for it.  Those that may take long have a thread of their own, and a life may end meanwhile.  What
+they return is what JSON can hold.
 """
 
 from __future__ import annotations
@@ -101,6 +102,14 @@ def device_grow(machine: Machine, request: Request) -> int:
     return machine.devices.grow(_word(request, "name"), _size(request, "size_bytes"))
 
 
+def device_link(machine: Machine, request: Request) -> None:
+    """The cable of the network `name` is plugged in if `up`, else out."""
+    up = request.get("up")
+    if not isinstance(up, bool):
+        raise ConfigError(f"device link takes 'up' as true or false, not {up!r}")
+    machine.devices.set_link(_word(request, "name"), up)
+
+
 def balloon(machine: Machine, request: Request) -> dict[str, int]:
     """The guest is asked for `target_bytes`, if that is given; what is wanted and what it has given."""
     target_bytes = _size(request, "target_bytes")
@@ -120,9 +129,10 @@ def dump(machine: Machine, request: Request) -> int:
 VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "statistics": statistics,
     "device list": device_list,
-    "device add": device_add,
     "device remove": device_remove,
     "device grow": device_grow,
+    "device link": device_link,
     "balloon": balloon,
     "dump": dump,
 }
+SLOW: dict[str, Callable[[Machine, Request], Any]] = {"device add": device_add}

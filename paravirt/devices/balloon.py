@@ -82,7 +82,7 @@ class BalloonDevice(PythonDevice):
         queue.disarm()
         if self._waiting is not None and self._refresh:
             self._refresh = False
-            self.give_back(queue, self._waiting, 0)
+            queue.stage(self._waiting)
             self._waiting = None
         while self._waiting is None and (chain := queue.pop()) is not None:
             self._waiting = chain  # one at a time (virtio 5.5.6.3)

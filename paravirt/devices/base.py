@@ -37,6 +37,25 @@ def counted(kind: str, native: Any) -> dict[str, int]:
     return {name: getattr(counts, name) for name, _ in ffi.typeof(record).fields}
 
 
+def take_turn(queue: Queue, carry_out: Callable[[Chain], int | None]) -> bool:
+    """Gives chains that wait, a bounded number, to `carry_out`, and back to the driver; true if there are more.
+
+    `carry_out` returns how many bytes it wrote to a chain; None: the device stops, and the chain stays.
+    """
+    queue.disarm()
+    more = True
+    for _ in range(TURN_CHAINS):
+        chain = queue.pop()
+        if chain is None:
+            more = queue.arm()
+            break
+        written_bytes = carry_out(chain)
+        if written_bytes is not None:
+            queue.stage(chain, written_bytes)
+    queue.tell()
+    return more
+
+
 class Device(ABC):
     """A virtio device: its identity, its features and what the driver reads of it."""
 
@@ -54,6 +73,8 @@ class Device(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         """Logical name, at most 32 bytes."""
+        self.abandoned = False
+        """Nobody wants it any more, though it is being attached."""
 
     def features(self) -> int:
         """Feature bits offered beside those of the ring."""
@@ -88,6 +109,10 @@ class Device(ABC):
         native.queue_count = len(self.queue_sizes)
         for index, size in enumerate(self.queue_sizes):
             native.queues[index].maximum = size
+
+    def abandon(self) -> None:
+        """Has an `attach` that waits for another program, or begins to, fail soon.  From another thread."""
+        self.abandoned = True
 
     @abstractmethod
     def detach(self) -> None:
@@ -173,7 +198,6 @@ class PythonDevice(CalledDevice):
         self.service = service
         self.queues: tuple[Queue, ...] = ()
         self._watched: list[int] = []
-        self._chains = 0
 
     def attach(self, native: Any) -> None:
         """As `Device.attach`."""
@@ -199,23 +223,7 @@ class PythonDevice(CalledDevice):
 
     def serve(self, queue: Queue) -> bool:
         """Handles chains that wait, a bounded number; true if there are more."""
-        queue.disarm()
-        more = True
-        for _ in range(TURN_CHAINS):
-            chain = queue.pop()
-            if chain is None:
-                more = queue.arm()
-                break
-            written_bytes = self.handle(queue.index, chain)
-            if written_bytes is not None:
-                self.give_back(queue, chain, written_bytes)
-        queue.tell()
-        return more
-
-    def give_back(self, queue: Queue, chain: Chain, written_bytes: int) -> None:
-        """The driver has `chain` again once it is told."""
-        queue.stage(chain, written_bytes)
-        self._chains += 1
+        return take_turn(queue, partial(self.handle, queue.index))
 
     @abstractmethod
     def handle(self, queue: int, chain: Chain) -> int | None:
@@ -227,7 +235,7 @@ class PythonDevice(CalledDevice):
 
     def statistics(self) -> dict[str, int]:
         """Chains handled."""
-        return {"chains": self._chains}
+        return {"chains": sum(queue.given_back for queue in self.queues)}
 
     def _rung(self, queue: Queue) -> bool:
         queue.drain_doorbell()

@@ -97,7 +97,7 @@ class ConsoleDevice(PythonDevice):
                 self._listen(not readable)
                 more = False
                 break
-            self.give_back(queue, self._room, self._room.write(0, data))
+            queue.stage(self._room, self._room.write(0, data))
             self._room, readable = None, False
         queue.tell()
         return more

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from errno import EMFILE, ENFILE
 
 from ..attachments import FileAttachment, word_of
 from ..errors import (
@@ -63,7 +64,11 @@ def _refused(disk: FileAttachment, error: OSError) -> Exception:
         return DiskNotFound(f"{what} does not exist; {hint}")
     if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
         return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
-    return DiskUnreadable(f"{what} cannot be opened: {error.strerror}")
+    if isinstance(error, PermissionError):
+        hint = f"let this user read it{'' if disk.read_only else ' and write it'}, or attach a copy"
+    else:
+        hint = "see ulimit -n" if error.errno in (EMFILE, ENFILE) else "attach another file"
+    return DiskUnreadable(f"{what} cannot be opened: {error.strerror}; {hint}")
 
 
 def _truncate(disk: FileAttachment, size: str) -> str:

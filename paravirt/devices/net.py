@@ -103,7 +103,7 @@ class NetDevice(Device):
             what = f"network {self.name!r}: its link cannot be opened: {why.strerror}"
             if why.errno in (errno.EMFILE, errno.ENFILE):
                 raise HostLimit(f"{what}; raise the limit with ulimit -n") from why
-            raise HostCallFailed(what) from why
+            raise HostCallFailed(f"{what}; see whether this user may use it, or give another --net") from why
         super().attach(native)
         self._device = native
         options = ffi.new("struct pv_net_options *")
@@ -301,4 +301,6 @@ def make(planned: PlannedDevice, machine: Machine) -> Device:
         return ServedNetDevice(
             planned.name, net, machine.devices.service, *guest, poll_ns=machine.config.budgets.poll_ns
         )
-    return NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)
+    device = NetDevice(planned.name, net, machine.config.budgets.poll_ns, goes_on=machine.resets > 0)
+    device.up = planned.name not in machine.unplugged
+    return device

@@ -17,7 +17,7 @@ from ..vhost_user.device import ServedDevice
 from ..vhost_user.errors import PeerError
 from ..vhost_user.front_end import FrontEnd
 from ..vhost_user.messages import Region
-from .base import TURN_CHAINS
+from .base import take_turn
 from .net import CONTROL_QUEUE_SIZE, NET_CONTROL, NET_FEATURE, NET_STATUS
 from .queue import Chain, Queue
 from .service import ServiceThread
@@ -101,20 +101,13 @@ class ServedNetDevice(ServedDevice):
 
     def _answer(self, queue: Queue) -> bool:
         queue.drain_doorbell()
-        queue.disarm()
-        more = True
-        for _ in range(TURN_CHAINS):
-            chain = queue.pop()
-            if chain is None:
-                more = queue.arm()
-                break
-            status = CONTROL_STATUS.OK if self._carry_out(chain) else CONTROL_STATUS.ERROR
-            queue.push(chain, chain.write(0, bytes([status])))
-        queue.tell()
-        return more
+        return take_turn(queue, self._carry_out)
 
-    def _carry_out(self, chain: Chain) -> bool:
-        request = chain.read(0, REQUEST_BYTES)
+    def _carry_out(self, chain: Chain) -> int:
+        status = CONTROL_STATUS.OK if self._request(chain.read(0, REQUEST_BYTES)) else CONTROL_STATUS.ERROR
+        return chain.write(0, bytes([status]))
+
+    def _request(self, request: bytes) -> bool:
         pairs = int.from_bytes(request[2:], "little")
         right = len(request) == REQUEST_BYTES and (request[0], request[1]) == (NET_CONTROL.MQ, 0)
         if not right or not 1 <= pairs <= self.net.pairs:

@@ -52,6 +52,8 @@ class Queue:
 
     def __init__(self, device: Any, index: int) -> None:
         self.index = index
+        self.given_back = 0
+        """Chains, so far."""
         self._device = device
         self._native = ffi.addressof(device.queues[index])
 
@@ -77,16 +79,13 @@ class Queue:
         chain = ffi.new("struct pv_chain *")
         return Chain(chain) if lib.pv_device_pop(self._device, self.index, chain) == 1 else None
 
-    def push(self, chain: Chain, written_bytes: int = 0) -> None:
-        """Gives `chain` back, with the number of bytes written to it."""
-        lib.pv_queue_push(self._native, chain.head, written_bytes)
-
     def stage(self, chain: Chain, written_bytes: int = 0) -> None:
-        """As `push`, but the driver sees it with all of its batch, when it is told."""
+        """Gives `chain` back, with the number of bytes written to it, once the driver is told of its batch."""
         lib.pv_queue_stage(self._native, chain.head, written_bytes)
+        self.given_back += 1
 
     def tell(self) -> None:
-        """Interrupts the driver if it wants to know of what was given back since.  Once per batch."""
+        """The driver sees what was given back since, and is interrupted if it wants to know.  Once per batch."""
         if lib.pv_queue_wants_interrupt(self._native):
             lib.pv_device_interrupt(self._device, self.index)
 

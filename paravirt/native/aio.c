@@ -10,10 +10,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 
 #define STEP_BYTES (4u << 20)
 #define ZEROS_BYTES (64u << 10)
 #define ZEROS_COUNT 16u
+#define BLOCK_BYTES 4096u /* that O_DIRECT goes by, at most */
+#define REFUSED_MOST_NS 1000000000u
 
 /* Written to no one but the disk; aligned for O_DIRECT. */
 static uint8_t zeros[ZEROS_BYTES] __attribute__((aligned(4096)));
@@ -61,6 +64,7 @@ void pv_aio_memory(struct pv_aio *aio, const struct iovec *areas, uint32_t count
 void pv_aio_start(struct pv_aio *aio, struct pv_aio_request *request)
 {
 	request->error = 0;
+	request->refused_ns = 0;
 	if (request->operation == PV_AIO_SYNC)
 		request->size_bytes = 1; /* Something is left to do until it is done. */
 	aio->engine->start(aio, request);
@@ -187,19 +191,43 @@ static void advance(struct pv_aio_request *request, uint64_t done)
 	}
 }
 
+/*
+ * How much of what was done counts: past the page cache the rest has to begin with a block, so a part of one is done
+ * again.  Less than a block counts as it is, or nothing would ever be done.
+ */
+static uint64_t counted(const struct pv_aio_request *request, uint64_t done)
+{
+	return done < request->size_bytes && done > BLOCK_BYTES ? done - done % BLOCK_BYTES : done;
+}
+
+/* Whether to try once more what the kernel refused for the moment: some time, but not for ever. */
+static bool may_try_again(struct pv_aio_request *request, int64_t result)
+{
+	struct timespec now;
+
+	if (result != -EINTR && result != -EAGAIN)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (!request->refused_ns)
+		request->refused_ns = now_ns;
+	return now_ns - request->refused_ns < REFUSED_MOST_NS;
+}
+
 bool pv_aio_step_done(const struct pv_aio *aio, struct pv_aio_request *request, int64_t result)
 {
-	bool again = result == -EINTR || result == -EAGAIN;
 	bool lacking = result == -EOPNOTSUPP || result == -ENOSYS || result == -ENODEV;
 
-	if (result < 0 && !again && !(lacking && fall_back(request)))
+	if (result >= 0)
+		request->refused_ns = 0;
+	if (result < 0 && !may_try_again(request, result) && !(lacking && fall_back(request)))
 		request->error = (int)-result;
 	else if (result >= 0 && !is_transfer(request))
 		request->size_bytes = 0;
 	else if (result == 0 || result > (int64_t)request->size_bytes)
 		request->error = EIO; /* The file ends before the disk does: it was truncated. */
 	else if (result > 0)
-		advance(request, (uint64_t)result);
+		advance(request, counted(request, (uint64_t)result));
 	if (request->error || request->size_bytes == 0)
 		return true;
 	if (__atomic_load_n(&aio->cancel, __ATOMIC_RELAXED))

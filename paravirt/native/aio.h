@@ -35,6 +35,7 @@ struct pv_aio_request {
 	uint64_t size_bytes; /* left to do; what segments hold for READ and WRITE */
 	struct iovec *segments; /* first one left; used up as the request goes on */
 	uint32_t segment_count;
+	uint64_t refused_ns; /* since when the kernel has said "try again", and nothing else; 0: it has not */
 	struct pv_aio_request *next; /* the engine's */
 };
 

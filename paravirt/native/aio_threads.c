@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WORKERS 4u
@@ -115,16 +116,26 @@ static struct pv_aio_request *next_waiting(struct threads *threads)
 	return request;
 }
 
+/* One step; a kernel that refused the one before is given a moment. */
+static bool take_step(const struct threads *threads, struct pv_aio_request *request)
+{
+	static const struct timespec moment = { .tv_nsec = 1000000 };
+	struct pv_aio_step step;
+
+	if (request->refused_ns)
+		nanosleep(&moment, NULL);
+	pv_aio_step(request, &step);
+	return pv_aio_step_done(&threads->aio, request, carry_out(request, &step));
+}
+
 static void *worker(void *argument)
 {
 	struct threads *threads = argument;
 	struct pv_aio_request *request;
-	struct pv_aio_step step;
 
 	while ((request = next_waiting(threads))) {
-		do {
-			pv_aio_step(request, &step);
-		} while (!pv_aio_step_done(&threads->aio, request, carry_out(request, &step)));
+		while (!take_step(threads, request))
+			;
 		finish(threads, request);
 	}
 	return NULL;

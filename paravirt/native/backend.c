@@ -19,6 +19,8 @@
 
 #define THREAD_STACK_BYTES (128u << 10)
 
+#define NUDGE_NS 10000000u
+
 #define IS_STARTING 0
 #define IS_FAILED 1
 #define IS_PARKED 2
@@ -80,10 +82,32 @@ static void wait_while(struct pv_backend_thread *thread, uint32_t is)
 	pthread_mutex_unlock(&backend->lock);
 }
 
+/* The signal is repeated, for the thread may begin to wait just behind it. */
+static void wait_parked(struct pv_backend_thread *thread)
+{
+	struct pv_backend *backend = thread->backend;
+	struct timespec until;
+
+	if (!backend->nudge) {
+		wait_while(thread, IS_SERVING);
+		return;
+	}
+	pthread_mutex_lock(&backend->lock);
+	while (thread->is == IS_SERVING) {
+		uint64_t until_ns = pv_clock_ns() + NUDGE_NS;
+
+		until = (struct timespec){ .tv_sec = (time_t)(until_ns / 1000000000),
+					   .tv_nsec = (long)(until_ns % 1000000000) };
+		if (pthread_cond_clockwait(&backend->changed, &backend->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT)
+			pthread_kill(thread->thread, backend->nudge);
+	}
+	pthread_mutex_unlock(&backend->lock);
+}
+
 static void stop(struct pv_backend_thread *thread)
 {
 	want(thread, PV_WANT_PARKED);
-	wait_while(thread, IS_SERVING);
+	wait_parked(thread);
 }
 
 /* Queues that are not enabled may be, later (queue_changed): a thread must not look at them before. */
@@ -115,7 +139,7 @@ void pv_backend_reset(struct pv_backend *backend)
 	for (uint32_t i = 0; i < backend->thread_count; i++)
 		want(backend->threads[i], PV_WANT_PARKED);
 	for (uint32_t i = 0; i < backend->thread_count; i++)
-		wait_while(backend->threads[i], IS_SERVING);
+		wait_parked(backend->threads[i]);
 }
 
 static void reset(struct pv_device *device)
@@ -170,6 +194,8 @@ static int start_thread(struct pv_backend_thread *thread)
 	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
+	if (thread->backend->nudge)
+		sigdelset(&all, thread->backend->nudge);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&thread->thread, &attributes, thread_main, thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -44,7 +44,9 @@ struct pv_backend_thread {
 	uint64_t polled_ns; /* time spent looking */
 	uint64_t sleeps;
 
-	uint64_t poll_ns; /* backend.c's: how long it is worth to look now */
+	uint64_t poll_ns; /* backend_serve.c's: how long it is worth to look now */
+	uint32_t vain; /* looks of full length in a row that were not */
+	uint32_t rest; /* sleeps until looking for longer is tried again */
 	pthread_t thread;
 	uint32_t number;
 	uint32_t wanted; /* written under the lock, read without */
@@ -72,6 +74,11 @@ struct pv_backend {
 	const struct pv_backend_ops *ops;
 	const char *word; /* what its threads are called, before the device's name */
 	uint64_t poll_ns; /* longest look for work before a thread sleeps; 0: none */
+	/*
+	 * A signal that cuts short what its turns may wait in, repeated until they do: for what another program can make
+	 * us wait in.  Its handler, which does nothing, is the back end's.  0: none; set before pv_backend_add.
+	 */
+	int nudge;
 	uint32_t thread_count;
 	struct pv_backend_thread *threads[PV_MAX_QUEUES];
 	pthread_mutex_t lock;
@@ -106,6 +113,16 @@ void pv_backend_get_statistics(const struct pv_backend *backend, struct pv_backe
 static inline void pv_backend_count(uint64_t *counter, uint64_t more)
 {
 	__atomic_store_n(counter, *counter + more, __ATOMIC_RELAXED);
+}
+
+/* Adds such counters to the sums of a struct of nothing else. */
+static inline void pv_backend_sum(void *sums, const void *counters, size_t size_bytes)
+{
+	const uint64_t *from = counters;
+	uint64_t *to = sums;
+
+	for (size_t i = 0; i < size_bytes / sizeof(*to); i++)
+		to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
 #endif

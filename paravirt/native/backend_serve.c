@@ -12,6 +12,9 @@
 /* The least time to look is that part of the most; a sleep is short up to that multiple, for it has the wake-up in it. */
 #define LEAST_POLL 16u
 #define SHORT_SLEEP 8u
+/* So many looks of full length in vain, each with a short sleep behind it, are followed by so many of the least. */
+#define VAIN_LOOKS 32u
+#define REST_LOOKS 512u
 
 static bool serving(const struct pv_backend_thread *thread)
 {
@@ -51,20 +54,35 @@ static bool look(struct pv_backend_thread *thread)
 		now = pv_clock_ns();
 	}
 	pv_backend_count(&thread->polled_ns, now - begin);
-	if (found)
+	if (found) {
 		pv_backend_count(&thread->polls, 1);
+		thread->vain = 0;
+	}
 	return found;
 }
 
 /*
  * A short sleep says that looking longer would have found the work, a long one that looking was in vain.
  * It is never given up altogether, or there would be no way back where every wake-up is slow.
+ * Where even the longest look finds nothing time and again, and the work comes once we sleep, it is the looking that
+ * keeps it: the guest waits for this CPU.
  */
 static void learn(struct pv_backend_thread *thread, uint64_t slept_ns)
 {
-	uint64_t most = thread->backend->poll_ns, least = most / LEAST_POLL;
-	uint64_t next = slept_ns < most * SHORT_SLEEP ? thread->poll_ns * 2 : thread->poll_ns / 2;
+	uint64_t most = thread->backend->poll_ns, least = most / LEAST_POLL, next = thread->poll_ns / 2;
 
+	if (thread->rest) {
+		thread->rest--;
+		return;
+	}
+	if (slept_ns < most * SHORT_SLEEP) {
+		next = thread->poll_ns * 2;
+		if (thread->poll_ns == most && ++thread->vain == VAIN_LOOKS) {
+			thread->vain = 0;
+			thread->rest = REST_LOOKS;
+			next = least;
+		}
+	}
 	thread->poll_ns = next > most ? most : next < least ? least : next;
 }
 

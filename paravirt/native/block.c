@@ -114,15 +114,10 @@ bool pv_block_writeback(const struct pv_block *block)
 void pv_block_get_statistics(const struct pv_block *block, struct pv_block_statistics *statistics)
 {
 	struct pv_backend_statistics threads;
-	uint64_t *to = (uint64_t *)statistics;
 
 	*statistics = (struct pv_block_statistics){ .requests = 0 };
-	for (uint32_t n = 0; n < block->backend.thread_count; n++) {
-		const uint64_t *from = (const uint64_t *)&block->queues[n].statistics;
-
-		for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
-			to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-	}
+	for (uint32_t i = 0; i < block->backend.thread_count; i++)
+		pv_backend_sum(statistics, &block->queues[i].statistics, sizeof(*statistics));
 	pv_backend_get_statistics(&block->backend, &threads);
 	statistics->polls = threads.polls;
 	statistics->poll_ns = threads.poll_ns;

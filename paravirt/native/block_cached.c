@@ -28,6 +28,8 @@
 #define MOST_BYTES (4u << 20)
 /* A copy takes less than a tick of the counter for a byte; some 30 µs more, and it may have waited. */
 #define SLOW_TICKS 100000u
+/* How long a look at the process's handler of SIGBUS holds, some 100 µs: each copy would pay a system call for its own. */
+#define GUARD_TICKS 300000u
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; older C libraries do not name it */
@@ -41,6 +43,7 @@ struct pv_block_cached {
 	uint8_t *pieces; /* the round in which mincore was asked; behind the pages. 0: not admitted */
 	uint32_t admitted; /* pieces; atomic */
 	uint8_t round; /* never 0 */
+	uint64_t guarded; /* when the handler was last looked at, in ticks; any thread writes it */
 	bool is_regular;
 	int fd;
 };
@@ -210,12 +213,27 @@ static bool is_cut(const struct pv_block_cached *cached, const struct pv_aio_req
 	       (fstat(cached->fd, &status) < 0 || (uint64_t)status.st_size < io->offset_bytes + io->size_bytes);
 }
 
+/*
+ * Whether a fault would come to us.  The handler is the process's, and a module that is switched on while the guest runs
+ * may put its own there, or back what it found before us: then there are no copies.  Ours is not put over theirs, for
+ * they may hand a signal back to us that we would hand to them.
+ */
+static bool is_guarded(struct pv_block_cached *cached, uint64_t now)
+{
+	if (now - __atomic_load_n(&cached->guarded, __ATOMIC_RELAXED) < GUARD_TICKS)
+		return true;
+	if (!pv_fault_copy_guard())
+		return false;
+	__atomic_store_n(&cached->guarded, now, __ATOMIC_RELAXED);
+	return true;
+}
+
 bool pv_block_cached_read(struct pv_block_cached *cached, const struct pv_aio_request *io)
 {
 	const uint8_t *from = cached->hva + io->offset_bytes, *last = NULL;
 	uint64_t left = io->size_bytes, begin = __builtin_ia32_rdtsc();
 
-	if (left > MOST_BYTES || !are_there(cached, io->offset_bytes, left))
+	if (left > MOST_BYTES || !is_guarded(cached, begin) || !are_there(cached, io->offset_bytes, left))
 		return false;
 	for (uint32_t i = 0; i < io->segment_count; i++) {
 		const struct iovec *to = &io->segments[i];

@@ -9,16 +9,21 @@
 
 #include <errno.h>
 
-/*
- * Most requests handed over before their completions are looked for, so that the driver is not kept waiting.  A drive
- * does not begin before a batch is complete, and has little left to do by the time that a large one is.
- */
+/* Most requests handed over before their completions are looked for, so that the driver is not kept waiting. */
 #define BATCH 16u
-#define DIRECT_BATCH 4u
 
-static uint32_t batch_of(const struct pv_block_queue *queue)
+/*
+ * How many the next turn takes at most.  A drive does not begin before what it is given is complete: after a turn that
+ * found nothing, so that it may have nothing left to do, it gets one request, then twice as many with each full batch.
+ */
+static void learn_batch(struct pv_block_queue *queue, uint32_t taken, uint32_t done)
 {
-	return queue->block->options.unaligned_fd < 0 ? BATCH : DIRECT_BATCH;
+	bool direct = queue->block->options.unaligned_fd >= 0;
+
+	if (!done)
+		queue->batch = direct ? 1 : BATCH;
+	else if (taken == queue->batch && queue->batch < BATCH)
+		queue->batch *= 2;
 }
 
 static struct pv_queue *ring_of(const struct pv_block_queue *queue)
@@ -190,9 +195,9 @@ static bool may_go(struct pv_block_queue *queue, struct pv_backend_thread *threa
 /* Takes chains that wait, up to a batch; how many. A fault stops the queue, not what is in flight. */
 static uint32_t take(struct pv_block_queue *queue, struct pv_backend_thread *thread)
 {
-	uint32_t taken = 0, started = 0, most = batch_of(queue);
+	uint32_t taken = 0, started = 0;
 
-	while (taken < most && may_go(queue, thread)) {
+	while (taken < queue->batch && may_go(queue, thread)) {
 		struct pv_block_request *request = get_request(queue);
 
 		if (!request)
@@ -245,7 +250,7 @@ static void complete_all(struct pv_block_queue *queue, struct pv_block_request *
 static uint32_t collect(struct pv_block_queue *queue)
 {
 	struct pv_aio_request *finished[BATCH];
-	uint32_t number = pv_aio_collect(queue->aio, finished, batch_of(queue));
+	uint32_t number = pv_aio_collect(queue->aio, finished, BATCH);
 	struct pv_block_outcome outcome;
 
 	queue->in_flight -= number;
@@ -274,10 +279,11 @@ static void tell(struct pv_block_queue *queue)
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct pv_block_queue *queue = thread->opaque;
-	uint32_t done = take(queue, thread);
+	uint32_t taken = take(queue, thread), done;
 
 	pv_aio_submit(queue->aio);
-	done += collect(queue);
+	done = taken + collect(queue);
+	learn_batch(queue, taken, done);
 	if (done)
 		tell(queue);
 	/* Nothing can be taken, wait for completions alone: a driver that offers a chain twice comes this far. */
@@ -311,6 +317,7 @@ static int open_engine(struct pv_backend_thread *thread)
 		return errno;
 	hold_memory(queue->aio, &thread->device->machine->memory);
 	pv_aio_files(queue->aio, fds, options->unaligned_fd < 0 ? 1 : 2);
+	learn_batch(queue, 0, 0);
 	return 0;
 }
 

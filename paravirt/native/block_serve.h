@@ -21,6 +21,7 @@ struct pv_block_queue {
 	struct pv_block_request *free; /* used before and free */
 	uint32_t used; /* requests from here on were never used, so their memory was never touched */
 	struct pv_block_request *staged; /* to start, unless the next one continues it */
+	uint32_t batch; /* chains that the next turn takes, at most */
 	uint32_t busy; /* requests in use */
 	uint32_t in_flight; /* that the aio has */
 };

@@ -98,6 +98,23 @@ int64_t pv_event_doorbell(struct pv_machine *machine, uint32_t index)
 	return PV_STATUS_OK;
 }
 
+uint64_t pv_event_eoi_gpa(const struct pv_vcpu *vcpu, uint32_t vector)
+{
+	const struct pv_memory *memory = &vcpu->machine->memory;
+	const uint8_t *word = (const uint8_t *)&vcpu->page->eoi;
+
+	if (vector < PV_INTERRUPT_FIRST ||
+	    !pv_feature_accepted(vcpu->machine, PV_SERVICE_EVENT, PV_EVENT_FEATURE_EOI_BIT))
+		return 0;
+	for (uint32_t i = 0; i < memory->count; i++) {
+		const struct pv_region *r = &memory->regions[i];
+
+		if (word >= r->hva && word < r->hva + r->size_bytes)
+			return r->gpa + (uint64_t)(word - r->hva);
+	}
+	return 0;
+}
+
 void pv_vcpu_block(struct pv_vcpu *vcpu, uint64_t deadline_ns)
 {
 	__atomic_store_n(&vcpu->blocked, 1, __ATOMIC_SEQ_CST);
@@ -170,7 +187,7 @@ PV_HANDLER(event_upcall)
 	uint64_t vector = args[0];
 
 	(void)value;
-	if (vector != PV_UPCALL_OFF && vector != PV_UPCALL_NMI && (vector < 32 || vector > 255))
+	if (vector != PV_UPCALL_OFF && vector != PV_UPCALL_NMI && (vector < PV_INTERRUPT_FIRST || vector > 255))
 		return PV_STATUS_INVALID;
 	int64_t status = vcpu->machine->ops.upcall_vector(vcpu, (uint32_t)vector);
 	if (status == PV_STATUS_OK)
@@ -241,11 +258,25 @@ PV_HANDLER(vcpu_stop)
 	return PV_STATUS_OK;
 }
 
+static int64_t state_of(const struct pv_machine *machine, uint64_t index, uint64_t *state)
+{
+	if (index >= machine->vcpu_count)
+		return PV_STATUS_NOT_FOUND;
+	*state = __atomic_load_n(&machine->vcpus[index]->state.state, __ATOMIC_SEQ_CST);
+	return PV_STATUS_OK;
+}
+
 PV_HANDLER(vcpu_yield)
 {
-	(void)vcpu, (void)args, (void)value;
+	int64_t status = PV_STATUS_OK;
+
+	if (args[0] != PV_YIELD_NOBODY) {
+		status = state_of(vcpu->machine, args[0], value);
+		if (status || *value != PV_VCPU_STATE_RUNNING)
+			return status; /* VCPU-9: it is not a CPU that it lacks */
+	}
 	sched_yield();
-	return PV_STATUS_OK;
+	return status;
 }
 
 PV_HANDLER(vcpu_block)
@@ -257,10 +288,7 @@ PV_HANDLER(vcpu_block)
 
 PV_HANDLER(vcpu_state)
 {
-	if (args[0] >= vcpu->machine->vcpu_count)
-		return PV_STATUS_NOT_FOUND;
-	*value = __atomic_load_n(&vcpu->machine->vcpus[args[0]]->state.state, __ATOMIC_SEQ_CST);
-	return PV_STATUS_OK;
+	return state_of(vcpu->machine, args[0], value);
 }
 
 PV_HANDLER(vcpu_fault_address)

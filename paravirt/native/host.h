@@ -15,6 +15,7 @@
 #include "state.h"
 
 #define PV_PAGE_BYTES 4096ull
+#define PV_INTERRUPT_FIRST 32 /* vectors below are exceptions', NMI's among them */
 #define PV_SERVICES 16 /* slots of the standard; extensions follow */
 
 /* ---- guest_memory.c, memory.c: guest-physical ranges and their host addresses ---- */
@@ -383,6 +384,11 @@ void pv_callring_remove(struct pv_vcpu *vcpu);
 void pv_callring_remove_all(struct pv_machine *machine);
 /* Visits each ring once; calls made. One thread at a time, and not beside pv_callring_serve. */
 uint32_t pv_callring_poll(struct pv_machine *machine);
+/*
+ * Where a vCPU that chooses `vector` now may end its upcalls in memory, which an accelerator that can sees to from then
+ * on; 0: nowhere, also from what it chose before (EVT-13).
+ */
+uint64_t pv_event_eoi_gpa(const struct pv_vcpu *vcpu, uint32_t vector);
 /* A doorbell for upcalls that no eventfd took (EVT-10): OK, or why it was not heard. */
 int64_t pv_event_doorbell(struct pv_machine *machine, uint32_t vcpu);
 /* A doorbell for rings that no eventfd took: OK, or NOT_FOUND. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -166,10 +167,31 @@ static int set_routes(struct pv_kvm *kvm)
 	return result;
 }
 
+/*
+ * KVM's own end-of-interrupt in memory, whose word is as EVT-13 and EVT-14 say: it is set only while guest code runs, so
+ * there is nothing to save, and it holds until it is armed anew.  Where KVM refuses, the guest finds it clear.
+ */
+static void arm_eoi(struct pv_kvm_vcpu *own, uint64_t eoi_gpa)
+{
+	union {
+		struct kvm_msrs list;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} one = { .list = { .nmsrs = 1 } };
+
+	one.list.entries[0] = (struct kvm_msr_entry){
+		.index = MSR_KVM_PV_EOI_EN,
+		.data = eoi_gpa ? eoi_gpa | KVM_MSR_ENABLED : 0,
+	};
+	if (eoi_gpa != own->eoi_gpa && ioctl(own->fd, KVM_SET_MSRS, &one) == 1)
+		own->eoi_gpa = eoi_gpa;
+}
+
 int64_t pv_kvm_upcall_vector(struct pv_vcpu *vcpu, uint32_t vector)
 {
-	struct pv_kvm *kvm = ((struct pv_kvm_vcpu *)vcpu->opaque)->kvm;
+	struct pv_kvm_vcpu *own = vcpu->opaque;
+	struct pv_kvm *kvm = own->kvm;
 
+	arm_eoi(own, pv_event_eoi_gpa(vcpu, vector));
 	pthread_mutex_lock(&kvm->lock);
 	kvm->upcall_vectors[vcpu->index] = vector;
 	int result = set_routes(kvm);

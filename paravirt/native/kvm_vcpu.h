@@ -19,6 +19,7 @@ struct pv_kvm_vcpu {
 	uint32_t by_ipi; /* started by one, which has set its registers */
 	uint32_t unserved; /* and has left the guest since, for a reason that is to be served */
 	int upcall_fd; /* irqfd of the upcall */
+	uint64_t eoi_gpa; /* where KVM lets interrupts be ended in memory; 0: nowhere */
 	uint32_t upcall_wired; /* the doorbell for it has been wired, or refused */
 	int steal_fd; /* schedstat of the thread */
 	uint64_t steal_read_ns; /* when it was last read */

@@ -282,16 +282,11 @@ void pv_net_set_up(struct pv_net *net, bool up)
 
 void pv_net_get_statistics(const struct pv_net *net, struct pv_net_statistics *statistics)
 {
-	uint64_t *to = (uint64_t *)statistics;
 	struct pv_backend_statistics threads;
 
 	memset(statistics, 0, sizeof(*statistics));
-	for (uint32_t i = 0; i < net->pair_count; i++) {
-		const uint64_t *from = (const uint64_t *)&net->pairs[i].statistics;
-
-		for (size_t n = 0; n < sizeof(*statistics) / sizeof(*to); n++)
-			to[n] += __atomic_load_n(&from[n], __ATOMIC_RELAXED);
-	}
+	for (uint32_t i = 0; i < net->pair_count; i++)
+		pv_backend_sum(statistics, &net->pairs[i].statistics, sizeof(*statistics));
 	if (net->options.capture)
 		statistics->capture_lost = pv_net_capture_lost(net->options.capture);
 	pv_backend_get_statistics(&net->backend, &threads);

@@ -200,12 +200,10 @@ void pv_pmem_destroy(struct pv_pmem *pmem)
 
 void pv_pmem_get_statistics(const struct pv_pmem *pmem, struct pv_pmem_statistics *statistics)
 {
-	const uint64_t *from = (const uint64_t *)&pmem->statistics;
-	uint64_t *to = (uint64_t *)statistics;
 	struct pv_backend_statistics thread;
 
-	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	*statistics = (struct pv_pmem_statistics){ .requests = 0 };
+	pv_backend_sum(statistics, &pmem->statistics, sizeof(*statistics));
 	pv_backend_get_statistics(&pmem->backend, &thread);
 	statistics->sleeps = thread.sleeps;
 }

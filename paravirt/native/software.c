@@ -65,7 +65,9 @@ static void upcall(struct pv_vcpu *vcpu)
 
 static int64_t upcall_vector(struct pv_vcpu *vcpu, uint32_t vector)
 {
-	__atomic_store_n(&own(vcpu)->vector, vector, __ATOMIC_SEQ_CST);
+	uint64_t eoi_gpa = pv_event_eoi_gpa(vcpu, vector);
+
+	__atomic_store_n(&own(vcpu)->interrupt, eoi_gpa << 8 | vector, __ATOMIC_SEQ_CST);
 	return PV_STATUS_OK;
 }
 
@@ -173,10 +175,10 @@ static bool rest(struct pv_software *software)
 		struct pv_software_vcpu *vcpu = &software->vcpus[i];
 
 		raise_deferred(software, i);
-		uint32_t vector = __atomic_load_n(&vcpu->vector, __ATOMIC_SEQ_CST);
+		uint64_t interrupt = __atomic_load_n(&vcpu->interrupt, __ATOMIC_SEQ_CST);
 		/* One that is on its way while the guest chooses OFF ends here. */
-		if (__atomic_exchange_n(&vcpu->upcall, 0, __ATOMIC_SEQ_CST) && vector != PV_UPCALL_OFF &&
-		    !tell(software, PV_SOFTWARE_UPCALL, i, vector))
+		if (__atomic_exchange_n(&vcpu->upcall, 0, __ATOMIC_SEQ_CST) && interrupt != PV_UPCALL_OFF &&
+		    !tell(software, PV_SOFTWARE_UPCALL, i, interrupt))
 			return false;
 	}
 	return tell(software, PV_SOFTWARE_GO, 0, 0);

@@ -48,7 +48,7 @@ struct pv_software_entry {
 /* On the control socket: a rest is a time in which no guest code runs. */
 #define PV_SOFTWARE_KICK 1 /* host: please rest */
 #define PV_SOFTWARE_REST 2 /* engine: it begins */
-#define PV_SOFTWARE_UPCALL 3 /* host: the vCPU is to take the interrupt `value` */
+#define PV_SOFTWARE_UPCALL 3 /* host: the vCPU is to take an interrupt; `value`: vector, where it may be ended << 8 */
 #define PV_SOFTWARE_GO 4 /* host: it is over */
 #define PV_SOFTWARE_MODE 5 /* host: the vCPU will start in the mode that vCPU `value` has now */
 
@@ -60,8 +60,8 @@ struct pv_software_control {
 
 struct pv_software_vcpu {
 	int fd; /* its socket */
-	uint32_t vector; /* of its upcalls */
 	uint32_t upcall; /* one is due */
+	uint64_t interrupt; /* for its upcalls, as PV_SOFTWARE_UPCALL has it */
 	uint64_t deferred[PV_LIMIT_CHANNELS / 64]; /* channels to raise at the next rest */
 	uint64_t cr2;
 };

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "vhost_user.h"
 #include "way.h"
 
+#define NUDGE (SIGRTMIN + 7)
 #define BATCH 64 /* chains each way, before the other way has its turn */
 
 struct lane {
@@ -29,6 +31,7 @@ struct lane {
 	int call_fd;
 	bool broken; /* atomic: by the peer */
 	bool held; /* chain was popped, and waits for room */
+	bool owed; /* a kick, for what its predecessor had */
 	struct pv_chain chain;
 	struct pv_vhost_user_statistics statistics;
 	struct pv_shadow shadow;
@@ -51,6 +54,7 @@ static uint64_t memory_bytes(const struct pv_vhost_user *vhost)
 	return (uint64_t)vhost->queues * PV_SHADOW_BYTES;
 }
 
+/* The peer may fill the counter between the question and the write: so only threads that can be nudged are here. */
 static void kick(struct lane *lane)
 {
 	pv_eventfd_signal(lane->kick_fd);
@@ -111,6 +115,11 @@ static bool give(struct lane *lane)
 static bool turn(struct pv_backend_thread *thread)
 {
 	struct lane *lane = thread->opaque;
+
+	if (lane->owed) {
+		lane->owed = false;
+		kick(lane);
+	}
 	bool did = take_back(lane);
 
 	if (!is_broken(lane))
@@ -186,7 +195,7 @@ void pv_vhost_user_restart(struct pv_vhost_user *vhost)
 void pv_vhost_user_serve(struct pv_vhost_user *vhost)
 {
 	for (uint32_t i = 0; i < vhost->queues; i++)
-		kick(&vhost->lanes[i]); /* for what its predecessor had */
+		vhost->lanes[i].owed = true;
 	pv_backend_activate(&vhost->backend);
 }
 
@@ -240,6 +249,11 @@ static int map_rings(struct pv_vhost_user *vhost)
 	return 0;
 }
 
+static void ignore(int number)
+{
+	(void)number;
+}
+
 static int add_lane(struct pv_vhost_user *vhost, uint32_t queue)
 {
 	struct lane *lane = &vhost->lanes[queue];
@@ -255,6 +269,7 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 					   char *error, size_t error_bytes)
 {
 	static const struct pv_backend_ops ops = { .turn = turn, .wait = wait_for_either };
+	static const struct sigaction nudged = { .sa_handler = ignore }; /* without SA_RESTART: it cuts a write short */
 	struct pv_vhost_user *vhost = calloc(1, sizeof(*vhost));
 
 	if (!vhost) {
@@ -275,6 +290,8 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 	const struct pv_device_ops before = device->ops;
 	void *opaque = device->opaque;
 	pv_backend_init(&vhost->backend, device, &ops, "vhost", poll_ns);
+	vhost->backend.nudge = NUDGE;
+	sigaction(NUDGE, &nudged, NULL);
 	device->ops = before;
 	device->opaque = opaque;
 	int failure = map_rings(vhost);
@@ -297,15 +314,11 @@ void pv_vhost_user_destroy(struct pv_vhost_user *vhost)
 
 void pv_vhost_user_get_statistics(const struct pv_vhost_user *vhost, struct pv_vhost_user_statistics *statistics)
 {
-	uint64_t *to = (uint64_t *)statistics;
 	struct pv_backend_statistics threads;
 
 	memset(statistics, 0, sizeof(*statistics));
 	for (uint32_t i = 0; i < vhost->queues; i++) {
-		const uint64_t *from = (const uint64_t *)&vhost->lanes[i].statistics;
-
-		for (size_t n = 0; n < sizeof(*statistics) / sizeof(*to); n++)
-			to[n] += __atomic_load_n(&from[n], __ATOMIC_RELAXED);
+		pv_backend_sum(statistics, &vhost->lanes[i].statistics, sizeof(*statistics));
 		statistics->in_flight += __atomic_load_n(&vhost->lanes[i].shadow.in_flight, __ATOMIC_RELAXED);
 	}
 	pv_backend_get_statistics(&vhost->backend, &threads);

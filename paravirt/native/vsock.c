@@ -180,12 +180,10 @@ void pv_vsock_reset_transport(struct pv_vsock *vsock)
 
 void pv_vsock_get_statistics(const struct pv_vsock *vsock, struct pv_vsock_statistics *statistics)
 {
-	const uint64_t *from = (const uint64_t *)&vsock->statistics;
-	uint64_t *to = (uint64_t *)statistics;
 	struct pv_backend_statistics thread;
 
-	for (size_t i = 0; i < sizeof(*statistics) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	memset(statistics, 0, sizeof(*statistics));
+	pv_backend_sum(statistics, &vsock->statistics, sizeof(*statistics));
 	pv_backend_get_statistics(&vsock->backend, &thread);
 	statistics->polls = thread.polls;
 	statistics->poll_ns = thread.poll_ns;

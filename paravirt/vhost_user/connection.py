@@ -80,6 +80,11 @@ class Connection:
         """Lets the peer go.  More than once is fine."""
         self.socket.close()
 
+    def abandon(self) -> None:
+        """Has all waits for the peer end as if it had closed the connection.  Any thread."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
     def hang_up(self) -> bool:
         """Says that this is the end; whether the peer closes its side in turn, as it does when it let go or is dead."""
         until = time.monotonic() + self._reply_s

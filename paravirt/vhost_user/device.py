@@ -21,7 +21,7 @@ from .._native import ffi, lib
 from ..devices.base import HOST_FAILED, QUEUE_SIZE, RING_FEATURES, VIRTIO_FEATURE, CalledDevice, counted
 from ..errors import HostCallFailed
 from ..interrupts import heard
-from .connection import REPLY_S
+from .connection import REPLY_S, Connection
 from .errors import PeerError, PeerGone
 from .front_end import FrontEnd, Vring
 from .messages import Region
@@ -67,27 +67,21 @@ class ServedDevice(CalledDevice):
         poll_ns: int = 0,
     ) -> None:
         super().__init__(name)
+        self.title = f"{self.word} {name!r}"  # what errors call it
         self._socket, self._regions, self._fail = socket, regions, fail
         self._patience_s, self._reply_s, self._poll_ns = patience_s, reply_s, poll_ns
         self._core: Any = None  # struct pv_vhost_user *
         self._peer: FrontEnd | None = None
-        self._served = 0  # queues, from the first one on
-        self._config = self._peer_config = b""
-        self._config_fresh = False
+        self._reached: Connection | None = None  # the last one
+        self._served = self._reconnects = 0  # queues, from the first one on; how often the peer came back
+        self._config, self._peer_config, self._config_fresh = b"", b"", False
         self._changed = threading.Condition()
         self._wanted: Literal["park", "serve", "end"] = "park"  # under it, as is the state
         self._state: State = "parked"
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
-        self._away_since = 0.0
-        self._told = False  # that the peer is away
-        self._reconnects = 0
+        self._away_since, self._told = 0.0, False  # whether it was told that the peer is away
         self._last: dict[str, int] = {}
-
-    @property
-    def title(self) -> str:
-        """What errors call it."""
-        return f"{self.word} {self.name!r}"
 
     def features(self) -> int:
         """What the peer offers and the device may have."""
@@ -142,13 +136,23 @@ class ServedDevice(CalledDevice):
         self._thread = thread
 
     def _connect(self) -> FrontEnd:
-        peer = FrontEnd(self._socket, self.title, self.config_bytes, self._reply_s, self.example)
+        peer = FrontEnd(self._socket, self.title, self.config_bytes, self._reply_s, self.example, self._reach)
         try:
             self.check(peer)
         except BaseException:
             peer.close()
             raise
         return peer
+
+    def _reach(self, connection: Connection | None) -> None:
+        self._reached = connection
+        if self.abandoned and connection:
+            connection.abandon()
+
+    def abandon(self) -> None:
+        """As `Device.abandon`."""
+        self.abandoned = True
+        self._reach(self._reached)
 
     def detach(self) -> None:
         """As `Device.detach`; the peer is let go."""
@@ -184,8 +188,7 @@ class ServedDevice(CalledDevice):
             return
         self._want("park")
         with self._changed:
-            while self._state != "parked":
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._state == "parked")
 
     def _want(self, what: Literal["park", "serve", "end"]) -> None:
         with self._changed:

@@ -6,6 +6,7 @@ Nothing here looks into a queue: the peer is told where it lies, by addresses th
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,11 +53,21 @@ class Vring(NamedTuple):
 class FrontEnd:
     """A session with the peer at `path`, up to its features and configuration.
 
-    Raises PeerError and PeerGone, as all that follows does.
+    `reached` is given its connection before the first wait.  Raises PeerError and PeerGone, as all that follows does.
     """
 
-    def __init__(self, path: Path, what: str, config_bytes: int, reply_s: float = REPLY_S, example: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        what: str,
+        config_bytes: int,
+        reply_s: float = REPLY_S,
+        example: str = "",
+        reached: Callable[[Connection], object] | None = None,
+    ) -> None:
         self.connection = Connection(path, what, reply_s, example)
+        if reached:
+            reached(self.connection)
         self.back_channel: socket.socket | None = None
         """Where the peer asks; its own side of the session."""
         self._given: set[int] = set()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from paravirt import Machine, MachineConfig
 from paravirt._native import ffi
 
 HERE = Path(__file__).resolve().parent
@@ -17,6 +18,7 @@ INCLUDES = (HERE.parents[1] / "paravirt" / "native", HERE.parents[1] / "hypercal
 GUESTS = Path(__file__).resolve().parents[2] / "paravirt" / "guests"
 QEMU = "qemu-system-x86_64"
 MEMORY = "128M"
+TIMEOUT_S = 300
 
 
 def guest(name: str) -> Path:
@@ -44,6 +46,16 @@ def bench_line(text: str) -> dict[str, float]:
         if line.startswith("bench: ") and "=" in line:
             return {name: float(value) for name, _, value in (word.partition("=") for word in line.split()[1:])}
     raise RuntimeError(f"the guest told no figures: {text.strip() or 'nothing'}")
+
+
+def run_guest(name: str, **options: object) -> tuple[float, str]:
+    """Seconds from the call of the API to the end of a built guest, and what it printed.  Raises ParavirtError."""
+    console = bytearray()
+    began = time.perf_counter()
+    config = MachineConfig(guest(name), console=console.extend, timeout_s=TIMEOUT_S).replace(**options)
+    with Machine(config) as machine:
+        machine.run()
+    return time.perf_counter() - began, console.decode()
 
 
 def qemu_command(image: Path, memory: str = MEMORY) -> list[str] | None:

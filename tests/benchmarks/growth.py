@@ -11,6 +11,7 @@ than its work.  The plot has all points.
     start, machines    so many machines of one process that live at once, per machine
     memory, machines   resident set beyond guest RAM, per machine after the first
     block, machines    4 KiB reads from the page cache by so many machines at once: time of all per request
+    block, QEMUs       the same by so many processes of QEMU, whose guests poll
     block, queues      the same by one machine with so many vCPUs, each with a queue of its own
 """
 
@@ -20,64 +21,58 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from paravirt import Disk, Machine, MachineConfig
 
 from . import memory
-from .block import make_disk
-from .common import bench_line, guest
-from .report import Row, make_row
+from .block import CASES, disk_file, qemu
+from .common import TIMEOUT_S, bench_line, guest, qemu_command, run_guest
+from .report import Row, make_row, missing_row
 
 SIZES = (1, 2, 4)
 MIB = 1 << 20
 CALLS, REQUESTS = 20_000, 60_000
-TIMEOUT_S = 300
-
-
-def run_guest(name: str, **options: object) -> tuple[float, dict[str, float]]:
-    """Seconds from the call of the API to the guest's end, and the figures of its line, if it has one."""
-    console = bytearray()
-    began = time.perf_counter()
-    with Machine(MachineConfig(guest(name), console=console.extend, timeout_s=TIMEOUT_S).replace(**options)) as machine:
-        machine.run()
-    text = console.decode()
-    return time.perf_counter() - began, bench_line(text) if "bench: " in text else {}
 
 
 def call_vcpus(n: int) -> float:
     """ns per call."""
-    _, f = run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")
-    return f["ns"] / f["calls"]
+    return _together([run_guest("bench_vcpus", vcpus=n, command_line=f"calls={CALLS}")[1]], "calls")
 
 
 def call_machines(n: int) -> float:
     """ns per call, of all machines of one process."""
-    consoles = [bytearray() for _ in range(n)]
-    with ExitStack() as stack:
-        config = MachineConfig(guest("bench_vcpus"), command_line=f"calls={CALLS}")
-        machines = [stack.enter_context(Machine(config.replace(console=c.extend))) for c in consoles]
-        for machine in machines:
-            machine.start()
-        for machine in machines:
-            machine.wait(TIMEOUT_S)
-    return _together([console.decode() for console in consoles])
+    return _together(_told_at_once(n, MachineConfig(guest("bench_vcpus"), command_line=f"calls={CALLS}")), "calls")
 
 
 def call_processes(n: int) -> float:
     """The same, each machine in a process of its own."""
     command = [sys.executable, "-m", "paravirt", "run", str(guest("bench_vcpus")), "--cmdline", f"calls={CALLS}"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
-    return _together([process.communicate(timeout=TIMEOUT_S)[0] for process in processes])
+    return _together([process.communicate(timeout=TIMEOUT_S)[0] for process in processes], "calls")
 
 
-def _together(told: list[str]) -> float:
-    figures = [bench_line(text) for text in told]
-    return max(f["ns"] for f in figures) / sum(f["calls"] for f in figures)
+def _told_at_once(n: int, config: MachineConfig) -> list[str]:
+    consoles = [bytearray() for _ in range(n)]
+    with ExitStack() as stack:
+        machines = [stack.enter_context(Machine(config.replace(console=c.extend))) for c in consoles]
+        for machine in machines:
+            machine.start()
+        for machine in machines:
+            machine.wait(TIMEOUT_S)
+    return [console.decode() for console in consoles]
+
+
+def _together(told: list[str], unit: str) -> float:
+    return _cost([bench_line(text) for text in told], unit)
+
+
+def _cost(figures: list[dict[str, float]], unit: str) -> float:
+    return max(f["ns"] for f in figures) / sum(f[unit] for f in figures)
 
 
 def start_vcpus(n: int) -> float:
@@ -109,45 +104,29 @@ def memory_machines(n: int) -> float:
 
 def block_machines(n: int, path: Path) -> float:
     """ns per request, of all machines."""
-    consoles = [bytearray() for _ in range(n)]
-    disk = Disk("disk", path, read_only=True)
-    with ExitStack() as stack:
-        machines = [
-            stack.enter_context(
-                Machine(
-                    MachineConfig(
-                        guest("bench_block"),
-                        disks=(disk,),
-                        command_line=f"requests={REQUESTS} wait=event",
-                        console=console.extend,
-                    )
-                )
-            )
-            for console in consoles
-        ]
-        for machine in machines:
-            machine.start()
-        for machine in machines:
-            machine.wait(TIMEOUT_S)
-    told = [bench_line(console.decode()) for console in consoles]
-    return max(f["ns"] for f in told) / sum(f["requests"] for f in told)
+    disk, words = Disk("disk", path, read_only=True), f"requests={REQUESTS} wait=event"
+    config = MachineConfig(guest("bench_block"), disks=(disk,), command_line=words)
+    return _together(_told_at_once(n, config), "requests")
+
+
+def block_qemus(n: int, path: Path) -> float:
+    """The same of QEMU's, which is there."""
+    case = CASES[0]._replace(words=CASES[0].words | {"requests": REQUESTS})
+    with ThreadPoolExecutor(n) as pool:
+        figures = list(pool.map(lambda _: qemu(case, path), range(n)))
+    return _cost([f for f in figures if f], "requests")
 
 
 def block_queues(n: int, path: Path) -> float:
     """ns per request, of all queues."""
     disk = Disk("disk", path, read_only=True)
     words = f"requests={REQUESTS} queues={n} wait=event"
-    _, f = run_guest("bench_block", vcpus=n, disks=(disk,), command_line=words)
-    return f["ns"] / f["requests"]
+    return _together([run_guest("bench_block", vcpus=n, disks=(disk,), command_line=words)[1]], "requests")
 
 
 def run(rounds: int) -> list[Row]:
     """Each size in turn, so many times."""
-    work = Path("build")
-    work.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work, prefix="bench-") as place:
-        path = Path(place).absolute() / "disk"
-        make_disk(path)
+    with disk_file() as path:
         figures: dict[str, tuple[str, Callable[[int], float]]] = {
             "call, vCPUs": ("ns", call_vcpus),
             "call, machines": ("ns", call_machines),
@@ -157,12 +136,15 @@ def run(rounds: int) -> list[Row]:
             "start, machines": ("ms", start_machines),
             "memory, machines": ("MiB", memory_machines),
             "block, machines": ("ns", lambda n: block_machines(n, path)),
+            "block, QEMUs": ("ns", lambda n: block_qemus(n, path)),
             "block, queues": ("ns", lambda n: block_queues(n, path)),
         }
         return [_row(name, unit, measure, rounds) for name, (unit, measure) in figures.items()]
 
 
 def _row(name: str, unit: str, measure: Callable[[int], float], rounds: int) -> Row:
+    if name == "block, QEMUs" and not qemu_command(guest("bench_block")):
+        return missing_row("growth", name, unit, "no QEMU here")
     measure(SIZES[0])  # what is loaded but once
     taken = [{size: measure(size) for size in SIZES} for _ in range(rounds)]
     points = [(size, statistics.median(t[size] for t in taken)) for size in SIZES]

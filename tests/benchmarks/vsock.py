@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from paravirt import Machine, MachineConfig
 from paravirt.attachments.vsock import Vsock
 from paravirt.errors import ParavirtError
 
-from .common import bench_line, compile_c, guest
+from .common import bench_line, compile_c, run_guest
 from .report import Row, make_row, missing_row
 
 PORT = 5000  # bench_vsock's
@@ -88,23 +87,15 @@ def _served(code: ctypes.CDLL, case: Case, connect: Callable[[], socket.socket])
 
 def ours(code: ctypes.CDLL, case: Case, work: Path) -> dict[str, float]:
     """The guest's figures.  Raises ParavirtError."""
-    path, console = work / "v", bytearray()
-    config = MachineConfig(
-        guest("bench_vsock"),
-        devices=(Vsock("socks", path),),
-        command_line=case.words,
-        console=console.extend,
-        timeout_s=TIMEOUT_S,
-    )
     with socket.socket(socket.AF_UNIX) as listener:
         at = work / f"v_{PORT}"
         at.unlink(missing_ok=True)
         listener.bind(str(at))
         listener.listen()
         listener.settimeout(TIMEOUT_S)
-        with _served(code, case, lambda: listener.accept()[0]), Machine(config) as machine:
-            machine.run()
-    figures = bench_line(console.decode())
+        with _served(code, case, lambda: listener.accept()[0]):
+            _, told = run_guest("bench_vsock", devices=(Vsock("socks", work / "v"),), command_line=case.words)
+    figures = bench_line(told)
     return {"value": case.value(figures["median_ns"]), "p99": case.value(figures["p99_ns"])}
 
 

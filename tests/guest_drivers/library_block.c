@@ -3,89 +3,25 @@
  * The block driver on a transport that is a few functions: a disk in memory that answers when the doorbell
  * rings, honestly or not.
  */
-#include <string.h>
-
-#include "check.h"
+#include "library_device.h"
 #include "paravirt/block.h"
 
 #define SECTORS 16
-#define QUEUE 16
 
 enum mood { HONEST, FAILS, SHORT_READ, UNSUPPORTED, SILENT, BROKEN_ID, GIVES_UP, DEAF };
 
 static struct {
 	uint8_t data[SECTORS * PV_SECTOR_BYTES];
-	struct pv_block_config config;
-	struct pv_queue_setup queue;
-	uint64_t offered, accepted;
-	uint32_t status;
-	uint16_t next_avail, next_used;
-	uint32_t doorbells, flushes, resets;
+	uint32_t doorbells, flushes;
 	enum mood mood;
 } disk;
 
-static uint32_t get_status(struct pv_virtio *device)
+static int64_t config_write(struct pv_virtio *virtio, uint32_t offset, const void *field, uint32_t size_bytes)
 {
-	(void)device;
-	return disk.status;
-}
-
-static void set_status(struct pv_virtio *device, uint32_t status)
-{
-	(void)device;
-	disk.status = status;
-	disk.resets += !status;
-	if (!status)
-		disk.next_avail = disk.next_used = 0;
-	if (status & PV_VIRTIO_STATUS_FEATURES_OK && disk.accepted & ~disk.offered)
-		disk.status &= ~(uint32_t)PV_VIRTIO_STATUS_FEATURES_OK;
-}
-
-static uint64_t get_features(struct pv_virtio *device)
-{
-	(void)device;
-	return disk.offered;
-}
-
-static int64_t accept_features(struct pv_virtio *device, uint64_t features)
-{
-	(void)device;
-	disk.accepted = features;
-	return PV_STATUS_OK;
-}
-
-static int64_t config_read(struct pv_virtio *device, uint32_t offset, void *to, uint32_t size_bytes)
-{
-	(void)device;
-	memcpy(to, (const uint8_t *)&disk.config + offset, size_bytes);
-	return PV_STATUS_OK;
-}
-
-static int64_t config_write(struct pv_virtio *device, uint32_t offset, const void *field, uint32_t size_bytes)
-{
-	(void)device;
+	(void)virtio;
 	CHECK(offset == offsetof(struct pv_block_config, writeback) && size_bytes == 1);
 	if (disk.mood != DEAF)
-		memcpy((uint8_t *)&disk.config + offset, field, size_bytes);
-	return PV_STATUS_OK;
-}
-
-static uint32_t generation(struct pv_virtio *device)
-{
-	(void)device;
-	return 0;
-}
-
-static uint32_t queue_size(struct pv_virtio *device, uint16_t queue)
-{
-	(void)device;
-	return queue ? 0 : QUEUE;
-}
-
-static int64_t queue_setup(struct pv_virtio *device, const struct pv_queue_setup *setup)
-{
-	(void)device;
-	disk.queue = *setup;
+		memcpy(device.config + offset, field, size_bytes);
 	return PV_STATUS_OK;
 }
 
@@ -115,20 +51,13 @@ static uint32_t serve(const struct pv_block_header *header, uint8_t *data, uint3
 	}
 }
 
-static void answer(uint16_t head)
+static void answer(const struct pv_virtq_desc *header, const struct pv_virtq_desc *table, uint32_t head)
 {
-	const struct pv_virtq_desc *chain = pv_at(disk.queue.descriptors_gpa);
-	uint16_t at = head;
-
-	if (chain[head].flags & PV_DESC_F_INDIRECT) {
-		chain = pv_at(chain[head].gpa);
-		at = 0;
-	}
-	const struct pv_virtq_desc *header = &chain[at], *second = &chain[header->next], *last = second;
+	const struct pv_virtq_desc *second = &table[header->next], *last = second;
 	uint32_t size_bytes = 0;
 	if (second->flags & PV_DESC_F_NEXT) {
 		size_bytes = second->size_bytes;
-		last = &chain[second->next];
+		last = &table[second->next];
 	}
 	uint32_t written = disk.mood == HONEST ? serve(pv_at(header->gpa), pv_at(second->gpa), size_bytes) : 0;
 	uint8_t codes[] = { [HONEST] = PV_BLOCK_STATUS_OK,
@@ -136,65 +65,42 @@ static void answer(uint16_t head)
 			    [UNSUPPORTED] = PV_BLOCK_STATUS_UNSUPPORTED };
 	if (disk.mood != SILENT)
 		*(uint8_t *)pv_at(last->gpa) = disk.mood < sizeof(codes) ? codes[disk.mood] : 0;
-
-	struct pv_virtq_used *used = pv_at(disk.queue.device_gpa);
-	struct pv_virtq_used_elem *entries = (struct pv_virtq_used_elem *)(used + 1);
-	entries[disk.next_used % disk.queue.size] = (struct pv_virtq_used_elem){
-		.id = disk.mood == BROKEN_ID ? head + 1u : head,
-		.written_bytes = written + 1,
-	};
-	used->index = ++disk.next_used;
+	device_give(0, disk.mood == BROKEN_ID ? head + 1 : head, written + 1);
 }
 
-static void notify(struct pv_virtio *device, uint16_t queue)
+static void notify(struct pv_virtio *virtio, uint16_t queue)
 {
-	const struct pv_virtq_avail *avail = pv_at(disk.queue.driver_gpa);
-	const uint16_t *heads = (const uint16_t *)(avail + 1);
+	const struct pv_virtq_desc *first, *table;
+	uint16_t head;
 
-	(void)device;
+	(void)virtio;
 	CHECK(!queue);
 	disk.doorbells++;
 	if (disk.mood == GIVES_UP)
-		disk.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
+		device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 	else if (disk.mood != DEAF)
-		while (disk.next_avail != avail->index)
-			answer(heads[disk.next_avail++ % disk.queue.size]);
+		while ((first = device_take(0, &head, &table)))
+			answer(first, table, head);
 }
 
-static const struct pv_virtio_transport transport = {
-	.status = get_status,
-	.set_status = set_status,
-	.features = get_features,
-	.accept = accept_features,
-	.config_read = config_read,
-	.config_write = config_write,
-	.generation = generation,
-	.queue_size = queue_size,
-	.queue_setup = queue_setup,
-	.notify = notify,
-};
-
-/* Nothing here makes calls. */
-struct pv_answer pv_call(uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
-{
-	fprintf(stderr, "call %x %lx %lx %lx %lx %lx %lx\n", id, a0, a1, a2, a3, a4, a5);
-	exit(1);
-}
-
-static struct pv_virtio device;
+static struct pv_virtio virtio;
 static struct pv_block block;
-static uint8_t memory[PV_VIRTIO_QUEUE_BYTES(QUEUE)] __attribute__((aligned(64)));
+static uint8_t memory[PV_VIRTIO_QUEUE_BYTES(SIZE)] __attribute__((aligned(64)));
 static uint8_t buffer[SECTORS * PV_SECTOR_BYTES];
 
 static int64_t start(uint64_t features)
 {
+	const struct pv_block_config config = {
+		.capacity_sectors = SECTORS,
+		.max_discard_sectors = 3,
+		.max_write_zeroes_sectors = 3,
+	};
+
 	memset(&disk, 0, sizeof(disk));
-	disk.offered = features;
-	disk.config.capacity_sectors = SECTORS;
-	disk.config.max_discard_sectors = 3;
-	disk.config.max_write_zeroes_sectors = 3;
-	device = (struct pv_virtio){ .transport = &transport, .type = PV_DEVICE_TYPE_BLOCK, .channel = PV_NO_CHANNEL };
-	return pv_block_init(&block, &device, 200, memory);
+	transport.notify = notify;
+	transport.config_write = config_write;
+	virtio = device_new(features, &config, sizeof(config));
+	return pv_block_init(&block, &virtio, 200, memory);
 }
 
 static void check_requests(uint64_t features)
@@ -203,7 +109,7 @@ static void check_requests(uint64_t features)
 	uint64_t seed = 7;
 
 	CHECK(start(features) == PV_STATUS_OK);
-	CHECK(block.depth == (features & PV_VIRTIO_F_INDIRECT_DESC ? QUEUE : QUEUE / 3));
+	CHECK(block.depth == (features & PV_VIRTIO_F_INDIRECT_DESC ? SIZE : SIZE / 3));
 	for (int i = 0; i < 500; i++) {
 		uint32_t sector = random_below(&seed, SECTORS), count = 1 + random_below(&seed, SECTORS - sector);
 
@@ -241,7 +147,7 @@ static void check_refusals(void)
 	CHECK(pv_block_discard(&block, 0, 1) == PV_STATUS_NOT_SUPPORTED);
 	CHECK(!disk.doorbells && pv_block_wait(&block, &done) == PV_STATUS_BAD_STATE);
 	CHECK(pv_block_get(&block, &done) == PV_STATUS_NOT_FOUND);
-	static struct pv_block_request many[QUEUE];
+	static struct pv_block_request many[SIZE];
 	for (uint32_t i = 0; i < block.depth; i++) {
 		many[i] = request;
 		CHECK(pv_block_add(&block, &many[i]) == PV_STATUS_OK);
@@ -267,10 +173,10 @@ static void check_moods(void)
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CHECK(start(PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC) == PV_STATUS_OK);
 		disk.mood = cases[i].mood;
-		disk.resets = 0;
+		device.resets = 0;
 		CHECK(pv_block_read(&block, 0, buffer, 512) == cases[i].result);
 		/* a device that may still write to the caller's memory is taken back */
-		CHECK(disk.resets == (cases[i].result == PV_STATUS_FAILED) && !block.in_flight);
+		CHECK(device.resets == (cases[i].result == PV_STATUS_FAILED) && !block.in_flight);
 	}
 }
 
@@ -283,7 +189,8 @@ static void check_writeback(void)
 	CHECK(start(base | PV_BLOCK_F_FLUSH) == PV_STATUS_OK && pv_block_get_writeback(&block) == 1);
 	CHECK(pv_block_set_writeback(&block, false) == PV_STATUS_NOT_SUPPORTED);
 	CHECK(start(base | wce) == PV_STATUS_OK && pv_block_get_writeback(&block) == 0);
-	CHECK(pv_block_set_writeback(&block, true) == PV_STATUS_OK && disk.config.writeback == 1);
+	CHECK(pv_block_set_writeback(&block, true) == PV_STATUS_OK &&
+	      device.config[offsetof(struct pv_block_config, writeback)] == 1);
 	CHECK(pv_block_get_writeback(&block) == 1);
 	disk.mood = DEAF; /* takes the write and stays as it was */
 	CHECK(pv_block_set_writeback(&block, false) == PV_STATUS_FAILED);
@@ -295,13 +202,13 @@ static int holds, sleeps;
 static void hold(void)
 {
 	holds++;
-	disk.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
+	device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 }
 
 static void wait_for_ever(void)
 {
 	sleeps++;
-	disk.status = 0; /* so that the test ends: nobody would have woken us */
+	device.status = 0; /* so that the test ends: nobody would have woken us */
 }
 
 static void release_events(void)
@@ -315,8 +222,8 @@ static void check_lost(void)
 	const uint64_t features = PV_VIRTIO_F_VERSION_1 | PV_VIRTIO_F_INDIRECT_DESC;
 
 	CHECK(start(features) == PV_STATUS_OK);
-	device.waiter = &waiter;
-	device.channel = 20;
+	virtio.waiter = &waiter;
+	virtio.channel = 20;
 	disk.mood = DEAF;
 	CHECK(pv_block_read(&block, 0, buffer, 512) == PV_STATUS_FAILED);
 	CHECK(!sleeps && !holds);

@@ -3,99 +3,24 @@
  * The drivers of mapped disks, networks and sockets on a transport that is a few functions: how often they ring, what
  * they do while they look, and that they notice a device that gives up.
  */
-#include <string.h>
-
-#include "check.h"
+#include "library_device.h"
 #include "paravirt/net.h"
 #include "paravirt/pmem.h"
 #include "paravirt/vsock.h"
 
-#define QUEUES 3
-#define SIZE 16
 #define PATIENCE 1000000 /* looks, more than any driver needs to find out that its device is gone */
 
-static struct {
-	uint32_t status;
-	uint8_t config[16];
-	struct pv_queue_setup queues[QUEUES];
-	uint32_t rings[QUEUES];
-	uint16_t taken[QUEUES], given[QUEUES];
-	bool answers; /* packets of sockets */
-} device;
-
-static uint32_t get_status(struct pv_virtio *virtio)
-{
-	(void)virtio;
-	return device.status;
-}
-
-static void set_status(struct pv_virtio *virtio, uint32_t status)
-{
-	(void)virtio;
-	device.status = status;
-}
-
-static uint64_t get_features(struct pv_virtio *virtio)
-{
-	(void)virtio;
-	return PV_VIRTIO_F_VERSION_1;
-}
-
-static int64_t accept_features(struct pv_virtio *virtio, uint64_t features)
-{
-	(void)virtio;
-	CHECK(features == PV_VIRTIO_F_VERSION_1);
-	return PV_STATUS_OK;
-}
-
-static int64_t config_read(struct pv_virtio *virtio, uint32_t offset, void *to, uint32_t size_bytes)
-{
-	(void)virtio;
-	memcpy(to, device.config + offset, size_bytes);
-	return PV_STATUS_OK;
-}
-
-static uint32_t generation(struct pv_virtio *virtio)
-{
-	(void)virtio;
-	return 0;
-}
-
-static uint32_t queue_size(struct pv_virtio *virtio, uint16_t queue)
-{
-	(void)virtio;
-	return queue < QUEUES ? SIZE : 0;
-}
-
-static int64_t queue_setup(struct pv_virtio *virtio, const struct pv_queue_setup *setup)
-{
-	(void)virtio;
-	device.queues[setup->queue] = *setup;
-	return PV_STATUS_OK;
-}
+static uint32_t rings[QUEUES];
+static bool answers; /* packets of sockets */
 
 /* The last buffer of the next chain of a queue; NULL: there is none. */
 static void *take(uint16_t queue, uint16_t *head)
 {
-	const struct pv_queue_setup *setup = &device.queues[queue];
-	const struct pv_virtq_avail *avail = pv_at(setup->driver_gpa);
-	const struct pv_virtq_desc *at = pv_at(setup->descriptors_gpa);
+	const struct pv_virtq_desc *table, *at = device_take(queue, head, &table);
 
-	if (device.taken[queue] == avail->index)
-		return NULL;
-	*head = ((const uint16_t *)(avail + 1))[device.taken[queue]++ % setup->size];
-	for (at += *head; at->flags & PV_DESC_F_NEXT;)
-		at = (const struct pv_virtq_desc *)pv_at(setup->descriptors_gpa) + at->next;
-	return pv_at(at->gpa);
-}
-
-static void give(uint16_t queue, uint16_t head, uint32_t written_bytes)
-{
-	struct pv_virtq_used *used = pv_at(device.queues[queue].device_gpa);
-	struct pv_virtq_used_elem *entries = (struct pv_virtq_used_elem *)(used + 1);
-
-	entries[device.given[queue]++ % device.queues[queue].size] = (struct pv_virtq_used_elem){ head, written_bytes };
-	used->index = device.given[queue];
+	while (at && at->flags & PV_DESC_F_NEXT)
+		at = &table[at->next];
+	return at ? pv_at(at->gpa) : NULL;
 }
 
 /* Takes what was sent, and says RESPONSE to who wants a connection, with much credit. */
@@ -117,45 +42,26 @@ static void answer_packets(void)
 				.operation = PV_VSOCK_OPERATION_RESPONSE,
 				.buffer_bytes = 1 << 20,
 			};
-			give(PV_VSOCK_QUEUE_RECEIVE, room, sizeof(*to));
+			device_give(PV_VSOCK_QUEUE_RECEIVE, room, sizeof(*to));
 		}
-		give(PV_VSOCK_QUEUE_TRANSMIT, head, 0);
+		device_give(PV_VSOCK_QUEUE_TRANSMIT, head, 0);
 	}
 }
 
 static void notify(struct pv_virtio *virtio, uint16_t queue)
 {
 	(void)virtio;
-	device.rings[queue]++;
-	if (device.answers && queue == PV_VSOCK_QUEUE_TRANSMIT)
+	rings[queue]++;
+	if (answers && queue == PV_VSOCK_QUEUE_TRANSMIT)
 		answer_packets();
 }
 
-static const struct pv_virtio_transport transport = {
-	.status = get_status,
-	.set_status = set_status,
-	.features = get_features,
-	.accept = accept_features,
-	.config_read = config_read,
-	.generation = generation,
-	.queue_size = queue_size,
-	.queue_setup = queue_setup,
-	.notify = notify,
-};
-
-/* Nothing here makes calls. */
-struct pv_answer pv_call(uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
-{
-	fprintf(stderr, "call %x %lx %lx %lx %lx %lx %lx\n", id, a0, a1, a2, a3, a4, a5);
-	exit(1);
-}
-
-/* A device without events: its driver looks. */
 static struct pv_virtio fresh(const void *config, size_t size_bytes)
 {
-	memset(&device, 0, sizeof(device));
-	memcpy(device.config, config, size_bytes);
-	return (struct pv_virtio){ .transport = &transport, .channel = PV_NO_CHANNEL };
+	memset(rings, 0, sizeof(rings));
+	answers = false;
+	transport.notify = notify;
+	return device_new(PV_VIRTIO_F_VERSION_1, config, size_bytes);
 }
 
 static void check_pmem(void)
@@ -169,17 +75,43 @@ static void check_pmem(void)
 	CHECK(pv_pmem_init(&pmem, &virtio) == PV_STATUS_OK && pmem.size_bytes == 4096);
 	for (uint32_t i = 0; i < 2 * SIZE; i++) {
 		CHECK(pv_pmem_get(&pmem) == PV_STATUS_BAD_STATE && pv_pmem_wait(&pmem) == PV_STATUS_BAD_STATE);
-		CHECK(pv_pmem_submit(&pmem) == PV_STATUS_OK && device.rings[0] == i + 1);
+		CHECK(pv_pmem_submit(&pmem) == PV_STATUS_OK && rings[0] == i + 1);
 		CHECK(pv_pmem_submit(&pmem) == PV_STATUS_BAD_STATE && pv_pmem_flush(&pmem) == PV_STATUS_BAD_STATE);
 		CHECK(pv_pmem_get(&pmem) == PV_STATUS_NOT_FOUND);
 		response = take(0, &head);
 		response->result = i % 2 ? PV_PMEM_RESULT_OK : PV_PMEM_RESULT_FAILED;
-		give(0, head, i % 3 ? sizeof(*response) : sizeof(*response) - 1); /* half an answer is none */
+		device_give(0, head, i % 3 ? sizeof(*response) : sizeof(*response) - 1); /* half an answer is none */
 		CHECK((i % 4 < 2 ? pv_pmem_get : pv_pmem_wait)(&pmem) ==
 		      (i % 2 && i % 3 ? PV_STATUS_OK : PV_STATUS_IO));
 	}
 	device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 	CHECK(pv_pmem_flush(&pmem) == PV_STATUS_FAILED);
+}
+
+/* One descriptor is free for it, then as many as it takes; the last piece lies last. */
+static void check_pieces(struct pv_net_pair *pair, struct pv_net_buffer *buffer)
+{
+	static uint8_t data[PV_NET_PIECES + 1][100];
+	struct pv_virtq_buffer pieces[PV_NET_PIECES + 1];
+	uint16_t head;
+
+	for (uint32_t i = 0; i <= PV_NET_PIECES; i++)
+		pieces[i] = (struct pv_virtq_buffer){ pv_gpa(data[i]), sizeof(data[i]), false };
+	buffer->size_bytes = 0;
+	CHECK(pv_net_send(pair, buffer) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 0) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, PV_NET_PIECES + 1) == PV_STATUS_INVALID);
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_BAD_STATE);
+	for (uint32_t i = 1; i < SIZE; i++) {
+		CHECK(take(1, &head));
+		device_give(1, head, 0);
+		CHECK(pv_net_sent(pair));
+	}
+	CHECK(pv_net_send_pieces(pair, buffer, pieces, 2) == PV_STATUS_OK);
+	pv_net_submit(pair);
+	CHECK(take(1, &head) == data[1]);
+	device_give(1, head, 0);
+	CHECK(pv_net_sent(pair) == buffer);
 }
 
 static void check_net(void)
@@ -199,14 +131,15 @@ static void check_net(void)
 		CHECK(pv_net_send(&pair, &buffers[i]) == PV_STATUS_OK);
 		CHECK(pv_net_give(&pair, &buffers[SIZE + i]) == PV_STATUS_OK);
 	}
-	CHECK(!device.rings[0] && !device.rings[1]);
+	CHECK(!rings[0] && !rings[1]);
 	pv_net_submit(&pair);
 	pv_net_submit(&pair);
-	CHECK(device.rings[0] == 1 && device.rings[1] == 1);
+	CHECK(rings[0] == 1 && rings[1] == 1);
 	CHECK(!pv_net_sent(&pair) && pv_net_wait(&pair));
 	CHECK(take(1, &head));
-	give(1, head, 0);
+	device_give(1, head, 0);
 	CHECK(pv_net_sent(&pair) == &buffers[0]);
+	check_pieces(&pair, &buffers[0]);
 	device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 	while (pv_net_wait(&pair))
 		CHECK(looks++ < PATIENCE);
@@ -220,15 +153,15 @@ static void check_vsock(void)
 	struct pv_vsock_connection connection = { .buffer = room, .buffer_bytes = sizeof(room) };
 	struct pv_virtio virtio = fresh(&config, sizeof(config));
 
-	device.answers = true;
+	answers = true;
 	CHECK(pv_vsock_init(&vsock, &virtio) == PV_STATUS_OK);
 	CHECK(pv_vsock_connect(&vsock, &connection, 5000) == PV_STATUS_OK);
-	device.rings[PV_VSOCK_QUEUE_TRANSMIT] = 0;
+	rings[PV_VSOCK_QUEUE_TRANSMIT] = 0;
 	CHECK(pv_vsock_send(&vsock, &connection, data, sizeof(data) / 3) == sizeof(data) / 3);
-	CHECK(device.rings[PV_VSOCK_QUEUE_TRANSMIT] == 1); /* for eight packets */
+	CHECK(rings[PV_VSOCK_QUEUE_TRANSMIT] == 1); /* for eight packets */
 	/* for more than the queue takes: those that fill it, which are waited for, and the rest */
 	CHECK(pv_vsock_send(&vsock, &connection, data, sizeof(data)) == sizeof(data));
-	CHECK(device.rings[PV_VSOCK_QUEUE_TRANSMIT] == 3);
+	CHECK(rings[PV_VSOCK_QUEUE_TRANSMIT] == 3);
 	CHECK(pv_vsock_poll(&vsock) == 0);
 	device.status |= PV_VIRTIO_STATUS_NEEDS_RESET;
 	CHECK(pv_vsock_wait(&vsock) == PV_STATUS_FAILED);

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kvm
 LINE = re.compile(r"(not ok|ok) (\d+) - (.+)")
 F = VIRTIO_FEATURE
 RING = F.RING_PACKED | F.IN_ORDER | F.EVENT_IDX | F.INDIRECT_DESC
-LEAST = {"library": 42, "callring": 20, "devices": 28}
+LEAST = {"library": 44, "callring": 20, "devices": 28}
 QUOTA = -10
 
 

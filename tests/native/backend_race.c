@@ -7,6 +7,7 @@
  * usage: backend_race CYCLES SEED POLL_NS
  */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -34,6 +35,10 @@ static uint32_t serving[QUEUES]; /* the driver lets it be served */
 static uint32_t limited; /* the next look is to wait for a time */
 static uint64_t told; /* what came over the descriptor */
 static int extra_fd;
+static int never_fd; /* of another program's, which holds up who reads it */
+static uint32_t held_up; /* 0, or one of the following */
+#define WANTED 1u
+#define WAITS 2u
 
 /* In place of event.c and time.c. */
 void pv_event_raise(struct pv_machine *m, uint32_t vcpu, uint32_t channel)
@@ -89,6 +94,12 @@ static bool turn(struct pv_backend_thread *thread)
 	uint32_t done = 0;
 	uint64_t count;
 
+	if (thread->fd_count && __atomic_load_n(&held_up, __ATOMIC_ACQUIRE) == WANTED) {
+		__atomic_store_n(&held_up, WAITS, __ATOMIC_RELEASE);
+		CHECK(read(never_fd, &count, sizeof(count)) < 0 && errno == EINTR);
+		__atomic_store_n(&held_up, 0, __ATOMIC_RELEASE);
+		return false;
+	}
 	if (held_back(thread))
 		return false;
 	for (uint32_t i = 0; i < thread->queue_count; i++) {
@@ -188,6 +199,28 @@ static uint64_t live(uint64_t *seed)
 	return chains;
 }
 
+/* A turn that waits for ever is cut short by the reset. */
+static void cut_short(void)
+{
+	uint64_t begin_ns = pv_clock_ns(), after;
+
+	__atomic_store_n(&held_up, WANTED, __ATOMIC_RELEASE);
+	CHECK(pv_device_accept(&device, 0, device.offered[0]) == PV_STATUS_OK);
+	CHECK(pv_device_set_status(&device, STARTED, &after) == PV_STATUS_OK);
+	set_up(0);
+	CHECK(pv_device_set_status(&device, STARTED | PV_VIRTIO_STATUS_DRIVER_OK, &after) == PV_STATUS_OK);
+	while (__atomic_load_n(&held_up, __ATOMIC_ACQUIRE) != WAITS)
+		CHECK(pv_clock_ns() - begin_ns < PATIENCE_NS);
+	CHECK(pv_device_set_status(&device, 0, &after) == PV_STATUS_OK);
+	CHECK(__atomic_load_n(&held_up, __ATOMIC_ACQUIRE) == 0);
+	stop(0);
+}
+
+static void ignore(int number)
+{
+	CHECK(number == SIGUSR1);
+}
+
 static const struct pv_backend_ops ops = { .open = open_thread, .turn = turn };
 
 static void start(uint64_t poll_ns)
@@ -208,6 +241,9 @@ static void start(uint64_t poll_ns)
 	}
 	fd.fd = extra_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	pv_backend_init(&backend, &device, &ops, "test", poll_ns);
+	CHECK(sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = ignore }, NULL) == 0);
+	backend.nudge = SIGUSR1;
+	never_fd = eventfd(0, EFD_CLOEXEC);
 	CHECK(pv_backend_add_watching(&backend, &due_ns[0], pair, 2, &fd, 1) == 0);
 	CHECK(pv_backend_add(&backend, &due_ns[1], &single, 1) == 0);
 	CHECK(pv_backend_add(&backend, NULL, &single, 1) == ENOTTY); /* one that does not open is none */
@@ -224,12 +260,14 @@ int main(int argc, char **argv)
 	start(strtoull(argv[3], NULL, 10));
 	for (uint64_t i = strtoull(argv[1], NULL, 10); i > 0; i--)
 		chains += live(&seed);
+	cut_short();
 	pv_backend_get_statistics(&backend, &statistics);
 	pv_backend_deinit(&backend);
 	pv_device_deinit(&device);
 	for (uint32_t n = 0; n < QUEUES; n++)
 		close(device.queues[n].doorbell_fd);
 	close(extra_fd);
+	close(never_fd);
 	printf("chains %llu sleeps %llu polls %llu\n", (unsigned long long)chains,
 	       (unsigned long long)statistics.sleeps, (unsigned long long)statistics.polls);
 	return 0;

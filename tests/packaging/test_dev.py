@@ -45,7 +45,7 @@ def dev(machine: Path, *args: str, user: int | None = None) -> subprocess.Comple
 def test_help_lists_every_command(machine: Path) -> None:
     done = dev(machine, "help")
     cases = re.findall(r"^\t(\w+)\) prepare", (ROOT / "dev").read_text(), re.MULTILINE)
-    assert done.returncode == 0 and len(cases) == 9
+    assert done.returncode == 0 and len(cases) == 10
     for command in cases:
         assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE), command
 

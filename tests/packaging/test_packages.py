@@ -95,6 +95,7 @@ def test_the_wheel_holds_extension_guests_and_what_builds_guests(wheel: Path) ->
     assert {"paravirt/extensions/include/paravirt_module.h", "hypercall_abi/emit/wireshark.lua"} <= names
     assert [name for name in names if name.startswith("paravirt/guests/refused_")]
     assert not [name for name in names if name.startswith("tests/") or name.endswith(".o")]
+    assert "paravirt/guests/web.elf" not in names  # others' code is in it
 
 
 def test_the_command_works(installed: Path, tmp_path: Path) -> None:

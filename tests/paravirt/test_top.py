@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from paravirt.control.server import Published
 from paravirt.top import names, openmetrics, rates, read_all
 from tests.support.elf import BLOCK, SPIN, manifest, require
 from tests.support.guests import say, write_guest
+from tests.support.waiting import wait_for
 
 PATIENCE_S = 60.0
 
@@ -30,21 +30,22 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "paravirt"
 
 
-def wait_for(count: int) -> list[dict[str, Any]]:
+def machines(count: int) -> list[dict[str, Any]]:
     """The machines, once there are so many."""
-    until = time.monotonic() + PATIENCE_S
-    while len(found := read_all()) != count:
-        assert time.monotonic() < until, f"{len(found)} machines, not {count}"
-        time.sleep(0.02)
+    found: list[dict[str, Any]] = []
+
+    def are_there() -> bool:
+        found[:] = read_all()
+        return len(found) == count
+
+    wait_for(are_there, f"not {count} machines")
     return found
 
 
 def once_it_spoke() -> dict[str, Any]:
     """Statistics of the one machine, whose guest has said its word."""
-    until = time.monotonic() + PATIENCE_S
-    while (statistics := wait_for(1)[0]["statistics"])["console_bytes"] != 5:
-        assert time.monotonic() < until
-    return dict(statistics)
+    wait_for(lambda: machines(1)[0]["statistics"]["console_bytes"] == 5, "it did not speak")
+    return dict(machines(1)[0]["statistics"])
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def running(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.mark.kvm
 def test_a_running_machine_says_what_it_does(running: Machine) -> None:
-    (found,) = wait_for(1)
+    (found,) = machines(1)
     assert (found["name"], found["pid"], found["uuid"]) == ("watched", os.getpid(), running.config.uuid.hex())
     statistics = once_it_spoke()
     first, second = statistics["vcpus"]
@@ -76,7 +77,7 @@ def test_a_machine_that_was_stopped_can_still_be_asked(running: Machine, runtime
     once_it_spoke()
     assert len(list(runtime.iterdir())) == 1
     running.stop()
-    assert wait_for(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
+    assert machines(1)[0]["statistics"]["vcpus"][0]["calls"] == 1
 
 
 @pytest.mark.kvm
@@ -84,7 +85,7 @@ def test_nothing_is_left_of_a_machine_that_ended(tmp_path: Path, runtime: Path) 
     with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine:
         with Published(machine):
             machine.start()
-            wait_for(1)
+            machines(1)
         assert list(runtime.iterdir()) == []
         with Published(machine):
             pass  # shorter than it takes to be published
@@ -106,11 +107,11 @@ def test_a_machine_runs_where_it_cannot_be_published(tmp_path: Path, runtime: Pa
 
 @pytest.mark.kvm
 def test_a_reader_that_reads_nothing_does_not_keep_it(running: Machine, runtime: Path) -> None:
-    wait_for(1)
+    machines(1)
     (path,) = runtime.iterdir()
     with socket.socket(socket.AF_UNIX) as idle:
         idle.connect(str(path))
-        assert len(wait_for(1)) == 1
+        assert len(machines(1)) == 1
 
 
 @pytest.mark.kvm
@@ -125,7 +126,7 @@ def test_a_reader_that_comes_too_early_does_not_remove_it(tmp_path: Path, monkey
     monkeypatch.setattr(socket.socket, "listen", after_a_look)
     with Machine(MachineConfig(write_guest(tmp_path / "spin", SPIN))) as machine, Published(machine):
         machine.start()
-        wait_for(1)
+        machines(1)
 
 
 def test_what_a_killed_process_left_is_removed(runtime: Path) -> None:
@@ -222,7 +223,7 @@ MACHINE: dict[str, Any] = {
 
 def test_openmetrics() -> None:
     """Families are not torn apart, and what a name holds cannot break the format."""
-    lines = openmetrics([MACHINE, {**MACHINE, "name": "other"}]).splitlines()
+    lines = openmetrics([MACHINE, {**MACHINE, "name": "other"}], pytest.fail).splitlines()
     assert lines[-1] == "# EOF"
     family = ""
     seen = []
@@ -240,9 +241,47 @@ def test_openmetrics() -> None:
     assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines
 
 
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        None,
+        {},
+        {"cpus": []},
+        {**MACHINE["statistics"], "vcpus": [{"calls": "3"}]},
+        {**MACHINE["statistics"], "devices": 1},
+    ],
+)
+def test_a_machine_of_another_version(
+    statistics: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, and the others are shown."""
+    seen = [{**MACHINE, "name": "ours", "uuid": "01"}, {**MACHINE, "name": "new", "pid": 9, "statistics": statistics}]
+    monkeypatch.setattr("paravirt.top.read_all", lambda: seen)
+    said = "the machine 'new' (process 9) is run by another version of paravirt"
+    assert main(["top", "--openmetrics"]) == 0
+    out, err = capsys.readouterr()
+    assert 'machine="ours"' in out
+    assert 'machine="new"' not in out
+    assert err.startswith(f"paravirt: {said}")
+    assert main(["top", "--interval", "0.1", "--looks", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert shown.count("BLOCKED".lower()) == 1
+    assert main(["top", "--json"]) == 0
+
+
+@pytest.mark.parametrize("answer", [{}, [], "text", {"name": "a", "pid": 1}])
+def test_what_is_no_machines_answer(answer: object, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paravirt.control.client.ask", lambda *_: answer)
+    runtime.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(runtime / "1-2.sock"))
+        assert read_all() == []
+
+
 @pytest.mark.kvm
 def test_the_command(running: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_for(1)
+    machines(1)
     assert main(["top", "--interval", "0.1", "--looks", "2"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("accelerator") == 2
@@ -286,7 +325,11 @@ def test_machines_of_one_name_are_told_apart() -> None:
 def test_no_series_has_two_values(running: Machine) -> None:
     """Interrupts are counted by the device and by its back end."""
     once_it_spoke()
-    lines = [line.rpartition(" ")[0] for line in openmetrics(read_all()).splitlines() if not line.startswith("#")]
+    lines = [
+        line.rpartition(" ")[0]
+        for line in openmetrics(read_all(), pytest.fail).splitlines()
+        if not line.startswith("#")
+    ]
     assert len(set(lines)) == len(lines) > 20
     assert running.statistics().devices[0].more["interrupts"] == 0
 

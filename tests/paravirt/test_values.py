@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from paravirt.errors import ConfigError
 from paravirt.values import Value
 
 
@@ -23,6 +26,19 @@ def test_fields() -> None:
     assert repr(Point(1)) == "Point(x=1, y=7)"
     assert Point(1) == Point(1, 7) != Point(2)
     assert len({Point(1), Point(1, 7), Point(2)}) == 2
+
+
+def test_what_a_field_takes() -> None:
+    """Every name in the types of our own values is one that their modules know."""
+
+    def of(kind: type[Value]) -> list[type[Value]]:
+        return [kind, *(below for each in kind.__subclasses__() for below in of(each))]
+
+    for kind in of(Value)[1:]:
+        for hint, module in kind._fields.values():
+            eval(hint, vars(sys.modules[module]))
+    with pytest.raises(ConfigError, match="Point: y is 'long.{0,80}, it must be int$"):
+        Point(1, "long" * 1000)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [((), {}), ((1, 2, 3), {}), ((1,), {"x": 2}), ((1,), {"z": 2})])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from tests.support.fake_guest import PluggedDevice
 from tests.support.net_driver import frame, net_guest
 from tests.support.pmem_driver import pmem_guest
 from tests.support.vsock_driver import OP, Packet, vsock_guest
-from tests.support.ways import PATIENCE_S, STEPS, Event, Traced
+from tests.support.waiting import wait_for
+from tests.support.ways import STEPS, Event, Traced
 
 WHOLE = ("seen", *STEPS)
 TIMEOUT_S = 60
@@ -115,10 +115,7 @@ def test_what_was_never_given_back(traced: Traced) -> None:
     """Room for a frame that does not come is in the trace when the driver takes it back."""
     with net_guest() as (driver, _):
         driver.offer([2048])
-        until = time.monotonic() + PATIENCE_S
-        while not driver.device.native.queues[0].taken[0].places:
-            assert time.monotonic() < until
-            time.sleep(0.001)
+        wait_for(lambda: driver.device.native.queues[0].taken[0].places, "the room was not taken")
         assert traced.take() == []
         driver.device.set_status(0)
         (way,) = traced.take()
@@ -226,8 +223,8 @@ def test_every_arrow_ends_where_it_was_decided(tmp_path: Path, path: Path) -> No
 @pytest.mark.kvm
 def test_an_interrupt_goes_to_its_vcpu(tmp_path: Path, path: Path) -> None:
     """An arrow leads there, later than the decision."""
-    words = "requests=60 depth=1 queues=2 wait=event"
-    disks = (Disk("disk", path),)
+    words = "requests=20 depth=1 queues=2 wait=event"
+    disks = (Disk("disk", path, operations_per_second=20),)  # longer than a driver looks
     events, statistics = events_of(tmp_path, "bench_block", words, vcpus=2, disks=disks)
     tracks = {e["args"]["name"]: e["tid"] for e in events if e.get("name") == "thread_name"}
     joined: dict[str, list[dict[str, Any]]] = {}

@@ -24,6 +24,8 @@ from paravirt.devices.base import Device
 from paravirt.devices.service import ServiceThread
 from paravirt.vhost_user.messages import Region
 
+from .waiting import wait_for
+
 if TYPE_CHECKING:
     from .ways import Traced
 
@@ -152,10 +154,7 @@ class PluggedDevice:
 
     def wait_fault(self) -> str | None:
         """The same, once there is one."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not self.needs_reset:
-            assert time.monotonic() < deadline, "the device did not fault"
-            time.sleep(0.0005)
+        wait_for(lambda: self.needs_reset, "the device did not fault")
         return self.fault
 
     def config(self) -> bytes:

@@ -12,8 +12,8 @@ from typing import Self
 
 from paravirt.vhost_user.back_end import BackEnd
 
-from .served_disk import wait_for
 from .tree import ROOT
+from .waiting import wait_for
 
 PATIENCE_S = 60
 

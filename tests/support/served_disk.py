@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,10 @@ from paravirt.devices.block_served import ServedBlockDevice
 from .block_driver import SECTOR, BlockDriver
 from .fake_guest import FakeGuest, PluggedDevice
 from .vhost_peer import VhostPeer
+from .waiting import wait_for
 
 SECTORS = 256
 PATIENCE_S = 20
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.001)
 
 
 def wait_taken(peer: VhostPeer, count: int) -> None:

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import pytest
 
 CLONE_NEWNET = 0x40000000
 HOST = "10.0.2.2"
@@ -40,6 +42,11 @@ def set_queue_length(name: str, frames: int) -> None:
     _ip("link", "set", name, "txqueuelen", str(frames))
 
 
+def set_mtu(name: str, mtu: int) -> None:
+    """Largest payload of a frame of the device `name`; raises NoTap."""
+    _ip("link", "set", name, "mtu", str(mtu))
+
+
 @contextmanager
 def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
     """The TAP device `name` with the address HOST, until the context ends; raises NoTap.
@@ -63,3 +70,14 @@ def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
             libc.setns(before, 0)
     finally:
         os.close(before)
+
+
+@contextmanager
+def needed_tap(name: str, *, pairs: int = 1) -> Iterator[None]:
+    """`tap_device` for a test, which is skipped where there can be none; what fails later is a failure."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(tap_device(name, pairs=pairs))
+        except NoTap as why:
+            pytest.skip(str(why))
+        yield

@@ -1,10 +1,13 @@
-"""Threads of the host, as the kernel sees them."""
+"""Threads of the host: as the kernel sees them, and one that it refuses."""
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from .fake_guest import PATIENCE_S
 
@@ -26,3 +29,15 @@ def asleep(name: str) -> None:
         assert time.monotonic() < deadline, f"the thread {name!r} does not sleep"
         seen = seen + 1 if _state(name) == "S" else 0
         time.sleep(LOOK_S)
+
+
+def refuse_thread(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Threads called `name` cannot be started any more."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", refuse)

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -105,7 +106,7 @@ class PeerQueue:
         return position
 
 
-class Session:
+class Session(ABC):
     """Listens at `path`, one session after the other, in a thread; a context manager.
 
     `pranks` answer requests instead of it.
@@ -161,18 +162,18 @@ class Session:
         """The configuration space."""
         return b""
 
+    @abstractmethod
     def serve(self, number: int) -> None:
         """The queue of that number may have something.  With the lock."""
-        raise NotImplementedError
 
     def watched(self) -> list[int]:
         """Further descriptors that `came` is called for."""
         return []
 
-    def came(self) -> None:
+    def came(self) -> None:  # noqa: B027 - who watches nothing has none
         """One of them can be read.  With the lock."""
 
-    def parting(self) -> None:
+    def parting(self) -> None:  # noqa: B027 - most hold nothing
         """A queue is about to be given back: nothing may be held.  With the lock."""
 
     # ---- sessions ----

@@ -19,6 +19,7 @@ from paravirt.attachments.vsock import Vsock
 from paravirt.devices.vsock import VsockDevice
 
 from .fake_guest import PATIENCE_S, Driver, FakeGuest, PluggedDevice, Segment
+from .waiting import wait_for
 
 CID = 42
 HOST = VSOCK_CID.HOST
@@ -199,10 +200,7 @@ class VsockDriver:
 
     def wait_statistics(self, name: str, value: int) -> None:
         """Until a count is so."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self.statistics()[name] != value:
-            assert time.monotonic() < deadline, f"{name} is {self.statistics()[name]}, not {value}"
-            time.sleep(0.0005)
+        wait_for(lambda: self.statistics()[name] == value, f"{name} is not {value}")
 
 
 def line(peer: socket.socket) -> bytes:

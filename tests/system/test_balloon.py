@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -16,6 +14,7 @@ from paravirt.errors import ConfigError
 from paravirt.outcome import MemoryStatistics
 from tests.support.built import GUESTS
 from tests.support.told import PATIENCE_S, Told, check_tap
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.kvm]
 
@@ -28,13 +27,6 @@ DEVICE = (Balloon("balloon"),)
 
 def memory(machine: Machine) -> MemoryStatistics:
     return machine.statistics().memory
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 ROADS: dict[str, dict[str, Any]] = {
@@ -60,12 +52,12 @@ def test_memory_goes_and_comes(road: str, privilege: Literal["user", "supervisor
         assert before.resident_bytes > MEMORY_BYTES - 2 * SLACK_BYTES
         assert before.reported_bytes == 4096
         machine.balloon(WISH_BYTES)
-        until(lambda: memory(machine).balloon_bytes == WISH_BYTES)
+        wait_for(lambda: memory(machine).balloon_bytes == WISH_BYTES, "it was not given")
         assert memory(machine).balloon_target_bytes == WISH_BYTES
         given = memory(machine)
         assert before.resident_bytes - given.resident_bytes > WISH_BYTES - SLACK_BYTES
         machine.balloon(WISH_BYTES // 2)
-        until(lambda: memory(machine).balloon_bytes == WISH_BYTES // 2)
+        wait_for(lambda: memory(machine).balloon_bytes == WISH_BYTES // 2, "half of it did not come back")
         machine.balloon(0)
         outcome = machine.wait()
         machine.stop()
@@ -92,7 +84,7 @@ print(machine.balloon_target_bytes)
 """
 
 
-@pytest.mark.parametrize("accel", ["kvm", "software"])
+@pytest.mark.parametrize("accel", [pytest.param("kvm", marks=pytest.mark.only_kvm("asks for it")), "software"])
 def test_what_is_asked_of_a_machine_that_has_ended(accel: str) -> None:
     """Any thread may ask at any time; guest memory, where a wish is told, is not there any more."""
     ended = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,17 +16,21 @@ import pytest
 
 from paravirt import Disk, Machine, MachineConfig
 from paravirt.cli import main
-from paravirt.control.client import machines
+from paravirt.control.client import Remote, machines
 from paravirt.control.server import Published
 from paravirt.control.verbs import parse_attachment
+from paravirt.errors import ParavirtError
+from paravirt.vhost_user.device import ServedDevice
 from tests.support.built import GUESTS
 from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import write_guest
 from tests.support.told import PATIENCE_S, Told
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.kvm]
 
 MIB = 1 << 20
+KEYWORDS = ServedDevice.__init__.__kwdefaults__ or {}
 Command = Callable[..., tuple[int, str]]
 
 
@@ -57,10 +62,7 @@ def start() -> Iterator[Callable[..., Machine]]:
             machine = running.enter_context(Machine(config))
             running.enter_context(Published(machine))
             machine.start()
-            until = time.monotonic() + PATIENCE_S
-            while len(machines()) == before:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait_for(lambda: len(machines()) > before, "it was not published")
             return machine
 
         yield begin
@@ -126,9 +128,8 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
     status, said = command("balloon", "guest", "8M")
     assert status == 0
     assert said.startswith("asked for 8M, given ")
-    until = time.monotonic() + PATIENCE_S
-    while json.loads(command("balloon", "guest", "--json")[1]) != {"target_bytes": 8 * MIB, "balloon_bytes": 8 * MIB}:
-        assert time.monotonic() < until
+    given = {"target_bytes": 8 * MIB, "balloon_bytes": 8 * MIB}
+    wait_for(lambda: json.loads(command("balloon", "guest", "--json")[1]) == given, "it was not given")
     command("balloon", "guest", "0")
     assert machine.wait(PATIENCE_S).status == 0
 
@@ -151,6 +152,8 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
         (("device", "grow", "spin", "late"), 2, "the machine has no disk 'late' whose file this host serves"),
         (("device", "grow", "spin", "first", "x"), 2, "'x' is not a size"),
         (("device", "grow", "spin", "first", "1K"), 2, "under a guest it only grows"),
+        (("device", "link", "spin", "first", "down"), 2, "the machine has no network 'first' whose frames this host"),
+        (("device", "link", "spin", "first", "sideways"), 2, "invalid choice: 'sideways'"),
         (("balloon", "spin", "1T"), 2, "at most the guest's 128M"),
         (("balloon", "spin", "1"), 2, "must be whole pages"),
         (("balloon", "spin", "99999999T"), 2, "as a number of bytes"),
@@ -171,6 +174,60 @@ def test_bad_input(
     assert (got, said.count("\n")) == (status, 1)
     assert words in said
     assert command("device", "list", "spin") == (0, "first  disk\n")
+
+
+@pytest.fixture
+def hangs(tmp_path: Path) -> Iterator[socket.socket]:
+    """At ``hangs`` a program listens that takes connections and never says a word."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "hangs"))
+        listening.listen()
+        listening.settimeout(PATIENCE_S)
+        yield listening
+
+
+@pytest.mark.parametrize("by", ["end of the context", "stop"])
+def test_a_device_whose_program_hangs_holds_nobody(
+    start: Callable[..., Machine],
+    command: Command,
+    tmp_path: Path,
+    hangs: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    """Others are answered meanwhile, the machine ends, and so does the wait."""
+    monkeypatch.setattr(ServedDevice.__init__, "__kwdefaults__", {**KEYWORDS, "reply_s": 2 * PATIENCE_S})
+    refused: list[ParavirtError] = []
+
+    def add() -> None:
+        try:
+            Remote("spin").ask("device add", kind="disk", text="late=vhost:hangs", directory=str(tmp_path))
+        except ParavirtError as error:
+            refused.append(error)
+
+    with ExitStack() as running:
+        machine = running.enter_context(Machine(spinning(tmp_path)))
+        running.enter_context(Published(machine))
+        machine.start()
+        wait_for(machines, "it was not published")
+        adding = threading.Thread(target=add)
+        adding.start()
+        peer, _ = hangs.accept()
+        with peer:
+            began = time.monotonic()
+            assert command("device", "list", "spin") == (0, "the machine 'spin' has no devices\n")
+            assert (
+                "the machine has a disk 'late'; let it leave first"
+                in command("device", "add", "spin", "--disk", "late=image")[1]
+            )
+            assert command("balloon", "spin") == (0, "asked for 0, given 0\n")
+            if by == "stop":
+                machine.stop()
+            running.close()
+            adding.join()
+            assert time.monotonic() - began < PATIENCE_S
+    assert len(refused) == 1
+    assert "the machine ended before the disk 'late' was there" in str(refused[0])
 
 
 def test_machines_of_one_name(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
@@ -206,6 +263,7 @@ NO_REQUEST = "this is no request"
         (b'{"verb": "device add", "kind": "disk", "text": "a=\\ud800"}\n', "which no file can be called"),
         (b'{"verb": "device remove"}\n', "device remove needs 'name', a text"),
         (b'{"verb": "device grow", "name": "a", "size_bytes": "1M"}\n', "as a number of bytes, not '1M'"),
+        (b'{"verb": "device link", "name": "a", "up": 1}\n', "takes 'up' as true or false, not 1"),
         (b'{"verb": "balloon", "target_bytes": -1}\n', "as a number of bytes, not -1"),
         (b'{"verb": "balloon", "target_bytes": true}\n', "as a number of bytes, not True"),
     ],

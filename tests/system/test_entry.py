@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.kvm]
 # in the order of their numbers in an instruction
 NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
 RESULT_BYTES = 256
+PAGE_BYTES = 4096
+IO_APIC_GPA = 0xFEC0_0000
 
 
 def at(gpa: int) -> bytes:
@@ -35,11 +37,11 @@ STORE_FLAGS = STACK + b"\x9c\x58" + store(0, DATA_GPA + 128)  # pushfq; pop rax
 STORE_FPU = b"\xd9\x3c" + at(DATA_GPA + 136) + b"\x0f\xae\x1c" + at(DATA_GPA + 140)  # fnstcw; stmxcsr
 
 
-def run(path: Path, code: bytes, notes: list[Note] | None = None) -> tuple[bytes, int]:
-    """What the guest left at DATA_GPA, and how many calls it made."""
+def run(path: Path, code: bytes, notes: list[Note] | None = None, more: bytes = b"") -> tuple[bytes, int]:
+    """What the guest left at DATA_GPA, and how many calls it made; `more` lies in the pages behind."""
     heard = bytearray()
     text = say("x" * RESULT_BYTES)
-    image = write_guest(path / "guest", code + text + shutdown(), bytes(4096), notes)
+    image = write_guest(path / "guest", code + text + shutdown(), bytes(PAGE_BYTES) + more, notes)
     with Machine(MachineConfig(image, console=heard.extend, timeout_s=20)) as machine:
         outcome = machine.run()
     assert (outcome.reason, outcome.status) == ("POWEROFF", 0)
@@ -81,3 +83,22 @@ def test_only_the_traps_own_instruction_is_a_call(tmp_path: Path) -> None:
     heard, calls = run(tmp_path, code)
     assert struct.unpack_from("<Q", heard)[0] == 0xFFFF_FFFF
     assert calls == 2, "console.write and the shutdown at the end"
+
+
+def page_tables(gpa: int) -> bytes:
+    """For tables at `gpa`: the first 64 MiB and IO_APIC_GPA, each at its own address."""
+    four, low, high = (gpa + n * PAGE_BYTES for n in (1, 2, 3))
+    top = struct.pack("<Q", four | 7)
+    gigabytes = struct.pack("<QQQQ", low | 7, 0, 0, high | 7)
+    memory = struct.pack("<32Q", *(n << 21 | 0x87 for n in range(32)))
+    device = bytes((IO_APIC_GPA >> 21 & 511) * 8) + struct.pack("<Q", IO_APIC_GPA | 0x87)
+    return b"".join(table.ljust(PAGE_BYTES, b"\0") for table in (top, gigabytes, memory, device))
+
+
+def test_where_nobody_is_reads_are_ones(tmp_path: Path) -> None:
+    """There is no I/O APIC without virtio-mmio: its address is as any other that nobody has."""
+    tables_gpa = DATA_GPA + PAGE_BYTES
+    code = b"\xb8" + struct.pack("<I", tables_gpa) + b"\x0f\x22\xd8"  # to these tables
+    code += b"\xbb" + struct.pack("<I", IO_APIC_GPA) + b"\xc7\x03\x05\x00\x00\x00\x8b\x03"  # a store, then a load
+    heard, _ = run(tmp_path, code + store(0, DATA_GPA), [require(), privilege(2)], page_tables(tables_gpa))
+    assert struct.unpack_from("<Q", heard)[0] == 0xFFFF_FFFF

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,27 @@ import pytest
 
 from hypercall_abi.devices.types import DEVICE_TYPE
 from paravirt import Disk, Machine, MachineConfig
+from paravirt.attachments.net import Net
 from paravirt.attachments.pmem import Pmem
 from paravirt.devices.block import BlockDevice
+from paravirt.devices.net import NetDevice
 from paravirt.errors import ConfigError, DeviceNotInManifest, DiskNotFound, GuestReset, HostCallFailed
 from tests.support.built import GUESTS
-from tests.support.elf import BLOCK, OPTIONAL, SPIN, manifest, require
+from tests.support.elf import BLOCK, NET, OPTIONAL, SPIN, manifest, require
 from tests.support.guests import RESET, call, write_guest
 from tests.support.told import PATIENCE_S, Told
 
 pytestmark = [pytest.mark.kvm]
+
+
+def take_turns(machine: Machine, told: Told, late: Disk) -> Iterator[None]:
+    """The disk arrives, twice; each time it is in use before it is the caller's to take away."""
+    for turn in range(2):
+        told.wait(f"waits {turn}".encode())
+        machine.devices.arrive(late)
+        told.wait(b"in use")
+        told.text.clear()
+        yield
 
 
 @pytest.fixture
@@ -35,22 +48,15 @@ def test_a_disk_comes_and_goes(late: Disk) -> None:
     told = Told()
     with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told, timeout_s=90)) as machine:
         machine.start()
-        for turn in range(2):
-            told.wait(f"waits {turn}".encode())
-            machine.devices.arrive(late)
+        for _ in take_turns(machine, told, late):
             with pytest.raises(ConfigError, match="has a disk 'late'; let it leave first"):
                 machine.devices.arrive(late)
-            told.wait(b"in use")
-            told.text.clear()
             assert machine.devices.leave("late", PATIENCE_S)
             with pytest.raises(ConfigError, match="no device 'late'"):
                 machine.devices.leave("late", 0)
             with late.path.open("r+b"):
                 pass
-        outcome = machine.wait()
-        machine.stop()
-    assert outcome.status == 0, told.text.decode()
-    assert b"not ok" not in told.text
+        assert machine.wait().status == 0, told.text.decode()
 
 
 def test_a_guest_that_keeps_its_device(late: Disk) -> None:
@@ -70,11 +76,7 @@ def test_a_disk_that_goes_later_can_be_had_again(late: Disk) -> None:
     told = Told()
     with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told, timeout_s=90)) as machine:
         machine.start()
-        for turn in range(2):
-            told.wait(f"waits {turn}".encode())
-            machine.devices.arrive(late)
-            told.wait(b"in use")
-            told.text.clear()
+        for _ in take_turns(machine, told, late):
             machine.devices.leave("late", 0)
         assert machine.wait().status == 0, told.text.decode()
 
@@ -114,6 +116,29 @@ def test_it_is_looked_at_while_it_goes(late: Disk, monkeypatch: pytest.MonkeyPat
             over.set()
             looker.join()
     assert met == []
+
+
+def test_a_console_looks_while_a_device_goes(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a back end waits for at its end may look at the machine: a caller's console, a handler of the log."""
+    detach = BlockDevice.detach
+    looks: list[str] = []
+
+    def patient_detach(device: BlockDevice) -> None:
+        looker = threading.Thread(target=lambda: looks.append(machine.statistics().devices[0].name), daemon=True)
+        looker.start()
+        looker.join(PATIENCE_S)
+        detach(device)
+
+    told = Told()
+    with Machine(MachineConfig(GUESTS / "hotplug.elf", console=told)) as machine:
+        machine.start()
+        machine.devices.arrive(late)
+        told.wait(b"in use")
+        with monkeypatch.context() as patched:
+            patched.setattr(BlockDevice, "detach", patient_detach)
+            machine.devices.leave("late", PATIENCE_S)
+            assert looks == ["late"]
+        assert machine.statistics().devices[0].more["requests"] > 0
 
 
 def test_devices_that_come_at_once(late: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +182,50 @@ def test_a_guest_that_is_reset_has_what_it_had(late: Disk, tmp_path: Path) -> No
         with pytest.raises(GuestReset):
             machine.run()
         assert machine.devices.devices == []
+
+
+def test_nothing_arrives_while_the_guest_begins_anew(
+    late: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its devices are being made then, and have their numbers and names."""
+    image = write_guest(tmp_path / "reset", call(RESET), b"", [require(), manifest((BLOCK, OPTIONAL, "late"))])
+    attach = BlockDevice.attach
+    refused: list[str] = []
+
+    def attach_beside(device: BlockDevice, native: Any) -> None:
+        if machine.resets and len(refused) < machine.resets:
+            with pytest.raises(ConfigError) as told:
+                machine.devices.arrive(disk)
+            refused.append(str(told.value))
+        attach(device, native)
+
+    disk = late.replace(read_only=True)
+    with Machine(MachineConfig(image, disks=(disk,))) as machine:
+        monkeypatch.setattr(BlockDevice, "attach", attach_beside)
+        with pytest.raises(GuestReset):
+            machine.run()
+        assert [device.name for device, _ in machine.devices.devices] == ["late"]
+        assert refused
+        assert all("its guest begins anew; attach the disk 'late' to another, or once more" in text for text in refused)
+
+
+def test_a_cable_that_is_out_stays_out(tmp_path: Path) -> None:
+    """A guest that is reset does not plug it in; a network that comes anew has one that is in."""
+    image = write_guest(tmp_path / "reset", call(RESET), b"", [require(), manifest((NET, OPTIONAL, "lan"))])
+    with Machine(MachineConfig(image, devices=(Net("lan", "loop"),))) as machine:
+        before = machine.devices
+        before.set_link("lan", False)
+        with pytest.raises(GuestReset):
+            machine.run()
+        ((device, _),) = machine.devices.devices
+        assert machine.devices is not before
+        assert isinstance(device, NetDevice)
+        assert not device.up
+        assert machine.devices.leave("lan", PATIENCE_S)
+        machine.devices.arrive(Net("lan", "loop"))
+        new, _ = machine.devices.devices[-1]
+        assert isinstance(new, NetDevice)
+        assert new.up
 
 
 def test_a_mapped_disk_stays(tmp_path: Path) -> None:
@@ -204,11 +273,26 @@ def test_a_disk_whose_doorbells_cannot_be_tied_leaves_nothing(late: Disk, monkey
                 raise HostCallFailed("no room for doorbells")
             tie(fd, device, queue)
 
+        attach, detach = BlockDevice.attach, BlockDevice.detach
+        natives: list[Any] = []
+        doorbells: list[int] = []
+
+        def keep_and_attach(device: BlockDevice, native: Any) -> None:
+            natives.append(native)
+            attach(device, native)
+
+        def look_and_detach(device: BlockDevice) -> None:
+            doorbells.extend(queue.doorbell_fd for queue in natives[0].queues)
+            detach(device)
+
         before = open_files()
         with monkeypatch.context() as patched, pytest.raises(HostCallFailed, match="no room"):
             patched.setattr(machine.accelerator, "add_doorbell", full)
+            patched.setattr(BlockDevice, "attach", keep_and_attach)
+            patched.setattr(BlockDevice, "detach", look_and_detach)
             machine.devices.arrive(late)
         assert open_files() == before
+        assert set(doorbells) == {-1}, "a thread that ends would be woken by another one's file"
         machine.devices.arrive(late)
         told.wait(b"in use")
 

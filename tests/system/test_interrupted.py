@@ -21,6 +21,7 @@ from paravirt.interrupts import Held, heard
 from paravirt.vhost_user.errors import PeerGone
 from tests.support.elf import BLOCK, NET, OPTIONAL, manifest, require
 from tests.support.guests import RESET, call, say, write_guest
+from tests.support.threads import refuse_thread
 
 pytestmark = [pytest.mark.kvm]
 
@@ -149,14 +150,7 @@ def test_stops_from_several_threads(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def refused(thread: threading.Thread) -> None:
-        if thread.name == "vcpu1":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    refuse_thread(monkeypatch, "vcpu1")
     with Machine(spinning(tmp_path, vcpus=3)) as machine, pytest.raises(HostCallFailed, match="ulimit -u"):
         machine.run()
 

@@ -106,6 +106,17 @@ def test_a_machine_outside_its_context_says_so() -> None:
         machine.start()
 
 
+def test_every_outcome_has_its_statistics(tmp_path: Path) -> None:
+    image = write_guest(tmp_path / "short", say("again\n") + shutdown(), b"again\n")
+    with Machine(MachineConfig(image)) as machine:
+        machine.start()
+        outcome = machine.wait()
+        assert (outcome.kind, outcome.statistics.console_bytes) == ("shutdown", 6)
+        machine.stop()
+        assert machine.wait().statistics == machine.statistics()
+    assert machine.wait().statistics == machine.statistics()
+
+
 def test_stop_from_another_thread() -> None:
     """A guest that loops for ever without an exit is stopped at once."""
     with Machine(MachineConfig(GUESTS / "spin.elf", vcpus=2)) as machine:

@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hypercall_abi.devices.virtio_net import NET_FEATURE
-from paravirt import Machine, MachineConfig
+from paravirt import Machine
 from paravirt.attachments.net import Net
-from paravirt.boot.bundled import find_image
 from tests.support.net_peer import NetPeer
 from tests.support.station import ECHO_PORT, END_PORT, GUEST, ask_mac, datagram, echo, udp_is_right
-from tests.support.tap import NoTap, await_up, tap_device
+from tests.support.station_guest import running
+from tests.support.tap import await_up, needed_tap
+from tests.support.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kvm
-PATIENCE_S = 60.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for `condition`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 @contextmanager
 def station(net: Net, words: str = "", transport: str = "calls") -> Iterator[Machine]:
-    """The guest `net`, up; it is to have ended well when the context ends."""
-    console = bytearray()
-    config = MachineConfig(
-        find_image("net"),
-        devices=(net,),
-        command_line=words,
-        console=console.extend,
-        timeout_s=PATIENCE_S,
-        transport=transport,  # type: ignore[arg-type]
-    )
-    with Machine(config) as machine:
-        ends: list[object] = []
-        runner = threading.Thread(target=lambda: ends.append(machine.run()))
-        runner.start()
-        try:
-            until(lambda: b"is up" in console or not runner.is_alive(), "the guest does not come up")
-            assert b"is up" in console, console.decode()
-            yield machine
-        except BaseException:
-            machine.stop()
-            raise
-        finally:
-            runner.join()
-        assert getattr(ends[0], "status", None) == 0, console.decode()
+    """The guest `net`."""
+    with running("net", net, words, transport) as guest:
+        yield guest.machine
 
 
 @pytest.mark.parametrize(("transport", "words"), [("calls", ""), ("calls", "virtio.wait=poll"), ("mmio", "")])
@@ -81,14 +51,30 @@ def test_over_a_socket(transport: str, words: str) -> None:
         assert counts.fault is None
 
 
+def test_a_cable_that_is_pulled() -> None:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE_S)
+    with ours, its, station(Net("lan", f"fd:{its.fileno()}")) as machine:
+
+        def dropped() -> int:
+            return machine.devices.statistics()[0].more["receive_dropped_down"]
+
+        ours.send(ask_mac())
+        mac = ours.recv(2048)[6:12]
+        machine.devices.set_link("lan", False)
+        ours.send(datagram(mac, ECHO_PORT, b"nobody hears this"))
+        wait_for(lambda: dropped() == 1, "the frame does not arrive")
+        machine.devices.set_link("lan", True)
+        ours.send(datagram(mac, ECHO_PORT, b"heard"))
+        assert ours.recv(2048)[42:] == b"heard"
+        ours.send(datagram(mac, END_PORT, b""))
+
+
 @contextmanager
 def tap(*, pairs: int = 1) -> Iterator[Net]:
     """A network that is plugged into a TAP device of its own."""
-    try:
-        with tap_device("pv0", pairs=pairs):
-            yield Net("lan", "tap:pv0", pairs=pairs)
-    except NoTap as why:
-        pytest.skip(str(why))
+    with needed_tap("pv0", pairs=pairs):
+        yield Net("lan", "tap:pv0", pairs=pairs)
 
 
 def exchange(to: tuple[str, int], payload: bytes) -> bytes:
@@ -169,7 +155,7 @@ def test_over_vhost_user(tmp_path: Path, transport: str) -> None:
                     assert peer.accepted & NET_FEATURE.CSUM, "the peer would complete the checksum"
                 peer.die()
                 peer = peers.enter_context(NetPeer(path, its))
-                until(lambda: machine.devices.statistics()[0].more["reconnects"] > life, "it was not found")  # noqa: B023
+                wait_for(lambda: machine.devices.statistics()[0].more["reconnects"] > life, "it was not found")  # noqa: B023
             ours.send(datagram(mac, END_PORT, b""))
             (counts,) = machine.devices.statistics()
             assert counts.fault is None
@@ -182,7 +168,7 @@ def test_pairs_over_vhost_user(tmp_path: Path) -> None:
     with ours, its, NetPeer(path, its, pairs=3) as peer, station(Net("lan", f"vhost:{path}", pairs=3), "pairs=3"):
         ours.send(ask_mac())
         mac = ours.recv(2048)[6:12]
-        until(lambda: sum(queue.enabled for queue in peer.queues.values()) == 6, "the guest does not use all pairs")
+        wait_for(lambda: sum(queue.enabled for queue in peer.queues.values()) == 6, "the guest does not use all pairs")
         ours.send(datagram(mac, ECHO_PORT, b"hello"))
         assert ours.recv(2048)[42:47] == b"hello"
         ours.send(datagram(mac, END_PORT, b""))

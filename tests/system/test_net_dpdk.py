@@ -17,8 +17,8 @@ from paravirt.boot.bundled import find_image
 from paravirt.devices.net_served import ServedNetDevice
 from tests.support.fake_guest import FakeGuest
 from tests.support.net_driver import HEADER, MAC, NetDriver
-from tests.support.served_disk import wait_for
 from tests.support.station import ECHO_PORT, END_PORT, ask_mac, datagram
+from tests.support.waiting import wait_for
 
 PROGRAM = "dpdk-testpmd"
 PATIENCE_S = 60.0

@@ -14,6 +14,7 @@ import pytest
 from paravirt import Machine, MachineConfig, Pool
 from paravirt.errors import ConfigError, HostCallFailed, HostLimit, ImageUnreadable, OutputError
 from tests.support.built import GUESTS
+from tests.support.threads import refuse_thread
 
 pytestmark = [pytest.mark.kvm]
 
@@ -128,14 +129,10 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_no_thread_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+    refuse_thread(monkeypatch, "pool")
     pool = Pool(HELLO, 2)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", start)
-        with pytest.raises(HostCallFailed, match="cannot start the pool's thread: .*; see ulimit -u"):
-            pool.__enter__()
+    with pytest.raises(HostCallFailed, match="cannot start the pool's thread: .*; see ulimit -u"):
+        pool.__enter__()
     assert pool.ready == 0
 
 

@@ -23,6 +23,7 @@ from paravirt.machine import Machine
 from paravirt.storage_daemon import Export, StorageDaemon, image_tool
 from tests.support.built import GUESTS
 from tests.support.vhost_peer import VhostPeer
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.kvm]
 PATIENCE_S = 30
@@ -38,13 +39,6 @@ def tree(tmp_path: Path) -> Path:
     for number in range(40):
         (root / f"file{number}").write_bytes(rng.randbytes(rng.randrange(200_000)))
     return root
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.002)
 
 
 def seen(machine: Machine, what: str) -> int:

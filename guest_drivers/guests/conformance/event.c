@@ -69,12 +69,10 @@ static void vectors(void)
 	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF).status, PV_STATUS_OK, "OFF");
 }
 
-static uint32_t last_vector; /* by which the last upcall came */
-
 /* What an upcall does here: takes the channel. */
 static void take_first(uint32_t vcpu, uint32_t vector)
 {
-	CF_STORE(last_vector, vector);
+	(void)vector;
 	take(cf_page(vcpu), CF_CHANNEL);
 }
 
@@ -175,33 +173,6 @@ static void doorbells(struct pv_vcpu_page *page)
 	ring(0);
 	cf_wait_ns(CF_SECOND / 200);
 	cf_expect(CF_LOAD(cf_upcalls[0]) - before, 0, "upcalls when they are off");
-}
-
-/* While the first is not ended the host may hold the second back, or may not. */
-static void interrupts(struct pv_vcpu_page *page)
-{
-	cf_case("EVT-9 an interrupt comes once the one before is ended, and none is lost");
-	if (!cf_has_gates) {
-		cf_skip("no table for gates");
-		return;
-	}
-	cf_on_upcall = take_first;
-	cf_keep_interrupt = true;
-	cf_expect(pv_call1(PV_CALL_EVENT_UPCALL, CF_VECTOR).status, PV_STATUS_OK, "event.upcall");
-	uint32_t before = CF_LOAD(cf_upcalls[0]);
-	send(0, CF_CHANNEL);
-	cf_want(cf_soon(&cf_upcalls[0], before + 1, CF_SECOND), "the first comes");
-	cf_expect(CF_LOAD(last_vector), CF_VECTOR, "its vector");
-	send(0, CF_CHANNEL);
-	cf_wait_ns(CF_SECOND / 50);
-	cf_want(CF_LOAD(cf_upcalls[0]) - before <= 2, "no more than one for each event");
-	cf_keep_interrupt = false;
-	cf_end_of_interrupt();
-	cf_want(cf_soon(&cf_upcalls[0], before + 2, CF_SECOND), "the second has come after the end of the first");
-	cf_want(!pending(page, CF_CHANNEL), "nothing is pending");
-	cf_end_of_interrupt(); /* of the second, if it came meanwhile */
-	pv_call1(PV_CALL_EVENT_UPCALL, PV_UPCALL_OFF);
-	take(page, CF_CHANNEL);
 }
 
 /* A channel as EVT-12 has it: without a call, unless the vCPU waits. */
@@ -381,7 +352,7 @@ static void event(void)
 	struct pv_vcpu_page *page = cf_page(0);
 
 	if (!cf_offered(PV_SERVICE_EVENT)) {
-		cf_case("EVT-1 EVT-2 EVT-3 EVT-5 EVT-6 EVT-8 EVT-9 EVT-10 EVT-11 events");
+		cf_case("EVT-1 EVT-2 EVT-3 EVT-5 EVT-6 EVT-8 EVT-10 EVT-11 events");
 		cf_skip("service event is not offered");
 		return;
 	}
@@ -389,7 +360,6 @@ static void event(void)
 	vectors();
 	upcalls(page, CF_VECTOR, "an interrupt");
 	upcalls(page, PV_UPCALL_NMI, "NMI");
-	interrupts(page);
 	doorbells(page);
 	races(page);
 	stopped();

@@ -45,6 +45,14 @@ static void refused(void)
 		cf_expect(state(other), PV_VCPU_STATE_STOPPED, "state of the vCPU that was not started");
 	cf_case("VCPU-1 vcpu.start of the vCPU that runs");
 	cf_expect(pv_call4(PV_CALL_VCPU_START, 0, entry, top, 0).status, PV_STATUS_BAD_STATE, "status");
+	cf_case("VCPU-9 vcpu.yield answers the state of whom it waits for");
+	cf_expect((int64_t)pv_call1(PV_CALL_VCPU_YIELD, PV_YIELD_NOBODY).value, 0, "value for nobody");
+	cf_expect((int64_t)pv_call1(PV_CALL_VCPU_YIELD, 0).value, PV_VCPU_STATE_RUNNING, "itself");
+	if (cf_vcpus() > 1)
+		cf_expect((int64_t)pv_call1(PV_CALL_VCPU_YIELD, other).value, PV_VCPU_STATE_STOPPED,
+			  "one that is stopped");
+	cf_expect(pv_call1(PV_CALL_VCPU_YIELD, cf_vcpus()).status, PV_STATUS_NOT_FOUND, "the first vCPU too many");
+	cf_expect(pv_call1(PV_CALL_VCPU_YIELD, 1ull << 32).status, PV_STATUS_NOT_FOUND, "an index above 32 bits");
 	cf_case("CALL-6 vcpu.state of a vCPU that does not exist");
 	cf_expect(state(cf_vcpus()), PV_STATUS_NOT_FOUND, "the first too many");
 	cf_expect(pv_call1(PV_CALL_VCPU_STATE, 1ull << 32).status, PV_STATUS_NOT_FOUND, "an index above 32 bits");
@@ -82,7 +90,7 @@ static void blocking(void)
 		pv_call1(PV_CALL_TIME_DEADLINE, PV_DEADLINE_NEVER);
 	}
 	cf_case("CALL-12 vcpu.yield and vcpu.fault_address are answered");
-	cf_expect(pv_call0(PV_CALL_VCPU_YIELD).status, PV_STATUS_OK, "yield");
+	cf_expect(pv_call1(PV_CALL_VCPU_YIELD, PV_YIELD_NOBODY).status, PV_STATUS_OK, "yield");
 	cf_expect(pv_call0(PV_CALL_VCPU_FAULT_ADDRESS).status, PV_STATUS_OK, "fault_address");
 }
 

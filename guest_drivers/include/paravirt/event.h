@@ -37,6 +37,12 @@ void pv_event_wait(struct pv_vcpu_page *page, uint64_t deadline_ns);
 bool pv_event_poll(struct pv_vcpu_page *page);
 /* What the upcall's entry calls. */
 void pv_event_upcall(struct pv_vcpu_page *page);
+/*
+ * Before that, if the upcall is an interrupt: ends it (EVT-9), in the vCPU's page where the host lets it, which it may
+ * once the feature EOI of the service was accepted before pv_event_upcall_vector; otherwise by the local APIC, which is
+ * on and mapped one to one (BOOT-11).
+ */
+void pv_event_end(struct pv_vcpu_page *page);
 
 static inline int64_t pv_event_send(uint32_t vcpu, uint32_t channel)
 {

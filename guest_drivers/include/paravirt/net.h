@@ -27,6 +27,7 @@
 #define PV_NET_BUFFER_BYTES 2048u
 #define PV_NET_DATA_BYTES (PV_NET_BUFFER_BYTES - 4 - (uint32_t)sizeof(struct pv_net_header))
 #define PV_NET_MERGED 40 /* buffers of a frame: enough for 64 KiB */
+#define PV_NET_PIECES 8 /* of a frame to send */
 #define PV_NET_CONTROL_SIZE 2 /* of the control queue: a request is a chain of two */
 
 /* With the size of a queue, the memory of a pair; 64-byte aligned. */
@@ -94,6 +95,12 @@ int64_t pv_net_use_pairs(struct pv_net *net, uint16_t count);
 int64_t pv_net_give(struct pv_net_pair *pair, struct pv_net_buffer *buffer);
 /* A frame to send. OK, BAD_STATE: the queue is full, INVALID: its size, FAILED. */
 int64_t pv_net_send(struct pv_net_pair *pair, struct pv_net_buffer *buffer);
+/*
+ * A frame too large for a buffer: the `size_bytes` that lie in buffer's data, which may be none, and behind them up to
+ * PV_NET_PIECES pieces, one at least, which are the device's until pv_net_sent() gives the buffer back.
+ */
+int64_t pv_net_send_pieces(struct pv_net_pair *pair, struct pv_net_buffer *buffer, const struct pv_virtq_buffer *pieces,
+			   uint32_t count);
 /* Shows the device what was given and what is to be sent. */
 void pv_net_submit(struct pv_net_pair *pair);
 /* The next frame: 1; 0: there is none; FAILED: the device broke its queue. */

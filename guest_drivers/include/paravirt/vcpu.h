@@ -20,9 +20,13 @@ _Noreturn static inline void pv_vcpu_stop(void)
 		pv_call0(PV_CALL_VCPU_STOP);
 }
 
-static inline int64_t pv_vcpu_yield(void)
+/*
+ * For a while in which another vCPU has to do something, or PV_YIELD_NOBODY.  The state of that vCPU: if it is not
+ * PV_VCPU_STATE_RUNNING this has returned at once, and no spinning helps.
+ */
+static inline struct pv_answer pv_vcpu_yield(uint64_t vcpu)
 {
-	return pv_call0(PV_CALL_VCPU_YIELD).status;
+	return pv_call1(PV_CALL_VCPU_YIELD, vcpu);
 }
 
 /* May return early (VCPU-4): prefer pv_event_wait, which also handles what came. */

@@ -14,7 +14,6 @@
 #define BREAKPOINT 3
 #define PAGE_FAULT 14
 #define TRAP_GATE 0xef00 /* present, DPL 3, type 15: leaves IF alone; IST 0: the running stack */
-#define APIC_EOI 0xfee000b0
 #define NO_VECTOR 0xffffffffu
 
 static const char *const names[EXCEPTIONS] = {
@@ -61,12 +60,6 @@ void pv_trap_init(struct pv_gate *idt, uint32_t idt_bytes, uint16_t selector)
 		idt[vector] = gate_to(pv_trap_entries + 16 * vector, selector);
 	if ((PV_UPCALL_VECTOR + 1) * sizeof(*idt) <= idt_bytes)
 		idt[PV_UPCALL_VECTOR] = gate_to(pv_upcall_entry, selector);
-}
-
-/* EVT-9; the local APIC is on and mapped (BOOT-11). */
-static void end_of_interrupt(void)
-{
-	*(volatile uint32_t *)(uintptr_t)APIC_EOI = 0;
 }
 
 /* The one report. Claimed before it is filled in: vCPUs may crash together, and one that writes it, too. */
@@ -130,7 +123,7 @@ void pv_trap(struct pv_frame *frame)
 	struct pv_cpu *cpu = pv_this_cpu();
 
 	if (frame->vector == PV_UPCALL_VECTOR)
-		end_of_interrupt();
+		pv_event_end(cpu->page);
 	if (frame->vector == PV_UPCALL_NMI || frame->vector == PV_UPCALL_VECTOR) {
 		pv_event_upcall(cpu->page);
 		return;

@@ -113,13 +113,13 @@ fn upcalls_by(c: &mut Case, p: Page, vector: u32, count: &AtomicU32) {
     let before = count.load(SeqCst);
     p.upcall_mask().store(1, SeqCst);
     raise(CHANNEL);
-    call(CALL_VCPU_YIELD, &[]);
+    call(CALL_VCPU_YIELD, &[YIELD_NOBODY]);
     c.is(count.load(SeqCst) as i64, before as i64, "none while upcall_mask is set");
     p.upcall_mask().store(0, SeqCst);
     c.holds(p.take(CHANNEL), "it is found by looking (EVT-3)");
     c.is(call(CALL_EVENT_UPCALL, &[UPCALL_OFF as u64]).status, STATUS_OK, "off again");
     raise(CHANNEL);
-    call(CALL_VCPU_YIELD, &[]);
+    call(CALL_VCPU_YIELD, &[YIELD_NOBODY]);
     c.is(count.load(SeqCst) as i64, before as i64, "none when off");
     p.take(CHANNEL);
 }

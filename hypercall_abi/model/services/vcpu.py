@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...services.system import SHUTDOWN
 from ...services.vcpu import VCPU_STATE as STATE
+from ...services.vcpu import YIELD
 from ..answers import NO_RETURN, WAITS, Allowed, Answer, ok, refused
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def stop(machine: Machine, vcpu: int) -> Answer:
     return NO_RETURN
 
 
-def yield_(_machine: Machine, _vcpu: int) -> Answer:
-    """Nothing that a guest could see."""
-    return ok()
+def yield_(machine: Machine, _vcpu: int, vcpu: int) -> Answer:
+    """The state of whom it waits for; what else happens no guest sees."""
+    return ok() if vcpu == YIELD.NOBODY else state(machine, _vcpu, vcpu)
 
 
 def block(machine: Machine, vcpu: int, deadline_ns: int) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 NMI = 2
 APIC_GPA = 0xFEE0_0000
 APIC_BYTES = 4096
@@ -11,10 +13,16 @@ _SPURIOUS_ON = 0x1FF
 
 
 class Apic:
-    """What vCPU `index` is to take.  An NMI waits until IRET, a vector until the higher ones have ended."""
+    """What vCPU `index` is to take.  An NMI waits until IRET, a vector until the higher ones have ended.
 
-    def __init__(self, index: int) -> None:
+    ``put_bit`` sets or clears bit 0 of a byte of guest memory by its GPA, and says what it was.
+    """
+
+    def __init__(self, index: int, put_bit: Callable[[int, bool], bool]) -> None:
         self._id = index << 24
+        self._put_bit = put_bit
+        self._eoi_gpa = 0
+        self._lent = False
         self._waiting: set[int] = set()
         self._served: list[int] = []
         self._priority = 0
@@ -22,12 +30,13 @@ class Apic:
         self.nmi_blocked = False
         """A handler of an NMI has not come to its IRET yet."""
 
-    def request(self, vector: int) -> None:
-        """An interrupt came; one that waits already is the same one."""
+    def request(self, vector: int, eoi_gpa: int = 0) -> None:
+        """An interrupt came; one that waits already is the same one.  `eoi_gpa`: where it may be ended, or 0."""
         if vector == NMI:
             self._nmi = True
         else:
             self._waiting.add(vector)
+            self._eoi_gpa = eoi_gpa
 
     @property
     def waits(self) -> bool:
@@ -56,6 +65,18 @@ class Apic:
             self._waiting.remove(vector)
             self._served.append(vector)
 
+    def enter(self) -> None:
+        """Guest code is about to run: it may end what it serves in memory, unless another waits for that (EVT-13)."""
+        self._lent = bool(self._eoi_gpa and self._served and not self._waiting)
+        if self._lent:
+            self._put_bit(self._eoi_gpa, True)
+
+    def leave(self) -> None:
+        """No guest code runs: what it has not ended in memory is to be ended by the register, or at the next entry."""
+        if self._lent and not self._put_bit(self._eoi_gpa, False):
+            self._served.pop()
+        self._lent = False
+
     def read(self, offset: int) -> int:
         """A register."""
         registers = {
@@ -68,6 +89,7 @@ class Apic:
 
     def write(self, offset: int, value: int) -> None:
         """A register; those that are not here are lost."""
+        self.leave()
         if offset == _EOI and self._served:
             self._served.pop()
         elif offset == _TASK_PRIORITY:

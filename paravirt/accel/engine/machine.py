@@ -195,7 +195,7 @@ class Machine:
         if kind == records.CONTROL_MODE:
             self._modes[index] = start.capture(self.vcpus[value])
         elif kind == records.CONTROL_UPCALL:
-            self.vcpus[index].apic.request(value)
+            self.vcpus[index].apic.request(value & 0xFF, value >> 8)
         return kind, index, value
 
     def _enter(self, vcpu: Vcpu, kind: int, _padding: int, _value: int, *rest: int) -> None:

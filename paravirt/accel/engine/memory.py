@@ -63,3 +63,12 @@ class Memory:
         """8 bytes as a number, None outside of RAM."""
         at = self.offset(gpa, 8)
         return None if at is None else int.from_bytes(self.map[at : at + 8], "little")
+
+    def put_bit(self, gpa: int, value: bool) -> bool:
+        """Sets or clears bit 0 of a byte of RAM, while no guest code runs; what it was."""
+        at = self.offset(gpa, 1)
+        if at is None:
+            return False
+        before = self.map[at]
+        self.map[at] = before & 0xFE | value
+        return bool(before & 1)

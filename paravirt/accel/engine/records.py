@@ -25,7 +25,8 @@ CONTROL_KICK = 1
 CONTROL_REST = 2
 """Engine: none runs now."""
 CONTROL_UPCALL = 3
-"""Host, at rest: the vCPU is to take the interrupt `value`, 2 being the NMI."""
+"""Host, at rest: the vCPU is to take an interrupt; `value` is its vector, 2 being the NMI, and from bit 8 on the GPA
+of the word in which it may be ended (EVT-13), or 0."""
 CONTROL_GO = 4
 """Host: the rest is over."""
 CONTROL_MODE = 5

@@ -47,7 +47,7 @@ class Vcpu(Access):
 
     def __init__(self, index: int, memory: Memory, setup: dict[str, Any], cpuid: dict[int, Leaf]) -> None:
         self.index = index
-        self.apic = Apic(index)
+        self.apic = Apic(index, memory.put_bit)
         self.setup = setup
         self.exchange: Callable[[Vcpu, Exit], int]
         self.steal_ns = 0
@@ -259,7 +259,11 @@ class Vcpu(Access):
             if self.stepping:
                 return self._step()
             self._deliver()
-            return self._run()
+            self.apic.enter()
+            try:
+                return self._run()
+            finally:
+                self.apic.leave()
         except gates.TripleFault:
             return records.EXIT_TRIPLE_FAULT, 0, 0, 0
         except gates.Unsupported as why:

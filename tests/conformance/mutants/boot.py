@@ -103,10 +103,8 @@ NOTES = (
     _manifest(
         id="plain_guest_has_disks_alone",
         rule="NOTE-4",
-        old="return ( *(PlannedDevice(type_of(attachment), attachment.name, attachment) for attachment in attached), "
-        'PlannedDevice(DEVICE_TYPE.CONSOLE, "console"), '
-        'PlannedDevice(DEVICE_TYPE.ENTROPY, "entropy"), )',
-        new="return tuple(PlannedDevice(type_of(a), a.name, a) for a in attached)",
+        old="return (*given, *(PlannedDevice(kind, name) for name, kind in BUILT_IN.items()))",
+        new="return tuple(given)",
     ),
     _image(id="missing_feature_is_fine", rule="NOTE-5", old="features & ~offered[number]", new="0"),
     _notes(id="name_may_be_empty", rule="NOTE-6", old="not name or not name.isprintable()", new="False"),

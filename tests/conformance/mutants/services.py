@@ -77,6 +77,12 @@ EVENT = (
         old="set_state(vcpu, PV_VCPU_STATE_BLOCKED);",
         new="set_state(vcpu, PV_VCPU_STATE_RUNNING);",
     ),
+    _kvm(
+        id="eoi_without_its_feature",
+        rule="EVT-13",
+        old="arm_eoi(own, pv_event_eoi_gpa(vcpu, vector));",
+        new="__atomic_store_n(&vcpu->page->eoi, 1, __ATOMIC_SEQ_CST);",
+    ),
     _kvm(id="every_upcall_is_nmi", rule="EVT-9", old="vector == PV_UPCALL_NMI ? 0x400 : vector", new="0x400"),
 )
 
@@ -118,10 +124,16 @@ VCPU = (
         new="__atomic_store_n(&target->starting, 0, __ATOMIC_SEQ_CST); return PV_STATUS_OK;",
     ),
     _event(
+        id="yield_says_running",
+        rule="VCPU-9",
+        old="status = state_of(vcpu->machine, args[0], value);",
+        new="status = state_of(vcpu->machine, args[0], value); *value = PV_VCPU_STATE_RUNNING;",
+    ),
+    _event(
         id="state_is_what_the_page_says",
         rule="DATA-3",
-        old="__atomic_load_n(&vcpu->machine->vcpus[args[0]]->state.state, __ATOMIC_SEQ_CST)",
-        new="vcpu->machine->vcpus[args[0]]->page->state",
+        old="__atomic_load_n(&machine->vcpus[index]->state.state, __ATOMIC_SEQ_CST)",
+        new="machine->vcpus[index]->page->state",
     ),
     _event(id="stack_aligned_to_8", rule="VCPU-2", old="stack_gpa % 16", new="stack_gpa % 8"),
     _event(

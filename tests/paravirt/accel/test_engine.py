@@ -110,8 +110,23 @@ def test_ports(instruction: str, port: int, width: int) -> None:
     assert code.port_access(bytes.fromhex(instruction).ljust(4, b"\0"), 0x1234) == (port, width)
 
 
+EOI_GPA = 0x1078
+
+
+class Bits:
+    """Guest memory, as far as bits 0 of its bytes go."""
+
+    def __init__(self) -> None:
+        self._set: dict[int, bool] = {}
+
+    def put(self, gpa: int, value: bool) -> bool:
+        """As ``Memory.put_bit``."""
+        before, self._set[gpa] = self._set.get(gpa, False), value
+        return before
+
+
 def test_an_nmi_waits_for_the_end_of_the_one_before() -> None:
-    apic = Apic(0)
+    apic = Apic(0, Bits().put)
     apic.request(NMI)
     assert apic.next(False) == NMI
     apic.take(NMI)
@@ -122,7 +137,7 @@ def test_an_nmi_waits_for_the_end_of_the_one_before() -> None:
 
 
 def test_vectors_wait_for_higher_ones_and_for_if() -> None:
-    apic = Apic(3)
+    apic = Apic(3, Bits().put)
     apic.request(0x40)
     apic.request(0x51)
     assert apic.next(False) is None
@@ -134,6 +149,64 @@ def test_vectors_wait_for_higher_ones_and_for_if() -> None:
     apic.write(0x80, 0x40)
     assert apic.next(True) is None
     assert apic.read(0x20) == 3 << 24
+
+
+def served(bits: Bits, *vectors: int) -> Apic:
+    """A vCPU's that takes interrupts and may end them in memory."""
+    apic = Apic(0, bits.put)
+    for vector in vectors:
+        apic.request(vector, EOI_GPA)
+        apic.take(vector)
+    return apic
+
+
+def test_an_interrupt_is_ended_in_memory() -> None:
+    """EVT-13: the bit is there while guest code runs; cleared by the guest, it was the end, once."""
+    bits = Bits()
+    apic = served(bits, 0x40, 0x50)
+    apic.enter()
+    assert bits.put(EOI_GPA, False), "set, and now cleared by the guest"
+    apic.leave()
+    apic.request(0x45)
+    assert apic.next(True) is None, "0x40 has not ended"
+    apic.request(0x55)
+    assert apic.next(True) == 0x55, "0x50 has"
+
+
+def test_an_end_in_memory_is_taken_back() -> None:
+    """EVT-13: what the guest did not end, or another interrupt waits for, is to be ended by the register."""
+    bits = Bits()
+    apic = served(bits, 0x40)
+    apic.enter()
+    apic.leave()
+    assert not bits.put(EOI_GPA, False)
+    apic.request(0x41, EOI_GPA)
+    apic.enter()
+    assert not bits.put(EOI_GPA, False)
+    apic.leave()
+    assert apic.next(True) is None
+    apic.write(0xB0, 0)
+    assert apic.next(True) == 0x41
+
+
+def test_the_register_ends_what_may_be_ended_in_memory() -> None:
+    bits = Bits()
+    apic = served(bits, 0x40, 0x50)
+    apic.enter()
+    apic.write(0xB0, 0)
+    assert not bits.put(EOI_GPA, False), "the bit goes with the interrupt"
+    apic.leave()
+    apic.request(0x45)
+    assert apic.next(True) is None, "0x40 has not ended"
+
+
+def test_nothing_is_ended_in_memory_that_was_not_asked_for() -> None:
+    bits = Bits()
+    apic = Apic(0, bits.put)
+    apic.request(0x40)
+    apic.take(0x40)
+    apic.enter()
+    assert not bits.put(EOI_GPA, False)
 
 
 def test_cpuid_has_our_leaves() -> None:

@@ -21,6 +21,7 @@ from tests.support.built import GUESTS
 from tests.support.elf import CODE_GPA, SPIN, Elf, Load, R, W, X, cpu, privilege, pvh, require
 from tests.support.guests import CONSOLE_WRITE, DATA_GPA, call, say, shutdown, write_guest
 from tests.support.tree import ROOT
+from tests.support.waiting import wait_for
 
 NOWHERE = Path("/nonexistent/kvm")
 START = 5 << 16
@@ -147,10 +148,7 @@ def test_the_engine_ends_with_its_host() -> None:
         "machine.start(); print(machine.accelerator._engine.pid, flush=True); os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)
-    until = time.monotonic() + 10
-    while running(int(done.stdout)):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: not running(int(done.stdout)), "the engine lives on")
 
 
 def running(process: int) -> bool:
@@ -163,10 +161,7 @@ def running(process: int) -> bool:
 def test_vcpus_that_wait_take_no_time(tmp_path: Path) -> None:
     with Machine(software(write_guest(tmp_path / "idle", call(BLOCK, FOREVER)), vcpus=4)) as machine:
         machine.start()
-        until = time.monotonic() + 10
-        while machine.vcpus[0].native.state.state != lib.PV_VCPU_STATE_BLOCKED:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_for(lambda: machine.vcpus[0].native.state.state == lib.PV_VCPU_STATE_BLOCKED, "it does not wait")
         stat = Path(f"/proc/{engine(machine)}/stat")
         before = stat.read_text().split()[13:15]
         time.sleep(0.5)

@@ -9,7 +9,7 @@ import pytest
 from paravirt.boot.image import Image, parse_image
 from paravirt.boot.manifest import PlannedDevice, plan_devices
 from paravirt.config import Disk
-from paravirt.errors import DeviceMissing, DeviceNotInManifest, DeviceNotOffered
+from paravirt.errors import ConfigError, DeviceMissing, DeviceNotInManifest, DeviceNotOffered
 from tests.support.elf import BLOCK, CONSOLE, ENTROPY, OPTIONAL, READ_ONLY, Elf, Note, manifest, pvh, require
 
 INPUT = Disk("input", Path("in.img"))
@@ -26,6 +26,14 @@ def test_a_plain_guest_is_offered_everything() -> None:
     assert [(d.type, d.name, d.attachment) for d in devices] == [
         (BLOCK, "input", INPUT), (BLOCK, "report", REPORT), (CONSOLE, "console", None), (ENTROPY, "entropy", None),
     ]  # fmt: skip
+
+
+def test_a_plain_guest_has_names_of_its_own() -> None:
+    """`paravirt device` speaks of devices by name alone."""
+    with pytest.raises(
+        ConfigError, match="the disk 'entropy' has the name of what every plain guest has; give it another"
+    ):
+        plan_devices(image(pvh()), [INPUT.replace(name="entropy")])
 
 
 def test_the_order_is_the_manifests() -> None:

@@ -107,6 +107,7 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
         "device add",
         "device remove",
         "device grow",
+        "device link",
         "device block",
         "device net",
         "device vsock",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercall_abi import LIMITS, RECORDS, SERVICES
-from paravirt import config, errors
+from paravirt import Machine, config, errors
 from paravirt.attachments.block import QUEUES_MOST
+from paravirt.attachments.net import Net
+from paravirt.attachments.vsock import Vsock
 from paravirt.config import (
     Budgets,
     Disk,
@@ -156,6 +159,68 @@ def test_a_machine_of_defaults() -> None:
 def test_wrong_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(errors.ConfigError):
         MachineConfig(Path("guest.elf"), **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image": 7},
+        {"image": b"guest.elf"},
+        {"memory_bytes": "1"},
+        {"memory_bytes": 128e6},
+        {"vcpus": None},
+        {"huge_pages": "no"},
+        {"pin": 1},
+        {"pin": ("0",)},
+        {"disks": "a=b"},
+        {"disks": ("a=b",)},
+        {"disks": Disk("a", Path("b"))},
+        {"devices": ("x",)},
+        {"deny": "time"},
+        {"console": b""},
+        {"console_input": "text"},
+        {"trace": 1},
+        {"timeout_s": "1"},
+        {"name": None},
+        {"uuid": "0" * 16},
+        {"boot_records": ((1, 0),)},
+        {"budgets": {"console_bytes": 1}},
+        {"privilege": 3},
+        {"accel": None},
+    ],
+)
+def test_values_of_wrong_types(wrong: dict[str, Any]) -> None:
+    """The line says which, and what it takes."""
+    (name,) = wrong
+    with pytest.raises(errors.ConfigError, match=f"{name} is .*, it must be|is not one of"):
+        MachineConfig(**{"image": "guest.elf", **wrong})
+
+
+def test_wrong_types_of_what_is_attached() -> None:
+    wrong: list[Callable[[], object]] = [
+        lambda: Disk(1, Path("b")),  # type: ignore[arg-type]
+        lambda: Disk("a", 1),  # type: ignore[arg-type]
+        lambda: Disk("a", Path("b"), queues="1"),  # type: ignore[arg-type]
+        lambda: ServedDisk("a", Path("b"), patience_s="1"),  # type: ignore[arg-type]
+        lambda: Net("a", forward="tcp:1:1"),  # type: ignore[arg-type]
+        lambda: Net(b"a"),  # type: ignore[arg-type]
+        lambda: Vsock("a", Path("b"), cid=None),  # type: ignore[arg-type]
+        lambda: Budgets(poll_ns=None),  # type: ignore[arg-type]
+    ]
+    for make in wrong:
+        with pytest.raises(errors.ConfigError, match="it must be"):
+            make()
+
+
+def test_what_can_be_taken_is() -> None:
+    taken = MachineConfig("a", pin=[0], disks=[Disk("a", "b")], trace="c", timeout_s=1)  # type: ignore[arg-type]
+    assert (taken.image, taken.pin, taken.trace, taken.timeout_s) == (Path("a"), (0,), Path("c"), 1)
+    assert taken.disks == (Disk("a", Path("b")),)
+
+
+def test_a_machine_is_made_of_a_configuration() -> None:
+    with pytest.raises(errors.ConfigError, match="a machine is made of a MachineConfig, not of 'guest.elf'"):
+        Machine("guest.elf")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

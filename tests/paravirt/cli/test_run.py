@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from paravirt.cli.run import _configuration
 from paravirt.config import Disk
 from tests.support.elf import privilege, require
 from tests.support.guests import DATA_GPA, UNDEFINED, call, crash_report, say, shutdown, write_guest
+from tests.support.threads import refuse_thread
 
 pytestmark = pytest.mark.kvm
 
@@ -119,14 +119,7 @@ def test_the_trace_is_written(hello: Path, tmp_path: Path) -> None:
 def test_no_thread_for_the_trace(
     hello: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "trace":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    refuse_thread(monkeypatch, "trace")
     before = len(os.listdir("/proc/self/fd"))
     assert main(["run", str(hello), "--trace", str(tmp_path / "trace.json")]) == errors.HostCallFailed.exit_status
     said = capfd.readouterr().err

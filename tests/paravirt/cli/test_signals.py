@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.built import GUESTS
 from tests.support.tree import ROOT
+from tests.support.waiting import wait_for
 
 GOLDEN = ROOT / "tests/paravirt/recording/golden"
 # Prints its number to a file of its own, since its output is read as TAP, and sleeps.
@@ -38,11 +39,8 @@ def begin(command: list[str], place: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path) -> str:
-    until = time.monotonic() + 30
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < until, path
-        time.sleep(0.01)
+def word_in(path: Path) -> str:
+    wait_for(lambda: path.exists() and path.read_text(), f"nothing is in {path}")
     return path.read_text()
 
 
@@ -71,7 +69,7 @@ def place(tmp_path: Path) -> Path:
 )
 def test_the_host_and_the_files_go(place: Path, command: str, number: signal.Signals, status: int, word: str) -> None:
     with begin(COMMANDS[command], place) as running:
-        host = int(wait_for(place.parent / "pid"))
+        host = int(word_in(place.parent / "pid"))
         running.send_signal(number)
         out, err = running.communicate(timeout=20)
     assert (running.returncode, out, err) == (status, "", f"paravirt: {word}\n")
@@ -103,7 +101,7 @@ def test_nohup_is_respected(place: Path) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     with running:
-        wait_for(place.parent / "pid")
+        word_in(place.parent / "pid")
         running.send_signal(signal.SIGHUP)
         time.sleep(0.2)
         assert running.poll() is None

@@ -19,6 +19,7 @@ from paravirt.conform.host import PROVABLE, Plan, Run, choose, judge
 from paravirt.conform.report import junit, weigh
 from paravirt.conform.tap import Case
 from paravirt.errors import ConfigError
+from tests.support.waiting import wait_for
 
 GOOD = "print('ok 1 - CALL-1 a'); print('1..1')"
 
@@ -93,10 +94,7 @@ def test_a_command_that_is_killed_leaves_no_host() -> None:
         assert command.stdout
         hosts = [int(command.stdout.readline()) for _ in range(2)]
         command.kill()
-    until = time.monotonic() + 10
-    while left := [pid for pid in hosts if _alive(pid)]:
-        assert time.monotonic() < until, left
-        time.sleep(0.01)
+    wait_for(lambda: not any(_alive(pid) for pid in hosts), f"one of {hosts} lives on")
 
 
 def _alive(pid: int) -> bool:

@@ -15,7 +15,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "aio.h"
+#include "aio_engine.h"
 
 #define DEPTH 64u
 #define PART_BYTES (16u << 10) /* of the file, one for each request under way, so that order does not matter */
@@ -147,6 +147,30 @@ static void failures(struct pv_aio *aio, int wake_fd)
 	}
 }
 
+/* What a kernel may answer, and files here do not. */
+static void answers(const struct pv_aio *aio)
+{
+	struct pv_aio_request *request = &lanes[0].request;
+	struct pv_aio_step step;
+	uint32_t tries = 1;
+
+	lanes[0].segments[0] = (struct iovec){ lanes[0].buffer, PART_BYTES };
+	*request = (struct pv_aio_request){
+		.operation = PV_AIO_READ, .size_bytes = PART_BYTES, .segments = lanes[0].segments, .segment_count = 1
+	};
+	check(!pv_aio_step_done(aio, request, 4096 + 512), "a part was done");
+	pv_aio_step(request, &step);
+	check(request->offset_bytes == 4096 && step.segments->iov_base == lanes[0].buffer + 4096, "the rest is whole");
+	check(!pv_aio_step_done(aio, request, 512) && request->offset_bytes == 4096 + 512, "it always goes on");
+	check(!pv_aio_step_done(aio, request, -EAGAIN), "not now");
+	check(!pv_aio_step_done(aio, request, 512) && !request->refused_ns, "it went on");
+	while (!pv_aio_step_done(aio, request, -EAGAIN))
+		tries++;
+	check(tries > 1 && request->error == EAGAIN, "not for ever");
+	request->error = 0;
+	check(pv_aio_step_done(aio, request, -EINVAL) && request->error == EINVAL, "what does not fit");
+}
+
 /* A wake-up is not lost, whether it comes before the wait or during it. */
 static void wake(struct pv_aio *aio, int wake_fd)
 {
@@ -192,6 +216,7 @@ int main(int argc, char **argv)
 	check(memcmp(lanes[0].buffer, model, PART_BYTES) == 0, "what is in the file");
 	lanes[1].request.fd = fd;
 	failures(aio, wake_fd);
+	answers(aio);
 	wake(aio, wake_fd);
 	pv_aio_destroy(aio);
 	close(fd);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,7 +13,8 @@ from hypercall_abi.devices.virtio_balloon import BALLOON_CONFIG, BALLOON_STAT
 from hypercall_abi.virtqueue import VIRTIO_STATUS
 from paravirt._native import ffi, lib
 from paravirt.devices.balloon import DEFLATE, INFLATE, STATISTICS, BalloonDevice
-from tests.support.fake_guest import PATIENCE_S, Driver, FakeGuest, PluggedDevice, Segment
+from tests.support.fake_guest import Driver, FakeGuest, PluggedDevice, Segment
+from tests.support.waiting import wait_for
 
 PAGE = 4096
 PAGES = 16
@@ -133,9 +133,8 @@ def test_statistics(guest: FakeGuest, balloon: PluggedDevice) -> None:
     told = struct.pack("<HQHQHQ", BALLOON_STAT.FREE_MEMORY, 1 << 40, BALLOON_STAT.MAJOR_FAULTS, 7, 999, 1) + b"abc"
     head = driver.add([Segment(guest.place(told), len(told))])
     driver.publish()
-    deadline = time.monotonic() + PATIENCE_S
-    while "guest_free_memory_bytes" not in (found := balloon.device.statistics()):
-        assert time.monotonic() < deadline
+    wait_for(lambda: "guest_free_memory_bytes" in balloon.device.statistics(), "the guest's statistics did not come")
+    found = balloon.device.statistics()
     assert (found["guest_free_memory_bytes"], found["guest_major_faults"]) == (1 << 40, 7)
     assert not any("999" in name for name in found)
     balloon.device.statistics()

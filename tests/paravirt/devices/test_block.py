@@ -29,11 +29,6 @@ DISCARD, WRITE_ZEROES = BLOCK_REQUEST.DISCARD, BLOCK_REQUEST.WRITE_ZEROES
 UNMAP = 1
 
 
-@pytest.fixture(params=["auto", "uring", "threads"])
-def engine(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def contents() -> bytes:
     return random.Random(1).randbytes(SECTORS * SECTOR)

@@ -25,11 +25,6 @@ SIZE = 1 << 20
 WRITEBACK = ffi.offsetof("struct pv_block_config", "writeback")
 
 
-@pytest.fixture(params=["auto", "uring", "threads"])
-def engine(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk"

@@ -118,7 +118,11 @@ def public_path(path: Path) -> Path:
 def test_not_readable(public_path: Path, read_only: bool) -> None:
     public_path.chmod(0)
     with ordinary_user():
-        refused(Disk("data", public_path, read_only), DiskUnreadable, "cannot be opened: Permission denied")
+        refused(
+            Disk("data", public_path, read_only),
+            DiskUnreadable,
+            "cannot be opened: Permission denied; let this user read it",
+        )
 
 
 def test_not_writable(public_path: Path) -> None:

@@ -23,8 +23,9 @@ from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.attachments.net import Net
 from paravirt.devices.net import NetDevice
 from paravirt.errors import OutputError
-from tests.support.fake_guest import PATIENCE_S, FakeGuest, Segment
+from tests.support.fake_guest import FakeGuest, Segment
 from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header, net_guest
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("ring_format")
 
@@ -33,10 +34,7 @@ KINDS = [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
 
 def until(condition: Callable[[], bool]) -> None:
     """Waits for `condition`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_for(condition, "what was waited for did not come")
 
 
 def counted(driver: NetDriver, name: str, count: int) -> None:

@@ -18,7 +18,7 @@ from paravirt.devices.passt import Passt
 from paravirt.errors import ConfigError, HostLimit, LinkRefused
 from tests.support.fake_guest import FakeGuest
 from tests.support.net_driver import HEADER, MAC, NetDriver, frame
-from tests.support.tap import NoTap, tap_device
+from tests.support.tap import needed_tap
 
 
 def test_written_on_the_command_line() -> None:
@@ -133,24 +133,18 @@ def test_a_tap_device_that_is_not_there() -> None:
 
 
 def test_tap_devices() -> None:
-    try:
-        with tap_device("pv0"):
-            refused(Net("lan", "tap:lo"), "'lo' cannot be used: .*; it is no TAP device")
-            refused(Net("lan", "tap:pv0", pairs=2), "ip tuntap add NAME mode tap multi_queue")
-            with FakeGuest() as guest:
-                guest.plug(NetDevice("lan", Net("lan", "tap:pv0")))
-                refused(Net("other", "tap:pv0"), "another machine has it")
-    except NoTap as why:
-        pytest.skip(str(why))
+    with needed_tap("pv0"):
+        refused(Net("lan", "tap:lo"), "'lo' cannot be used: .*; it is no TAP device")
+        refused(Net("lan", "tap:pv0", pairs=2), "ip tuntap add NAME mode tap multi_queue")
+        with FakeGuest() as guest:
+            guest.plug(NetDevice("lan", Net("lan", "tap:pv0")))
+            refused(Net("other", "tap:pv0"), "another machine has it")
 
 
 @pytest.mark.parametrize("link", ["tap:pv0", "loop", "user"])
 def test_too_many_open_files(link: str) -> None:
     with ExitStack() as stack:
-        try:
-            stack.enter_context(tap_device("pv0"))
-        except NoTap as why:
-            pytest.skip(str(why))
+        stack.enter_context(needed_tap("pv0"))
         guest = stack.enter_context(FakeGuest())
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)

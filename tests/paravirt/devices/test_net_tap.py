@@ -28,7 +28,7 @@ from tests.paravirt.devices.test_net import counted, until
 from tests.support.fake_guest import FakeGuest, Segment
 from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame, header
 from tests.support.station import GUEST, OURS, checksum
-from tests.support.tap import NoTap, await_up, tap_device
+from tests.support.tap import await_up, needed_tap
 from tests.support.threads import asleep
 
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
@@ -47,18 +47,15 @@ def tap_guest(
     *, without: int = 0, pairs: int = 1, net: dict[str, Any] | None = None, memory_bytes: int = 8 << 20
 ) -> Iterator[tuple[NetDriver, socket.socket]]:
     """A driver of a network on a TAP device, and a packet socket at the device's other side."""
-    try:
-        with tap_device("pv0", pairs=pairs), FakeGuest(memory_bytes) as guest:
-            host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-            host.bind(("pv0", ETH_P_ALL))
-            host.settimeout(20)
-            plugged = guest.plug(NetDevice("net", Net("net", "tap:pv0", MAC, pairs=pairs, **net or {}), 20_000))
-            drivers = plugged.start(without=without)
-            await_up("pv0")
-            with host:
-                yield NetDriver(plugged, *drivers), host
-    except NoTap as why:
-        pytest.skip(str(why))
+    with needed_tap("pv0", pairs=pairs), FakeGuest(memory_bytes) as guest:
+        host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        host.bind(("pv0", ETH_P_ALL))
+        host.settimeout(20)
+        plugged = guest.plug(NetDevice("net", Net("net", "tap:pv0", MAC, pairs=pairs, **net or {}), 20_000))
+        drivers = plugged.start(without=without)
+        await_up("pv0")
+        with host:
+            yield NetDriver(plugged, *drivers), host
 
 
 def large_segment(size_bytes: int, source: str, to: str) -> bytes:
@@ -287,10 +284,7 @@ def test_a_pair_that_is_not_in_use_may_have_room() -> None:
 
 def test_queues_that_cannot_be_detached() -> None:
     with ExitStack() as stack:
-        try:
-            stack.enter_context(tap_device("pv0"))
-        except NoTap as why:
-            pytest.skip(str(why))
+        stack.enter_context(needed_tap("pv0"))
         fds = []
         for name in (b"pv0", b"pv1"):  # the second is made by being opened
             fds.append(int(lib.pv_net_tap_open(name, False)))

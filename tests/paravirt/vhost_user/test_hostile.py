@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -32,16 +31,11 @@ from paravirt.vhost_user.messages import (
     Region,
     Request,
 )
-from tests.support.served_disk import PATIENCE_S, Served, wait_for, wait_taken
+from tests.support.served_disk import PATIENCE_S, Served, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, Died, Prank, VhostPeer, reply
+from tests.support.waiting import wait_for
 
 GOOD = U64.pack(FEATURES)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with ExitStack() as kept:
-        yield Served(tmp_path, kept)
 
 
 def says(answer: bytes) -> Prank:

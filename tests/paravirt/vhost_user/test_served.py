@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +13,9 @@ from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.vhost_user.errors import PeerError, PeerGone
 from paravirt.vhost_user.messages import CONFIG, FEATURE_PROTOCOL, NEED_REPLY, VERSION, ProtocolFeature, Request
 from tests.support.block_driver import SECTOR, BlockDriver
-from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_for, wait_taken
+from tests.support.served_disk import PATIENCE_S, SECTORS, Served, wait_taken
 from tests.support.vhost_peer import FEATURES, PROTOCOL, VhostPeer, reply
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with ExitStack() as kept:
-        yield Served(tmp_path, kept)
+from tests.support.waiting import wait_for
 
 
 def test_reads_and_writes(served: Served) -> None:

@@ -19,7 +19,7 @@ from paravirt.vhost_user.messages import ProtocolFeature
 from tests.support.fake_guest import FakeGuest, PluggedDevice
 from tests.support.net_driver import HEADER, MAC, NetDriver, control, frame
 from tests.support.net_peer import FEATURES, NetPeer
-from tests.support.served_disk import wait_for
+from tests.support.waiting import wait_for
 
 ROOM = (HEADER + 1514,)
 
