@@ -97,11 +97,12 @@ class Value:
 
     def _checked(self, name: str, value: Any) -> Any:
         kind, module = self._fields[name]
-        if type(value).__name__ == kind:  # so are most of them, and looking a type up takes a while
+        # So are most of them; looking a type up takes a while, and its module may not be loaded.
+        if isinstance(kind, str) and type(value).__name__ in kind.split(" | "):
             return value
         try:
             return _as(eval(kind, vars(sys.modules[module])) if isinstance(kind, str) else kind, value)
-        except TypeError:
+        except (TypeError, NameError):
             raise ConfigError(f"{type(self).__name__}: {name} is {value!r:.{SHOWN}}, it must be {kind}") from None
 
     def __post_init__(self) -> None:

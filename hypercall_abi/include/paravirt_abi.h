@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "c89d1c00428b9c733e867de0df1f73553514301bf89792ecaaebe1c7dbb9f5ea"
+#define PV_ABI_DIGEST "5aa84513be3cc60ad8433c85637fe1f49a706a60bb6de06198f59e2427348280"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -838,13 +838,13 @@ PV_STATIC_ASSERT(sizeof(struct pv_crash_report) == 424, "crash_report");
 /* What an exception for a debugger interrupted. Written by the guest. */
 struct pv_debug_frame {
 	uint32_t vector; /* 1 (debug) or 3 (breakpoint). */
-	uint32_t reserved; /* Zero. */
+	uint8_t reserved0[4]; /* Zero. */
 	uint64_t registers[16]; /* RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15. */
 	uint64_t rip; /* Instruction pointer: of a breakpoint, past its instruction. */
 	uint64_t rflags; /* Flags. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, vector) == 0, "debug_frame.vector");
-PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, reserved) == 4, "debug_frame.reserved");
+PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, reserved0) == 4, "debug_frame.reserved0");
 PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, registers) == 8, "debug_frame.registers");
 PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, rip) == 136, "debug_frame.rip");
 PV_STATIC_ASSERT(offsetof(struct pv_debug_frame, rflags) == 144, "debug_frame.rflags");

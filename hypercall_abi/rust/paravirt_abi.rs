@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "c89d1c00428b9c733e867de0df1f73553514301bf89792ecaaebe1c7dbb9f5ea";
+pub const ABI_DIGEST: &str = "5aa84513be3cc60ad8433c85637fe1f49a706a60bb6de06198f59e2427348280";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -1431,7 +1431,7 @@ pub struct DebugFrame {
     /// 1 (debug) or 3 (breakpoint).
     pub vector: u32,
     /// Zero.
-    pub reserved: u32,
+    pub reserved0: [u8; 4],
     /// RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15.
     pub registers: [u64; 16],
     /// Instruction pointer: of a breakpoint, past its instruction.
@@ -1440,14 +1440,15 @@ pub struct DebugFrame {
     pub rflags: u64,
 }
 impl DebugFrame {
-    pub const ZERO: DebugFrame = DebugFrame { vector: 0, reserved: 0, registers: [0; 16], rip: 0, rflags: 0 };
+    pub const ZERO: DebugFrame = DebugFrame { vector: 0, reserved0: [0; 4], registers: [0; 16], rip: 0, rflags: 0 };
 }
 const _: () = {
     assert!(core::mem::size_of::<DebugFrame>() == 152);
     assert!(core::mem::align_of::<DebugFrame>() == 8);
     let r: DebugFrame = unsafe { core::mem::transmute(pattern::<152>()) };
     assert!(r.vector == 0x3020100);
-    assert!(r.reserved == 0x7060504);
+    assert!(r.reserved0[0] == 0x4);
+    assert!(r.reserved0[3] == 0x7);
     assert!(r.registers[0] == 0xf0e0d0c0b0a0908);
     assert!(r.registers[15] == 0x8786858483828180);
     assert!(r.rip == 0x8f8e8d8c8b8a8988);

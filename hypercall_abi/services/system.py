@@ -1,6 +1,6 @@
 """Service system: the ends of a machine, and the watchdog."""
 
-from ..schema import TRAP, U32, U64, Arg, Buffer, Call, Constants, Record, Rule, Service, text
+from ..schema import TRAP, U32, U64, Arg, Buffer, Call, Constants, Record, Rule, Service, pad, text
 
 SHUTDOWN = Constants(
     "shutdown",
@@ -34,7 +34,7 @@ DEBUG_FRAME = Record(
     "debug_frame",
     "What an exception for a debugger interrupted. Written by the guest.",
     "vector" / U32 * "1 (debug) or 3 (breakpoint).",
-    "reserved" / U32 * "Zero.",
+    pad(4),
     "registers" / U64[16] * "RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15.",
     "rip" / U64 * "Instruction pointer: of a breakpoint, past its instruction.",
     "rflags" / U64 * "Flags.",

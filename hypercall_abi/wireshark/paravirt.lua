@@ -143,7 +143,7 @@ local records = {
 		size = 152,
 		fields = {
 			{ name = "vector", kind = "uint32_t", offset = 0, size = 4, count = 1, doc = "1 (debug) or 3 (breakpoint)." },
-			{ name = "reserved", kind = "uint32_t", offset = 4, size = 4, count = 1, doc = "Zero." },
+			{ name = "reserved0", kind = "bytes", offset = 4, size = 4, count = 1, doc = "Zero." },
 			{ name = "registers", kind = "uint64_t", offset = 8, size = 8, count = 16, doc = "RAX RBX RCX RDX RSI RDI RBP RSP R8 to R15." },
 			{ name = "rip", kind = "uint64_t", offset = 136, size = 8, count = 1, doc = "Instruction pointer: of a breakpoint, past its instruction." },
 			{ name = "rflags", kind = "uint64_t", offset = 144, size = 8, count = 1, doc = "Flags." },
