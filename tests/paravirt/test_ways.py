@@ -231,7 +231,11 @@ def test_an_interrupt_goes_to_its_vcpu(tmp_path: Path, path: Path) -> None:
     for e in events:
         if e.get("cat") == "interrupt" and e["name"] == "interrupt":
             joined.setdefault(e["id"], []).append(e)
-    assert len(joined) == statistics.devices[0].interrupts > 0
+    queues = [tracks[f"disk queue {n}"] for n in range(2)]
+    raised = [e for e in events if e["ph"] == "X" and e["name"] == "interrupt" and e["tid"] in queues]
+    assert len(raised) == statistics.devices[0].interrupts
+    # The last may come when its driver, which found the answer by looking, has given its channel back: nobody is told.
+    assert len(joined) == sum("args" in e for e in raised) > 0
     for pair in joined.values():
         begin, end = sorted(pair, key=lambda e: e["ph"] == "f")
         assert (begin["ph"], end["ph"]) == ("s", "f")

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +18,13 @@ PATIENCE_S = 60.0
 
 
 class NoTap(Exception):
-    """Why there can be none here."""
+    """What this process lacks for one: a right or a program.  What goes wrong with these is no NoTap."""
 
 
 def _ip(*words: str) -> str:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode:
-        raise NoTap(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -38,12 +37,12 @@ def await_up(name: str) -> None:
 
 
 def set_queue_length(name: str, frames: int) -> None:
-    """How many frames may wait in the device `name`; raises NoTap."""
+    """How many frames may wait in the device `name`."""
     _ip("link", "set", name, "txqueuelen", str(frames))
 
 
 def set_mtu(name: str, mtu: int) -> None:
-    """Largest payload of a frame of the device `name`; raises NoTap."""
+    """Largest payload of a frame of the device `name`."""
     _ip("link", "set", name, "mtu", str(mtu))
 
 
@@ -53,8 +52,12 @@ def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
 
     It lies in a network namespace that the calling thread is in meanwhile, with all that it starts.
     """
-    if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
-        raise NoTap("a TAP device takes root, /dev/net/tun and ip")
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        raise NoTap("a TAP device takes root and ip")
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as why:
+        raise NoTap(f"a TAP device takes /dev/net/tun: {why.strerror}") from why
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -74,7 +77,7 @@ def tap_device(name: str, *, pairs: int = 1) -> Iterator[None]:
 
 @contextmanager
 def needed_tap(name: str, *, pairs: int = 1) -> Iterator[None]:
-    """`tap_device` for a test, which is skipped where there can be none; what fails later is a failure."""
+    """`tap_device` for a test, which is skipped where this process may have none; all else that fails is a failure."""
     with ExitStack() as stack:
         try:
             stack.enter_context(tap_device(name, pairs=pairs))
