@@ -2,11 +2,11 @@
 /*
  * A program of a Linux guest's: sends a number of bytes to a port of the host and says how many came back the same.
  */
+#include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <linux/vm_sockets.h>
 #include <unistd.h>
 
 #define PIECE 4096
