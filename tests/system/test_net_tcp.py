@@ -356,6 +356,21 @@ def test_half_of_a_connection_is_closed() -> None:
 
 
 @pytest.mark.rights
+@pytest.mark.parametrize(
+    ("port", "said", "begins"),
+    [(SOURCE_PORT, b"1000 12\n", pattern(12, 1000)), (PAGE_PORT, b"GET / HTTP/1.0\r\n\r\n", b"HTTP")],
+)
+def test_the_end_comes_with_what_is_asked(port: int, said: bytes, begins: bytes) -> None:
+    """In one segment: the guest, which answers what it has read and closes, has not read all, and knows of no end."""
+    with tap_web() as guest:
+        with connect(guest.at(port)) as link:
+            link.send(said, socket.MSG_MORE)  # stays until there is more, which is the end
+            link.shutdown(socket.SHUT_WR)
+            assert read_all(link).startswith(begins)
+        assert guest.end()["reset"] == 0
+
+
+@pytest.mark.rights
 def test_small_windows() -> None:
     """The receiver has little room, or does not read for a while, so that the window closes."""
     with tap_web() as guest:

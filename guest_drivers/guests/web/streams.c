@@ -32,7 +32,12 @@ static err_t finish(struct stream *stream)
 {
 	struct tcp_pcb *pcb = stream->pcb;
 
-	pay(stream, stream->owed); /* or lwIP would say that not all was read, by a reset */
+	/*
+	 * Whatever of the window is missing counts as not read, which lwIP answers by a reset: what is owed, and the
+	 * peer's end, if that came with what we close upon, for lwIP takes it off again only when it tells of it.
+	 */
+	stream->owed = TCP_WND_MAX(pcb) - pcb->rcv_wnd;
+	pay(stream, stream->owed);
 	tcp_arg(pcb, NULL);
 	tcp_recv(pcb, NULL);
 	tcp_sent(pcb, NULL);
