@@ -22,7 +22,7 @@ from ._native import ffi, lib
 from .abi import STATUS, call_name
 from .errors import HostCallFailed, OutputError
 from .interrupts import heard
-from .trace_way import STEP_US, Ways, interrupt_id
+from .trace_way import STEP_US, Ways
 
 if TYPE_CHECKING:
     from .devices.base import Device
@@ -158,9 +158,7 @@ class Tracer:
         if e.kind == lib.PV_TRACE_INTERRUPT:
             on = {"pid": self._pid, "tid": track, "ts": (e.end_ns - self._began_ns) / 1000}
             yield json.dumps(on | {"ph": "X", "cat": "interrupt", "name": f"channel {e.value}", "dur": STEP_US})
-            yield json.dumps(
-                on | {"ph": "f", "cat": "interrupt", "name": "interrupt", "id": interrupt_id(e), "bp": "e"}
-            )
+            yield json.dumps(on | {"ph": "f", "cat": "interrupt", "name": "interrupt", "id": e.args[0], "bp": "e"})
         else:
             yield json.dumps(self._event(track, e))
 

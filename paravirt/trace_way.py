@@ -22,11 +22,6 @@ STEP_US = 0.001  # long enough to bind an arrow, too short to meet the next
 NUMBERS = count(1)  # of requests, in all traces of this process
 
 
-def interrupt_id(e: Any) -> str:
-    """What joins an interrupt of a queue's with the same one on its vCPU's track."""
-    return f"{e.begin_ns}:{e.value}"
-
-
 class Ways:
     """Those of one queue.  `track` is that of the file, as its events name it; times are counted from `began_ns`."""
 
@@ -54,7 +49,7 @@ class Ways:
             yield self._slice("interrupt", e.begin_ns, us)
         else:
             yield self._slice("interrupt", e.begin_ns, us, f', "args": {{"vcpu": {e.id}, "channel": {e.value}}}')
-            arrow = f'"cat": "interrupt", "name": "interrupt", "ph": "s", "id": "{interrupt_id(e)}"'
+            arrow = f'"cat": "interrupt", "name": "interrupt", "ph": "s", "id": {e.args[0]}'
             yield f"{self._track}, {arrow}, {self._at(e.begin_ns)}}}"
 
     def _at(self, time_ns: int) -> str:

@@ -188,7 +188,7 @@ struct pv_trace_event {
 #define PV_TRACE_BEGIN 4
 #define PV_TRACE_END 5
 #define PV_TRACE_WAY 6 /* id: what is asked for, value: of what, as the device has it */
-#define PV_TRACE_INTERRUPT 7 /* id: the vCPU, value: the channel */
+#define PV_TRACE_INTERRUPT 7 /* id: the vCPU, value: the channel, args[0]: its number, which no other has */
 #define PV_TRACE_SUPPRESSED 8 /* an interrupt that the driver did not ask for; value: chains that it would be for */
 #define PV_TRACE_SLEEP 9 /* of the thread that serves the queue */
 

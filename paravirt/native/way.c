@@ -98,9 +98,13 @@ static void decided(struct pv_queue *queue, bool interrupts)
 	way->given_count = way->published_count = 0;
 }
 
-/* It is on the track of the vCPU that was told, too, with the same beginning. */
+/*
+ * It is on the track of the vCPU that was told, too, with the same number.  Nothing else tells it from all others: two
+ * queues that wait for one limit decide at one tick of the clock, each for the same channel of a vCPU of its own.
+ */
 static void interrupted(struct pv_queue *queue, uint32_t vcpu, uint32_t channel)
 {
+	static uint64_t numbers; /* in all traces of this process */
 	const struct pv_machine *machine = queue->device->machine;
 	struct pv_way *way = queue->way;
 	struct pv_trace_event event = {
@@ -109,6 +113,7 @@ static void interrupted(struct pv_queue *queue, uint32_t vcpu, uint32_t channel)
 		.kind = PV_TRACE_INTERRUPT,
 		.id = vcpu,
 		.value = channel,
+		.args = { __atomic_add_fetch(&numbers, 1, __ATOMIC_RELAXED) },
 	};
 
 	if (!event.begin_ns) /* it was somebody else's decision */

@@ -12,6 +12,7 @@ from hypercall_abi.devices.virtio_block import BLOCK_REQUEST, BLOCK_STATUS
 from hypercall_abi.devices.virtio_net import NET_HEADER
 from hypercall_abi.devices.virtio_pmem import PMEM_TYPE
 from paravirt import Disk, Machine, MachineConfig
+from paravirt._native import lib
 from paravirt.attachments import FileAttachment
 from paravirt.attachments.pmem import Pmem
 from paravirt.boot.bundled import find_image
@@ -218,6 +219,18 @@ def test_every_arrow_ends_where_it_was_decided(tmp_path: Path, path: Path) -> No
     for end in ends:
         assert decided[end["tid"], end["ts"]] == answers[end["id"]]["end"]
     assert all(e["args"]["vcpu"] == 0 for e in decisions if e["name"] == "interrupt")
+
+
+def test_interrupts_at_one_time_are_two(traced: Traced) -> None:
+    """Queues that wait for one limit decide at one tick of the clock, for the same channel of a vCPU each."""
+    with net_guest() as (driver, _):
+        device = driver.device.native
+        for queue in range(2):
+            device.queues[queue].way.decided_ns = 1
+            lib.pv_device_interrupt(device, queue)
+        one, other = traced.take(lib.PV_TRACE_INTERRUPT)
+    assert (one.times, one.value) == (other.times, other.value) == ({"seen": 1}, lib.PV_NO_CHANNEL)
+    assert one.number != other.number
 
 
 @pytest.mark.kvm

@@ -28,6 +28,8 @@ class Event:
     chains: int
     interrupted: bool
     times: dict[str, int]
+    number: int = 0
+    """Of an interrupt."""
 
 
 class Traced:
@@ -65,6 +67,6 @@ class Traced:
 def _read(e: Any) -> Event:
     times = {"seen": int(e.begin_ns)} | {s: at for s in STEPS if (at := int(getattr(e.way, f"{s}_ns")))}
     if e.kind != lib.PV_TRACE_WAY:
-        return Event(e.kind, e.id, e.status, e.value, 0, 0, False, {"seen": int(e.begin_ns)})
+        return Event(e.kind, e.id, e.status, e.value, 0, 0, False, {"seen": int(e.begin_ns)}, e.args[0])
     way = e.way
     return Event(e.kind, e.id, e.status, e.value, way.bytes, way.chains, bool(way.interrupted), times)
