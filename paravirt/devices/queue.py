@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._native import ffi, lib
+from ..errors import HostCallFailed
 
 
 class Chain:
@@ -87,7 +88,13 @@ class Queue:
     def tell(self) -> None:
         """The driver sees what was given back since, and is interrupted if it wants to know.  Once per batch."""
         if lib.pv_queue_wants_interrupt(self._native):
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._native.call_fd < 0:
             lib.pv_device_interrupt(self._device, self.index)
+        elif not lib.pv_vhost_back_end_interrupt(self._device, self.index):
+            raise HostCallFailed("there is no timer that ends a wait for a front end; see ulimit -i")
 
     def arm(self) -> bool:
         """Asks for doorbells; true if chains came meanwhile, so look again."""

@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "backend_serve.h"
+#include "nudge.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,8 +19,6 @@
 #include <unistd.h>
 
 #define THREAD_STACK_BYTES (128u << 10)
-
-#define NUDGE_NS 10000000u
 
 #define IS_STARTING 0
 #define IS_FAILED 1
@@ -82,24 +81,34 @@ static void wait_while(struct pv_backend_thread *thread, uint32_t is)
 	pthread_mutex_unlock(&backend->lock);
 }
 
+/* Whether another program can have a thread wait: by an eventfd for calls that is full when it is written to. */
+static bool may_wait(const struct pv_backend *backend)
+{
+	bool called = false;
+
+	for (uint32_t i = 0; i < backend->device->queue_count; i++)
+		called |= backend->device->queues[i].call_fd >= 0;
+	return called || backend->nudged;
+}
+
 /* The signal is repeated, for the thread may begin to wait just behind it. */
 static void wait_parked(struct pv_backend_thread *thread)
 {
 	struct pv_backend *backend = thread->backend;
 	struct timespec until;
 
-	if (!backend->nudge) {
+	if (!may_wait(backend)) {
 		wait_while(thread, IS_SERVING);
 		return;
 	}
 	pthread_mutex_lock(&backend->lock);
 	while (thread->is == IS_SERVING) {
-		uint64_t until_ns = pv_clock_ns() + NUDGE_NS;
+		uint64_t until_ns = pv_clock_ns() + PV_NUDGE_NS;
 
 		until = (struct timespec){ .tv_sec = (time_t)(until_ns / 1000000000),
 					   .tv_nsec = (long)(until_ns % 1000000000) };
 		if (pthread_cond_clockwait(&backend->changed, &backend->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT)
-			pthread_kill(thread->thread, backend->nudge);
+			pthread_kill(thread->thread, PV_NUDGE);
 	}
 	pthread_mutex_unlock(&backend->lock);
 }
@@ -182,7 +191,7 @@ static void queue_changed(struct pv_device *device, uint32_t queue, bool enabled
 		want(thread, PV_WANT_SERVE);
 }
 
-/* Signals are for the threads that run vCPUs, but for what says that a copy of ours failed (fault_copy.c). */
+/* Signals are for the threads that run vCPUs, but for nudges, and for what says that a copy failed (fault_copy.c). */
 static int start_thread(struct pv_backend_thread *thread)
 {
 	sigset_t all, before;
@@ -194,8 +203,7 @@ static int start_thread(struct pv_backend_thread *thread)
 	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
-	if (thread->backend->nudge)
-		sigdelset(&all, thread->backend->nudge);
+	sigdelset(&all, PV_NUDGE);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&thread->thread, &attributes, thread_main, thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

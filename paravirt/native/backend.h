@@ -74,11 +74,8 @@ struct pv_backend {
 	const struct pv_backend_ops *ops;
 	const char *word; /* what its threads are called, before the device's name */
 	uint64_t poll_ns; /* longest look for work before a thread sleeps; 0: none */
-	/*
-	 * A signal that cuts short what its turns may wait in, repeated until they do: for what another program can make
-	 * us wait in.  Its handler, which does nothing, is the back end's.  0: none; set before pv_backend_add.
-	 */
-	int nudge;
+	/* Its turns may wait for another program: who wants a thread parked nudges it (nudge.h), as where one has calls. */
+	bool nudged;
 	uint32_t thread_count;
 	struct pv_backend_thread *threads[PV_MAX_QUEUES];
 	pthread_mutex_t lock;

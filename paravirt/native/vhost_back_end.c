@@ -3,12 +3,15 @@
  * Queues of a device that are started and stopped by another hypervisor's front end.  The device is what it is to our
  * own machines: the same ops, called with its lock held, active while a queue is started.
  */
+#define _GNU_SOURCE
 #include "vhost_back_end.h"
 
 #include <stdlib.h>
 
 #include "device.h"
+#include "eventfd.h"
 #include "inflight.h"
+#include "nudge.h"
 #include "ring.h"
 
 #define AGREED (ACKNOWLEDGE | DRIVER | FEATURES_OK)
@@ -23,6 +26,7 @@ struct pv_vhost_back_end *pv_vhost_back_end_create(struct pv_device *device)
 {
 	struct pv_vhost_back_end *back_end = calloc(1, sizeof(*back_end));
 
+	pv_nudge_init();
 	if (back_end)
 		back_end->device = device;
 	return back_end;
@@ -31,6 +35,28 @@ struct pv_vhost_back_end *pv_vhost_back_end_create(struct pv_device *device)
 void pv_vhost_back_end_destroy(struct pv_vhost_back_end *back_end)
 {
 	free(back_end);
+}
+
+bool pv_vhost_back_end_signal(int fd)
+{
+	struct pv_nudges nudges;
+
+	if (!pv_nudges_begin(&nudges))
+		return false;
+	pv_eventfd_signal(fd);
+	pv_nudges_end(&nudges);
+	return true;
+}
+
+bool pv_vhost_back_end_interrupt(struct pv_device *device, uint32_t queue)
+{
+	struct pv_nudges nudges;
+
+	if (!pv_nudges_begin(&nudges))
+		return false;
+	pv_device_interrupt(device, queue);
+	pv_nudges_end(&nudges);
+	return true;
 }
 
 uint64_t pv_vhost_back_end_inflight_bytes(bool packed, uint32_t size)

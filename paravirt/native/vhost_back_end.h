@@ -34,6 +34,12 @@ int64_t pv_vhost_back_end_stop(struct pv_vhost_back_end *back_end, uint32_t queu
 /* Between these two guest memory may change.  False: a queue is not in it any more; those are stopped. */
 void pv_vhost_back_end_pause(struct pv_vhost_back_end *back_end);
 bool pv_vhost_back_end_resume(struct pv_vhost_back_end *back_end);
+/*
+ * An eventfd of the front end's is signalled, or a queue's call, from a thread that is no back end's: it does not wait,
+ * even if the front end fills the counter at that moment.  False: there is no timer that would keep it from that.
+ */
+bool pv_vhost_back_end_signal(int fd);
+bool pv_vhost_back_end_interrupt(struct pv_device *device, uint32_t queue);
 /* Bytes of an in-flight region of a queue. */
 uint64_t pv_vhost_back_end_inflight_bytes(bool packed, uint32_t size);
 

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +17,10 @@
 
 #include "backend.h"
 #include "eventfd.h"
+#include "nudge.h"
 #include "vhost_user.h"
 #include "way.h"
 
-#define NUDGE (SIGRTMIN + 7)
 #define BATCH 64 /* chains each way, before the other way has its turn */
 
 struct lane {
@@ -249,11 +248,6 @@ static int map_rings(struct pv_vhost_user *vhost)
 	return 0;
 }
 
-static void ignore(int number)
-{
-	(void)number;
-}
-
 static int add_lane(struct pv_vhost_user *vhost, uint32_t queue)
 {
 	struct lane *lane = &vhost->lanes[queue];
@@ -269,7 +263,6 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 					   char *error, size_t error_bytes)
 {
 	static const struct pv_backend_ops ops = { .turn = turn, .wait = wait_for_either };
-	static const struct sigaction nudged = { .sa_handler = ignore }; /* without SA_RESTART: it cuts a write short */
 	struct pv_vhost_user *vhost = calloc(1, sizeof(*vhost));
 
 	if (!vhost) {
@@ -290,8 +283,8 @@ struct pv_vhost_user *pv_vhost_user_create(struct pv_device *device, uint32_t qu
 	const struct pv_device_ops before = device->ops;
 	void *opaque = device->opaque;
 	pv_backend_init(&vhost->backend, device, &ops, "vhost", poll_ns);
-	vhost->backend.nudge = NUDGE;
-	sigaction(NUDGE, &nudged, NULL);
+	vhost->backend.nudged = true;
+	pv_nudge_init();
 	device->ops = before;
 	device->opaque = opaque;
 	int failure = map_rings(vhost);

@@ -7,7 +7,6 @@ takes the place of what was.  Our own doorbell of the queue, which nobody else h
 from __future__ import annotations
 
 import os
-import select
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +86,8 @@ class ServedQueue:
 
     def tell_error(self) -> None:
         """The driver broke a rule."""
-        if self.error_fd >= 0 and select.select([], [self.error_fd], [], 0)[1]:  # full, it says so already
-            os.eventfd_write(self.error_fd, 1)
+        if self.error_fd >= 0:
+            lib.pv_vhost_back_end_signal(self.error_fd)  # or else there are the line and the status
 
     # ---- its life ----
 

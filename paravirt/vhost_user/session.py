@@ -1,36 +1,31 @@
-"""A front end's session with a device of ours: its messages, checked, and what each does.  It is not trusted.
+"""A front end's session with a device of ours: what each of its messages does, once it was checked.
 
-Every message is a method of the table below, which returns its answer or None.  What cannot be done is Refused: the
-front end is told so if it asked to be, and else has to go, since it would take the device for one that works.
+Every message is a method of the table below, which returns its answer or None.  How they are taken and answered is
+``conversation.py``.
 """
 
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from .._native import ffi, lib
-from ..interrupts import Held
-from .connection import close_all, name_of, receive
-from .errors import PeerError, PeerGone, Refused
+from .connection import name_of
+from .conversation import Conversation
+from .errors import Refused
 from .inflight import Inflight, make_region
 from .memory_table import MemoryTable
 from .messages import (
     CONFIG,
     CONFIG_BYTES_MOST,
     FEATURE_PROTOCOL,
-    HEADER,
     INFLIGHT,
     INFLIGHT_PADDED_BYTES,
     MEMORY,
     MEMORY_REGION,
-    NEED_REPLY,
     REGION,
-    REPLY,
     U64,
-    VERSION,
     VRING_ADDRESSES,
     VRING_MASK,
     VRING_NO_FD,
@@ -49,26 +44,23 @@ if TYPE_CHECKING:
 
 P = ProtocolFeature
 OFFERED = P.MQ | P.REPLY_ACK | P.INFLIGHT_SHMFD | P.RESET_DEVICE | P.CONFIGURE_MEM_SLOTS | P.STATUS
-HEAR_S = 10.0  # for the rest of a message that has begun, and for room for an answer
 NEEDS_RESET = int(lib.PV_VIRTIO_STATUS_NEEDS_RESET)
 RING_PACKED = int(lib.PV_VIRTIO_F_RING_PACKED)
 
 
-class Session:
+class Session(Conversation):
     """Talks to the front end at the other end of `connection`, for `back_end`.
 
     `hear` raises PeerGone once it is gone, and PeerError if it breaks the protocol; then there is `close`.
     """
 
     def __init__(self, back_end: BackEnd, connection: socket.socket) -> None:
-        self._back_end, self._connection = back_end, connection
-        self._title = back_end.title
+        super().__init__(back_end.title, connection)
+        self._back_end = back_end
         self._queues = back_end.queues
-        connection.settimeout(HEAR_S)
         self.memory = MemoryTable(ffi.addressof(back_end.machine, "memory"), back_end.lost_fd)
         self._inflight: Inflight | None = None
         self._features: int | None = None
-        self._protocol = ProtocolFeature(0)
         self._status = 0
 
     def close(self) -> None:
@@ -82,84 +74,18 @@ class Session:
         self.memory.clear()
         self._connection.close()
 
-    # ---- what is wrong with it ----
-
-    def wrong(self, how: str) -> PeerError:
-        """The error for a front end that breaks the protocol."""
-        return PeerError(f"{self._title}: the front end {how}; its session ends, another may begin")
-
-    def closed(self, how: str) -> PeerGone:
-        """The error for one that is gone."""
-        return PeerGone(f"{self._title}: the front end closed the connection{how}")
-
-    def await_data(self, source: socket.socket, until: float, what: str) -> None:
-        """Returns when there is something to read.  Raises PeerGone after `until`."""
-        source.settimeout(max(0.001, until - time.monotonic()))
-        try:
-            source.recv(1, socket.MSG_PEEK)
-        except TimeoutError as error:
-            raise PeerGone(f"{self._title}: the front end does not send {what}") from error
-        except OSError:  # whoever reads finds out
-            return
-
     # ---- messages ----
 
-    def hear(self) -> None:
-        """Takes and answers a message."""
-        message = receive(self, self._connection, HEAR_S, "a message")
-        try:
-            with Held():  # a queue that was just started has an owner who stops it
-                self._answer(message)
-        finally:
-            close_all(message.fds)
-
-    def _answer(self, message: Message) -> None:
+    def act(self, message: Message) -> Message | None:
+        """As `Conversation.act`."""
         act = ACTS.get(message.request)
-        if act is None or message.flags & REPLY:
+        if act is None:
             raise self.wrong(f"sent {name_of(message.request)}, which is not offered")
-        wants = bool(message.flags & NEED_REPLY and P.REPLY_ACK in self._protocol)
-        refused = 0
-        answer: Message | None = None
-        try:
-            answer = act(self, message)
-        except Refused as error:
-            if not wants:
-                raise self.wrong(f"asks for what cannot be: {error}") from error
-            self._back_end.warn(f"{self._title}: {name_of(message.request)} is refused: {error}")
-            refused = 1
-        if answer is None and wants:
-            answer = Message(message.request, 0, U64.pack(refused))
-        if answer:
-            try:
-                self._send(answer)
-            finally:
-                close_all(answer.fds)
+        return act(self, message)
 
-    def _send(self, answer: Message) -> None:
-        data = HEADER.pack(answer.request, VERSION | REPLY, len(answer.payload)) + answer.payload
-        try:
-            self._connection.settimeout(HEAR_S)
-            sent = socket.send_fds(self._connection, [data], list(answer.fds))
-            if sent < len(data):
-                self._connection.sendall(data[sent:])
-        except TimeoutError as error:
-            raise PeerGone(f"{self._title}: the front end does not read its answers") from error
-        except OSError as error:
-            raise self.closed(f" ({error.strerror})") from error
-
-    def _unpack(self, message: Message, layout: Any) -> tuple[int, ...]:
-        if len(message.payload) != layout.size:
-            raise self.wrong(f"sent {name_of(message.request)} with {len(message.payload)} bytes, not {layout.size}")
-        return cast("tuple[int, ...]", layout.unpack(message.payload))
-
-    def _number(self, message: Message) -> int:
-        return self._unpack(message, U64)[0]
-
-    def _fd_of(self, message: Message, due: bool = True) -> int:
-        """The one descriptor that came with a message; -1: none is due."""
-        if len(message.fds) != due:
-            raise self.wrong(f"sent {len(message.fds)} descriptors with {name_of(message.request)}")
-        return message.fds[0] if due else -1
+    def warn(self, text: str) -> None:
+        """As `Conversation.warn`."""
+        self._back_end.warn(text)
 
     def _queue(self, number: int) -> ServedQueue:
         if number >= len(self._queues):
@@ -365,7 +291,8 @@ class Session:
         queue, fd = self._vring_fd(message)
         if fd < 0:
             raise Refused("a queue without a kick, which would have to be looked at all the time")
-        queue.kick(fd)
+        with self._paused():  # who sleeps on the one before does not let go of it otherwise
+            queue.kick(fd)
         self._run(queue)
 
     def _set_vring_call(self, message: Message) -> None:

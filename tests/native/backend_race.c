@@ -7,7 +7,6 @@
  * usage: backend_race CYCLES SEED POLL_NS
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -15,6 +14,7 @@
 
 #include "backend.h"
 #include "check.h"
+#include "nudge.h"
 #include "paravirt/virtqueue.h"
 
 #define SIZE 8
@@ -216,11 +216,6 @@ static void cut_short(void)
 	stop(0);
 }
 
-static void ignore(int number)
-{
-	CHECK(number == SIGUSR1);
-}
-
 static const struct pv_backend_ops ops = { .open = open_thread, .turn = turn };
 
 static void start(uint64_t poll_ns)
@@ -241,8 +236,8 @@ static void start(uint64_t poll_ns)
 	}
 	fd.fd = extra_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	pv_backend_init(&backend, &device, &ops, "test", poll_ns);
-	CHECK(sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = ignore }, NULL) == 0);
-	backend.nudge = SIGUSR1;
+	pv_nudge_init();
+	backend.nudged = true;
 	never_fd = eventfd(0, EFD_CLOEXEC);
 	CHECK(pv_backend_add_watching(&backend, &due_ns[0], pair, 2, &fd, 1) == 0);
 	CHECK(pv_backend_add(&backend, &due_ns[1], &single, 1) == 0);

@@ -121,7 +121,7 @@ def test_device_between_threads(tmp_path: Path, cc: str, flags: list[str]) -> No
 @pytest.mark.parametrize("poll_ns", [0, 50_000])
 def test_back_end_threads(tmp_path: Path, cc: str, flags: list[str], poll_ns: int) -> None:
     """Threads of a back end under a driver that starts, stops and resets: no chain is lost, none is served too late."""
-    back_end = [ROOT / "paravirt" / "native" / f"{name}.c" for name in ("backend", "backend_serve")]
+    back_end = [ROOT / "paravirt" / "native" / f"{name}.c" for name in ("backend", "backend_serve", "nudge")]
     counted = run(program(tmp_path, cc, "backend_race", flags, [*DEVICE, *back_end]), 60, 7, poll_ns)
     assert counted["chains"] > 0
     assert counted["sleeps"] > 0

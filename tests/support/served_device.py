@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -38,10 +40,10 @@ class InThread:
 
 
 class InProcess:
-    """Serves in a process, ``paravirt device`` with these arguments, at `socket`."""
+    """Serves in a process, ``paravirt device`` with these arguments, at `socket`; `environment` is added to ours."""
 
-    def __init__(self, socket: Path, kind: str, *arguments: str) -> None:
-        self._socket = socket
+    def __init__(self, socket: Path, kind: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self._command = [sys.executable, "-m", "paravirt", "device", kind, "--socket", str(socket), *arguments]
         self._process: subprocess.Popen[str] | None = None
 
@@ -53,11 +55,18 @@ class InProcess:
         self.kill()
 
     def start(self) -> None:
+        pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            self._command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self._command, cwd=ROOT, env=self._environment, stdout=pipe, stderr=pipe, text=True
         )
         assert self._process.stdout
         assert "is served" in self._process.stdout.readline(), self._process.communicate()[1]
+
+    @property
+    def pid(self) -> int:
+        """While it runs."""
+        assert self._process
+        return self._process.pid
 
     def kill(self) -> None:
         """As a crash."""

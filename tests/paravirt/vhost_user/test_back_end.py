@@ -197,6 +197,19 @@ def test_memory_that_changes(image: Path) -> None:
         wait_for(lambda: front_end.used() == 9, "no answer after it was stopped and started")
 
 
+@pytest.mark.parametrize("engine", ["auto", "threads"])
+def test_another_kick(image: Path, engine: str) -> None:
+    """Of a queue that is in use, and sleeps on the one before: doorbells come by the new one."""
+    with serves(image, engine=engine), FrontEndPuppet(image.with_name("disk.sock")) as front_end:
+        front_end.start()
+        for turn in range(1, 4):
+            front_end.offer_read(turn)
+            wait_for(lambda turn=turn: front_end.used() == turn, "no answer")  # type: ignore[misc]
+            os.close(front_end.kick_fd)
+            front_end.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            assert front_end.told(Request.SET_VRING_KICK, U64.pack(0), [front_end.kick_fd])
+
+
 BAD = {
     "no file": (["block", "--disk", "{}/none.img"], 32, "none.img does not exist"),
     "served": (["block", "--disk", "vhost:x"], 2, "served by another program already"),
