@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "kvm_vcpu.h"
 
@@ -15,6 +16,7 @@
 #define CR4_LONG 0x00000620 /* PAE OSFXSR OSXMMEXCPT */
 #define CR4_OSXSAVE 0x00040000
 #define EFER_LONG 0xd00 /* LME LMA NXE */
+#define HELD_LOOK_US 1000
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, bool wide)
 {
@@ -117,6 +119,15 @@ static void heed_kick(struct pv_vcpu *vcpu)
 		sched_yield();
 }
 
+/* Who holds it asks KVM for more than it answers during KVM_RUN; none that would start it runs meanwhile. */
+static bool is_held(const struct pv_vcpu *vcpu)
+{
+	if (!__atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST))
+		return false;
+	usleep(HELD_LOOK_US);
+	return true;
+}
+
 /*
  * KVM takes the IPIs only in KVM_RUN, where the vCPU waits as after a reset.  A call that starts it, or its machine's
  * end, kicks it out of there.
@@ -130,6 +141,8 @@ void pv_kvm_await(struct pv_vcpu *vcpu)
 	if (!own->kvm->platform || !vcpu->index || set_run_state(own, now.mp_state) < 0)
 		return;
 	while (!pv_vcpu_awaited(vcpu)) {
+		if (is_held(vcpu))
+			continue;
 		bool left = ioctl(own->fd, KVM_RUN, 0) == 0;
 
 		if (!left && errno == EINTR)

@@ -10,6 +10,7 @@ import pytest
 
 from paravirt.config import MachineConfig
 from paravirt.machine import Machine
+from tests.support.gdb import debugged
 
 pytestmark = [pytest.mark.kvm, pytest.mark.only_kvm("the software vCPU has no PC around it"), pytest.mark.nested]
 SOURCE = Path(__file__).parent / "guests" / "pc.S"
@@ -72,3 +73,12 @@ def test_a_cpu_that_is_started_by_ipis(image: Path) -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+@pytest.mark.parametrize("vcpus", [1, 3])
+def test_a_debugger_holds_those_that_wait_for_ipis(image: Path, vcpus: int) -> None:
+    """They wait in KVM_RUN, during which KVM answers nobody."""
+    config = MachineConfig(image, vcpus=vcpus, console_input=b"o", console=lambda _: None, timeout_s=60)
+    with debugged(config) as (_, gdb):
+        assert gdb.ask(b"?").startswith(b"T05")
+        assert gdb.ask(b"c") == b"W00"
