@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import OutputError
@@ -103,9 +104,9 @@ def _notes(debugger: Debugger) -> bytes:
 
 def _loads(debugger: Debugger) -> list[Load]:
     memory = debugger.machine.memory
-    loads = [Load(gpa, gpa, size) for gpa, size in memory.ranges]
-    loads += (Load(*each) for each in mappings(memory, debugger.registers(debugger.threads[0])))
-    return loads
+    # gdb takes the first that has an address: what the guest means by it.
+    loads = [Load(*each) for each in mappings(memory, debugger.registers(debugger.threads[0]))]
+    return loads + [Load(gpa, gpa, size) for gpa, size in memory.ranges]
 
 
 def _head(machine: Machine, notes: bytes, loads: list[Load]) -> tuple[bytes, int]:
@@ -145,6 +146,13 @@ def _extents(fd: int, size_bytes: int) -> Iterator[tuple[int, int]]:
             at += piece
 
 
+def _write(to: int, data: bytes, at: int) -> None:
+    left = memoryview(data)
+    while left:
+        done = os.pwrite(to, left, at)  # a full disk takes what it can first
+        left, at = left[done:], at + done
+
+
 def _copy_memory(machine: Machine, to: int, begin: int) -> int:
     """How many bytes there were."""
     size = sum(size for _, size in machine.memory.ranges)
@@ -154,7 +162,7 @@ def _copy_memory(machine: Machine, to: int, begin: int) -> int:
         for at, length in _extents(memory.fileno(), size):
             piece = os.pread(memory.fileno(), length, at)
             if piece.count(0) != len(piece):
-                os.pwrite(to, piece, begin + at)
+                _write(to, piece, begin + at)
                 copied += len(piece)
     return copied
 
@@ -165,12 +173,12 @@ def write_core(debugger: Debugger, path: Path) -> int:
     An old file of that name is replaced once the new one is whole.  Raises OutputError.
     """
     machine = debugger.machine
-    fresh = path.with_name(path.name + ".new")
     try:
         head, begin = _head(machine, _notes(debugger), _loads(debugger))
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd, made = mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        fresh = Path(made)
         try:
-            os.pwrite(fd, head, 0)
+            _write(fd, head, 0)
             copied = _copy_memory(machine, fd, begin)
             fresh.replace(path)
         except BaseException:

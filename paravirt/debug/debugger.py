@@ -48,6 +48,8 @@ class Debugger:
         self.stopped = False
         self.waits = False
         """The guest's first instruction is not run before somebody says so."""
+        self.private = False
+        """Who is told is this user, and may have files written."""
         self.lock = threading.RLock()
         """Of those who stop the machine, look at it and let it go."""
         self.began = threading.Event()
@@ -200,6 +202,8 @@ class Debugger:
 
     def detach(self) -> None:
         """Nothing is left of what was asked for, and the guest goes on."""
+        if self._cpus and (self.breakpoints or self.watches):
+            self.stop()  # they are taken away while nobody runs into them
         self.breakpoints.clear()
         self.watches.clear()
         self._later.clear()

@@ -193,7 +193,9 @@ class KvmCpus(Cpus):
 
     def _instead(self, plan: Plan) -> tuple[Watch, ...]:
         """Breakpoints that debug registers are taken for, where they stop vCPUs at every level and INT3 does not."""
-        if not all(ways.addresses and not (ways.code or ways.stumbles) for ways in self._explored()):
+        if not plan.breakpoints or not all(
+            ways.addresses and not (ways.code or ways.stumbles) for ways in self._explored()
+        ):
             return ()
         room = self.watches_most - len(plan.watches)
         return tuple(Watch(address, 1, "code") for address in sorted(plan.breakpoints)[:room])

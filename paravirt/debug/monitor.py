@@ -16,7 +16,7 @@ vcpus               what each vCPU is doing
 ways                how vCPUs are stopped here
 devices             the guest's devices
 statistics          counts so far, as JSON
-dump FILE           an ELF core of the machine
+dump FILE           an ELF core of the machine (over a UNIX socket)
 """
 
 
@@ -43,6 +43,10 @@ def _carry_out(debugger: Debugger, index: int, verb: str, rest: str) -> str:
         return "".join(f"{each['name']}: {each['kind']}\n" for each in verbs.device_list(machine, {}))
     if verb == "statistics":
         return json.dumps(verbs.statistics(machine, {}), indent=1) + "\n"
+    if verb == "dump" and rest and not debugger.private:
+        return (
+            "every user of this host may connect to a port: it writes no files; use --gdb unix:PATH or paravirt dump\n"
+        )
     if verb == "dump" and rest:
         from pathlib import Path
 

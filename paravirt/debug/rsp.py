@@ -1,7 +1,8 @@
 """Packets of gdb's remote serial protocol: taking them out of what arrives, and putting answers into them.
 
 What is in a packet is ``stub.py``'s.  Who sends may send anything: what is no packet is dropped, one with a wrong
-checksum is asked for again, one that is too long ends the conversation (:class:`TooLong`).
+checksum is asked for again.  One that is too long ends the conversation, and so does a beginning of another protocol's,
+such as a web browser's that was led here (:class:`NoDebugger`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ PACKET_MOST_BYTES = 16384
 """Of one packet's contents; gdb is told (``PacketSize``)."""
 INTERRUPT = b"\x03"
 """What :meth:`Receiver.feed` yields for the byte that interrupts, which comes outside of packets."""
+_BEGINNINGS = (b"+", b"-", b"$", INTERRUPT)
 _ESCAPE, _ESCAPED = 0x7D, b"#$}*"
 
 
-class TooLong(Exception):
-    """A packet that nobody announced room for."""
+class NoDebugger(Exception):
+    """A packet that nobody announced room for, or none at all at the beginning."""
 
 
 def checksum(contents: bytes) -> bytes:
@@ -44,9 +46,13 @@ class Receiver:
         self.replies: list[bytes] = []
         """Acknowledgements to send, in order: ``+`` for a packet that came well, ``-`` for one to send again."""
         self._rest = b""
+        self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The contents of packets that are complete now, and INTERRUPT where that came.  Raises TooLong."""
+        """The contents of packets that are complete now, and INTERRUPT where that came.  Raises NoDebugger."""
+        if data and not self._begun and data[:1] not in _BEGINNINGS:
+            raise NoDebugger
+        self._begun = True
         self._rest += data
         while self._rest:
             head = self._rest[:1]
@@ -65,7 +71,7 @@ class Receiver:
         """``$`` and the contents; empty: a packet that came damaged; None: not all of it is there."""
         end = self._rest.find(b"#")
         if max(end, len(self._rest) - 3 if end < 0 else end) > PACKET_MOST_BYTES:
-            raise TooLong
+            raise NoDebugger
         if end < 0 or len(self._rest) < end + 3:
             return None
         packet, told, self._rest = self._rest[:end], self._rest[end + 1 : end + 3], self._rest[end + 3 :]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import HostCallFailed
 from .address import GdbConfig
 from .debugger import Debugger, End
-from .rsp import INTERRUPT, Receiver, TooLong, pack
+from .rsp import INTERRUPT, NoDebugger, Receiver, pack
 from .stub import Left, Stub
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class GdbServer:
         self._socket = _listen(config)
         self.debugger = Debugger(machine)
         self.debugger.waits = config.wait
+        self.debugger.private = config.path is not None
         self._machine = machine
         self._talk: Conversation | None = None
         self._closing = threading.Event()
@@ -100,18 +101,18 @@ class Conversation:
     def hold(self) -> None:
         """All of it.  Raises OSError if the debugger is gone."""
         debugger = self._debugger
-        with debugger.lock:
-            debugger.attached = True
-            debugger.stop()
-            self._stub = Stub(debugger)
         try:
+            with debugger.lock:
+                debugger.attached = True
+                debugger.stop()
+                self._stub = Stub(debugger)
             self._listen()
         except Left as left:
             if "OK" in str(left):
                 self._send(b"OK")
             if "kill" in str(left):
                 self._machine.finish("stopped")
-        except TooLong:
+        except NoDebugger:
             return
         finally:
             with debugger.lock:

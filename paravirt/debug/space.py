@@ -8,7 +8,8 @@ from typing import Any
 from ..accel.engine import paging
 from ..memory import GuestMemory
 
-_CR0, _CR3 = 0, 2  # in struct pv_registers' control
+_CR0, _CR3, _CR4 = 0, 2, 3  # in struct pv_registers' control
+CR4_LA57 = 1 << 12
 
 
 class Space:
@@ -17,14 +18,21 @@ class Space:
     def __init__(self, memory: GuestMemory, registers: Any) -> None:
         self._memory = memory
         self._cr0, self._cr3 = registers.control[_CR0], registers.control[_CR3]
+        self._five = bool(self._cr0 & paging.CR0_PG and registers.control[_CR4] & CR4_LA57)
 
     def _word(self, gpa: int) -> int | None:
         return int.from_bytes(self._memory.read(gpa, 8), "little") if self._memory.contains(gpa, 8) else None
 
     def gpa(self, address: int) -> int | None:
         """Where an address lies; None if nowhere, or not in RAM."""
+        table, below = self._cr3, address
+        if self._five:
+            table = self._word((table & paging.ADDRESS) + (address >> 48 & 511) * 8) or 0
+            below = address % (1 << 48) | (0xFFFF << 48 if address >> 47 & 1 else 0)
+            if not table & paging.PRESENT or address >> 56 not in (0, 0xFF):
+                return None
         try:
-            page, _, _ = paging.walk(self._word, self._cr0, self._cr3, False, address, paging.READ)
+            page, _, _ = paging.walk(self._word, self._cr0, table, False, below, paging.READ)
         except paging.PageFault:
             return None
         gpa = page | address % paging.PAGE

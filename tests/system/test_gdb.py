@@ -26,10 +26,10 @@ HELLO, CRASH = GUESTS / "hello.elf", GUESTS / "crash.elf"
 levels = pytest.mark.parametrize("privilege", ["user", "supervisor"])
 
 
-def run(config: MachineConfig, *commands: str) -> tuple[str, Outcome | ParavirtError]:
+def run(config: MachineConfig, *commands: str, path: Path | None = None) -> tuple[str, Outcome | ParavirtError]:
     """What gdb says when it has the guest, and how the guest ended."""
     said: list[str] = []
-    with Machine(config.replace(gdb=GdbConfig(), timeout_s=60)) as machine:
+    with Machine(config.replace(gdb=GdbConfig(path=path), timeout_s=60)) as machine:
         assert machine.gdb
         attach = f"target remote {machine.gdb.place}"
         thread = threading.Thread(target=lambda: said.append(gdb(config.image, attach, *commands)))
@@ -143,7 +143,9 @@ def test_breakpoints_of_the_guests_own_stop(privilege: Privilege) -> None:
 
 def test_a_core_opens(tmp_path: Path) -> None:
     core = tmp_path / "core"
-    run(MachineConfig(HELLO, vcpus=2), "break pv_print", "continue", f"monitor dump {core}", "kill")
+    script = ("break pv_print", "continue", f"monitor dump {core}", "kill")
+    assert "it writes no files" in run(MachineConfig(HELLO, vcpus=2), *script)[0]
+    run(MachineConfig(HELLO, vcpus=2), *script, path=tmp_path / "gdb")
     said = gdb(HELLO, "info threads", "bt", "x/s $rdi", "p $mxcsr", core=[str(core)])
     assert "in pv_main ()" in said, said
     assert "hello from a paravirt guest" in said, said

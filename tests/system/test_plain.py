@@ -10,7 +10,8 @@ import pytest
 
 from paravirt.config import MachineConfig
 from paravirt.machine import Machine
-from tests.support.gdb import debugged
+from tests.support.gdb import debugged, symbols
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.kvm, pytest.mark.only_kvm("the software vCPU has no PC around it"), pytest.mark.nested]
 SOURCE = Path(__file__).parent / "guests" / "pc.S"
@@ -82,3 +83,23 @@ def test_a_debugger_holds_those_that_wait_for_ipis(image: Path, vcpus: int) -> N
     with debugged(config) as (_, gdb):
         assert gdb.ask(b"?").startswith(b"T05")
         assert gdb.ask(b"c") == b"W00"
+
+
+def test_a_debugger_that_goes_away_leaves_no_breakpoint(image: Path) -> None:
+    """The guest runs, and comes there later."""
+    read, write = os.pipe()
+    try:
+        config = MachineConfig(image, console_input=read, console=lambda _: None, timeout_s=60)
+        with debugged(config) as (machine, gdb):
+            assert gdb.ask(b"Z0,%x,1" % symbols(image)["off"]) == b"OK"
+            gdb.send(b"c")
+            debugger = machine.debugger
+            assert debugger
+            wait_for(lambda: not debugger.stopped, "it does not run")
+            gdb.socket.close()
+            wait_for(lambda: not debugger.attached, "it is still there")
+            os.write(write, b"o")
+            assert machine.wait(60).reason == "POWEROFF"
+    finally:
+        os.close(read)
+        os.close(write)

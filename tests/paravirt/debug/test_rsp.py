@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paravirt.debug.rsp import INTERRUPT, PACKET_MOST_BYTES, Receiver, TooLong, pack, unescape
+from paravirt.debug.rsp import INTERRUPT, PACKET_MOST_BYTES, NoDebugger, Receiver, pack, unescape
 
 
 def test_a_packet_is_taken_out() -> None:
@@ -43,7 +43,7 @@ def test_an_interrupt_comes_between_packets() -> None:
 @pytest.mark.parametrize("end", [b"", b"#00"])
 def test_one_that_is_too_long_ends_it(end: bytes) -> None:
     receiver = Receiver()
-    with pytest.raises(TooLong):
+    with pytest.raises(NoDebugger):
         list(receiver.feed(b"$" + b"x" * (PACKET_MOST_BYTES + 10) + end))
 
 
@@ -54,10 +54,16 @@ def test_what_is_packed_arrives(contents: bytes) -> None:
     assert [unescape(each) for each in found] == [contents]
 
 
+@pytest.mark.parametrize("beginning", [b"POST / HTTP/1.1\r\n\r\n$g#67", b"\0", b"g"])
+def test_another_protocol_is_not_listened_to(beginning: bytes) -> None:
+    with pytest.raises(NoDebugger):
+        list(Receiver().feed(beginning))
+
+
 @given(st.lists(st.binary(max_size=40)))
 def test_anything_may_come(pieces: list[bytes]) -> None:
     receiver = Receiver()
-    for piece in pieces:
+    for piece in (b"+", *pieces):
         for contents in receiver.feed(piece):
             unescape(contents)
     assert list(receiver.feed(b"#00")) is not None

@@ -23,6 +23,7 @@ from paravirt.machine import Machine
 from tests.support.elf import CODE_GPA, SPIN
 from tests.support.gdb import RIP, Client, debugged, place, symbols
 from tests.support.guests import WATCHDOG, call, shutdown, write_guest
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.kvm
 HELLO, SPINNING = GUESTS / "hello.elf", GUESTS / "spin.elf"
@@ -121,7 +122,7 @@ def test_monitor(client: Client) -> None:
     assert monitor("vcpus") == "vCPU 0: running\nvCPU 1: stopped\n"
     assert '"accelerator"' in monitor("statistics")
     assert "break" in monitor("ways")
-    assert "cannot write the core" in monitor("dump /no/such/place")
+    assert "it writes no files" in monitor("dump /no/such/place")
     assert "translate ADDRESS" in monitor("whatever")
 
 
@@ -147,6 +148,15 @@ def test_one_that_leaves_leaves_nothing(how: str) -> None:
         client.socket.close()
         assert machine.wait(60).kind == "shutdown"
     assert written == [b"hello from a paravirt guest\n"]
+
+
+def test_nobody_is_there_who_came_after_the_end() -> None:
+    with Machine(MachineConfig(HELLO, gdb=GdbConfig(wait=False), console=lambda _: None)) as machine:
+        machine.run()
+        assert machine.debugger
+        with Client(place(machine)) as client, pytest.raises((OSError, EOFError)):
+            client.ask(b"?")
+        wait_for(lambda: machine.debugger and not machine.debugger.attached, "somebody is still there")
 
 
 def test_another_may_come_after_it(tmp_path: Path) -> None:
