@@ -44,9 +44,7 @@ def _carry_out(debugger: Debugger, index: int, verb: str, rest: str) -> str:
     if verb == "statistics":
         return json.dumps(verbs.statistics(machine, {}), indent=1) + "\n"
     if verb == "dump" and rest and not debugger.private:
-        return (
-            "every user of this host may connect to a port: it writes no files; use --gdb unix:PATH or paravirt dump\n"
-        )
+        return "anybody on this host may be at a port: it writes no files; use --gdb unix:PATH or paravirt dump\n"
     if verb == "dump" and rest:
         from pathlib import Path
 
