@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVICE_NAME_BYTES", "Disk", "ServedDisk", "parse_disk"]
 MIB = 1 << 20
+NO_BOUND = (1 << 63) - 1
 PAGE_BYTES = 4096
 MEMORY_STEP_BYTES = 2 * MIB  # guest memory is mapped in pages of 2 MiB
 MEMORY_LEAST_BYTES = 4 * MIB
@@ -110,8 +111,9 @@ def parse_extension(text: str) -> ExtensionConfig:
 class Budgets(Value):
     """What a guest may cost its host; a guest that is over a budget harms only itself."""
 
-    console_bytes: int = 16 * MIB
-    """Console output of the machine, resets included; beyond it console.write answers QUOTA."""
+    console_bytes: int | None = None
+    """Console output of the machine, resets included; beyond it console.write answers QUOTA, and other consoles are
+    silent.  None: 16 MiB, and no bound for plain guests, whose kernels write there as long as they live."""
     trace_marks: int = 100_000
     """Trace marks of the machine, resets included; beyond it the service trace answers QUOTA."""
     trace_events: int = 2_000_000
@@ -126,10 +128,21 @@ class Budgets(Value):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < 1 << 63:
+            if value is not None and not 0 <= value < 1 << 63:
                 raise ConfigError(f"the budget {name} must not be negative or above 2^63, it is {value}")
         if self.poll_ns > 10_000_000:
             raise ConfigError(f"the budget poll_ns is {self.poll_ns}; more than 10 ms of polling is not allowed")
+
+    def console_most(self, plain: bool) -> int:
+        """Bytes of output of a guest, plain or not."""
+        if self.console_bytes is not None:
+            return self.console_bytes
+        return NO_BOUND if plain else 16 * MIB
+
+
+def parse_console_bytes(text: str) -> int:
+    """A size, or ``off`` for no bound.  Raises ConfigError."""
+    return NO_BOUND if text == "off" else parse_size(text)
 
 
 def parse_poll(text: str) -> int:

@@ -183,7 +183,7 @@ class Machine:
         native = self.native
         native.poison, native.poison_seed = self.config.poison, int.from_bytes(os.urandom(8), "little") | 1
         native.state.balloon_target_bytes = self.balloon_target_bytes
-        serve(native, self.offered(), self.denied.calls, self.config.budgets)
+        serve(native, self.offered(), self.denied.calls, self.config.budgets, self.image.is_plain)
         self.extensions.attach(self)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)

@@ -17,6 +17,7 @@ from ..config import (
     KVM_DEVICE,
     Budgets,
     MachineConfig,
+    parse_console_bytes,
     parse_disk,
     parse_extension,
     parse_pin,
@@ -78,6 +79,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--poll", default="auto", metavar="auto|off|NS",
         help="how long devices' threads look for work before they sleep: at most 50 µs as experience says it pays "
         "(auto), not at all, or at most NS nanoseconds")  # fmt: skip
+    add("--console-bytes", metavar="SIZE|off",
+        help="how much the guest may write to its console (16M; plain guests: off)")  # fmt: skip
     add("--poison", action="store_true", help="scramble whatever the ABI calls undefined")
     add("--deny", action="append", default=[], metavar="SERVICE[.CALL]",
         help="switch a service or a call off; several separated by commas; may be repeated")  # fmt: skip
@@ -194,11 +197,19 @@ def _configuration(args: argparse.Namespace, console: ConsoleFile) -> MachineCon
         record=args.record,
         timeout_s=args.timeout,
         transport=args.transport,
-        budgets=Budgets(poll_ns=given("--poll", parse_poll, args.poll)),
+        budgets=_budgets(args),
         name=image.stem[:40] or "guest",
         gdb=_gdb(args.gdb),
         accel="kvm" if args.kvm_device and args.accel == "auto" else args.accel,
         kvm_device=args.kvm_device or KVM_DEVICE,
+    )
+
+
+def _budgets(args: argparse.Namespace) -> Budgets:
+    most = args.console_bytes
+    return Budgets(
+        console_bytes=None if most is None else given("--console-bytes", parse_console_bytes, most),
+        poll_ns=given("--poll", parse_poll, args.poll),
     )
 
 

@@ -25,6 +25,8 @@ class Space:
 
     def gpa(self, address: int) -> int | None:
         """Where an address lies; None if nowhere, or not in RAM."""
+        if not self._cr0 & paging.CR0_PG and address >> 32:
+            return None  # a breakpoint of later, when there is paging
         table, below = self._cr3, address
         if self._five:
             table = self._word((table & paging.ADDRESS) + (address >> 48 & 511) * 8) or 0

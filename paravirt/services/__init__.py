@@ -29,7 +29,9 @@ def features(number: int, config: MachineConfig) -> int:
     return FEATURES.get(number, 0) | debug
 
 
-def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int], budgets: Budgets) -> None:
+def serve(
+    native: Any, offered: Mapping[int, int], denied: Mapping[int, int], budgets: Budgets, plain: bool = False
+) -> None:
     """Offers services (number → features) but for denied calls (number → bit mask of functions), within budgets.
 
     A ``struct pv_machine *`` whose ``opaque`` is the handle of a Machine calls the functions here.
@@ -38,7 +40,7 @@ def serve(native: Any, offered: Mapping[int, int], denied: Mapping[int, int], bu
         native.services |= 1 << number
         native.offered[number] = features
         native.denied[number] = denied.get(number, 0)
-    native.console_budget = budgets.console_bytes
+    native.console_budget = budgets.console_most(plain)
     native.trace_mark_budget = budgets.trace_marks
     native.doorbell_budget = budgets.doorbells_per_second
     native.ops.console_write = lib.pv_py_console_write

@@ -16,11 +16,13 @@ from paravirt.attachments.block import QUEUES_MOST
 from paravirt.attachments.net import Net
 from paravirt.attachments.vsock import Vsock
 from paravirt.config import (
+    NO_BOUND,
     Budgets,
     Disk,
     MachineConfig,
     ServedDisk,
     check_host,
+    parse_console_bytes,
     parse_deny,
     parse_disk,
     parse_poll,
@@ -84,6 +86,15 @@ def test_disks() -> None:
     for text in ("", "a", "a=", "a=,ro", "=b", "a\n=b"):
         with pytest.raises(errors.ConfigError):
             parse_disk(text)
+
+
+def test_how_much_is_said_on_the_console() -> None:
+    """Kernels write there as long as they live, guests of ours say what they have to."""
+    assert Budgets().console_most(plain=False) == 16 << 20
+    assert Budgets().console_most(plain=True) == parse_console_bytes("off") == NO_BOUND
+    assert Budgets(console_bytes=parse_console_bytes("4K")).console_most(plain=True) == 4096
+    with pytest.raises(errors.ConfigError, match="not a size"):
+        parse_console_bytes("much")
 
 
 def test_poll() -> None:

@@ -67,5 +67,11 @@ def test_an_address_is_found(seen: tuple[Any, Any]) -> None:
         assert space.gpa(nowhere) is None
 
 
+def test_without_paging_there_are_32_bits(seen: tuple[Any, Any]) -> None:
+    space = Space(seen[0], SimpleNamespace(control=[0, 0, 0, 0, 0]))
+    assert space.gpa(0x1234) == 0x1234
+    assert space.gpa(KERNEL) is None and space.gpa(1 << 32 | 0x1234) is None
+
+
 def test_the_kernel_comes_first_and_what_is_where_it_is_not_at_all(seen: tuple[Any, Any]) -> None:
     assert mappings(*seen) == [(KERNEL, KERNEL_GPA, 2 << 20), (PROGRAM, PROGRAM_GPA, 0x2000)]
