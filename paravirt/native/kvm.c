@@ -60,6 +60,20 @@ int pv_kvm_check(int system_fd, uint32_t capability)
 	return answer < 0 ? -errno : answer;
 }
 
+/*
+ * The kernel gives up where it takes every lock of our memory if anything waits for the calling thread: a signal, or,
+ * with no signal anywhere, the end of an io_uring that this thread made and has closed a moment ago.
+ */
+static int create_vm(int system_fd)
+{
+	int fd;
+
+	do
+		fd = ioctl(system_fd, KVM_CREATE_VM, 0);
+	while (fd < 0 && errno == EINTR);
+	return fd;
+}
+
 int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machine)
 {
 	memset(kvm, 0, sizeof(*kvm));
@@ -74,7 +88,7 @@ int pv_kvm_create(struct pv_kvm *kvm, const char *path, struct pv_machine *machi
 		errno = ENOTTY;
 		return pv_kvm_failed(kvm, "KVM_GET_API_VERSION");
 	}
-	kvm->vm_fd = ioctl(kvm->system_fd, KVM_CREATE_VM, 0);
+	kvm->vm_fd = create_vm(kvm->system_fd);
 	if (kvm->vm_fd < 0)
 		return pv_kvm_failed(kvm, "KVM_CREATE_VM");
 	/* Needed by VMX without unrestricted guest; any three pages below 4 GiB that are not RAM. */
