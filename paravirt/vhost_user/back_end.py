@@ -131,6 +131,14 @@ class BackEnd:
         lib.pv_device_set_status(self.native, 0, ffi.new("uint64_t *"))
         self._told = None
 
+    def give_back(self, queue: ServedQueue) -> int:
+        """The queue is the front end's again, at that position; with the last one a fault is over."""
+        self._look_for_fault()
+        base = queue.stop()
+        if self.native.fault == ffi.NULL:
+            self._told = None
+        return base
+
     def warn(self, text: str) -> None:
         """Says what is wrong to whoever runs the program, unless a driver or front end has it said all the time."""
         now = time.monotonic()

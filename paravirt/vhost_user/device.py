@@ -367,18 +367,13 @@ class ServedDevice(CalledDevice):
             return
         if self._state == "serving" and lib.pv_vhost_user_broken(self._core):
             raise peer.connection.wrong("gave back a request that it does not have")
-        if peer.connection.socket.fileno() in ready:
-            peer.connection.expect_nothing()
-        if peer.back_channel and peer.back_channel.fileno() in ready:
-            peer.hear()
+        peer.listen(ready)
 
     def _sleep(self, timeout_s: float | None) -> set[int]:
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
-        if self._peer:
-            poll.register(self._peer.connection.socket, select.POLLIN)
-            if self._peer.back_channel:
-                poll.register(self._peer.back_channel, select.POLLIN)
+        for source in self._peer.sources if self._peer else ():
+            poll.register(source, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)}
         if self._wake_fd in ready:
             os.eventfd_read(self._wake_fd)

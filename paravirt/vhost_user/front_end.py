@@ -5,6 +5,7 @@ Nothing here looks into a queue: the peer is told where it lies, by addresses th
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -65,11 +66,13 @@ class FrontEnd:
         example: str = "",
         reached: Callable[[Connection], object] | None = None,
     ) -> None:
+        self._what = what
         self.connection = Connection(path, what, reply_s, example)
         if reached:
             reached(self.connection)
         self.back_channel: socket.socket | None = None
         """Where the peer asks; its own side of the session."""
+        self._error_fd = -1
         self._given: set[int] = set()
         self._in_use: set[int] = set()
         self.working = False
@@ -78,6 +81,7 @@ class FrontEnd:
         """Whether the peer says that it has another configuration than `config`."""
         self._config_bytes, self._reply_s = config_bytes, reply_s
         try:
+            self._error_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._negotiate()
         except BaseException:
             self.close()
@@ -124,6 +128,9 @@ class FrontEnd:
         if self.back_channel:
             self.back_channel.close()
             self.back_channel = None
+        if self._error_fd >= 0:
+            os.close(self._error_fd)
+            self._error_fd = -1
 
     # ---- a driver begins ----
 
@@ -164,6 +171,7 @@ class FrontEnd:
         addresses = VRING_ADDRESSES.pack(v.number, 0, v.descriptors_hva, v.used_hva, v.available_hva, 0)
         c.tell(Request.SET_VRING_ADDR, addresses)
         c.tell(Request.SET_VRING_CALL, U64.pack(v.number), [v.call_fd])
+        c.tell(Request.SET_VRING_ERR, U64.pack(v.number), [self._error_fd])
         c.tell(Request.SET_VRING_KICK, U64.pack(v.number), [v.kick_fd])
 
     # ---- it ends ----
@@ -184,6 +192,24 @@ class FrontEnd:
         self.working = False
 
     # ---- the peer speaks ----
+
+    @property
+    def sources(self) -> list[int]:
+        """Descriptors that can be read when there is something for `listen`."""
+        channels = [self.connection.socket] + ([self.back_channel] if self.back_channel else [])
+        return [*(channel.fileno() for channel in channels), self._error_fd]
+
+    def listen(self, ready: set[int]) -> None:
+        """Takes what came by those of the `sources` that are `ready`.  Raises PeerError."""
+        if self._error_fd in ready:
+            raise PeerError(
+                f"{self._what}: its back end says that a queue is in error: the driver broke a rule, or it failed "
+                "itself; see what it says"
+            )
+        if self.connection.socket.fileno() in ready:
+            self.connection.expect_nothing()
+        if self.back_channel and self.back_channel.fileno() in ready:
+            self.hear()
 
     def hear(self) -> None:
         """Takes and answers a message of the back channel.  Raises PeerError if this session has no such."""

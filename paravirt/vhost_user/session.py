@@ -281,7 +281,7 @@ class Session(Conversation):
 
     def _get_vring_base(self, message: Message) -> Message:
         queue, _ = self._vring(message)
-        return Message(message.request, 0, VRING_STATE.pack(queue.number, queue.stop()))
+        return Message(message.request, 0, VRING_STATE.pack(queue.number, self._back_end.give_back(queue)))
 
     def _vring_fd(self, message: Message) -> tuple[ServedQueue, int]:
         number = self._number(message)

@@ -57,7 +57,7 @@ class PeerQueue:
     def __init__(self) -> None:
         self.size = self.base = 0
         self.addresses: tuple[int, ...] = ()
-        self.kick_fd = self.call_fd = -1
+        self.kick_fd = self.call_fd = self.error_fd = -1
         self.enabled = False
         self.native: Any = None
         self._kept: tuple[Any, ...] = ()
@@ -99,10 +99,10 @@ class PeerQueue:
         """The position that it came to."""
         position = int(self.native.state.next_avail) if self.native is not None else 0
         self.native, self.enabled = None, False
-        for fd in (self.kick_fd, self.call_fd):
+        for fd in (self.kick_fd, self.call_fd, self.error_fd):
             if fd >= 0:
                 os.close(fd)
-        self.kick_fd = self.call_fd = -1
+        self.kick_fd = self.call_fd = self.error_fd = -1
         return position
 
 
@@ -267,10 +267,12 @@ class Session(ABC):
             self.accepted = U64.unpack(payload)[0]
         elif request == Request.SET_STATUS:
             self.status = U64.unpack(payload)[0]
-        elif request in (Request.SET_VRING_KICK, Request.SET_VRING_CALL):
+        elif request in (Request.SET_VRING_KICK, Request.SET_VRING_CALL, Request.SET_VRING_ERR):
             queue = self._queue(U64.unpack(payload)[0] & QUEUE_FD_MASK)
             if request == Request.SET_VRING_CALL:
                 queue.call_fd = fds[0]
+            elif request == Request.SET_VRING_ERR:
+                queue.error_fd = fds[0]
             else:
                 queue.kick_fd = fds[0]
                 queue.begin(self._memory, self.accepted, self._gpa)

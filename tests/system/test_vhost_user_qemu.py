@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from paravirt._native import ffi, lib
+from paravirt.config import Disk
+from paravirt.devices.block import BlockDevice
+from paravirt.vhost_user.back_end import BackEnd
 from tests.support.linux_image import initramfs, program, programs
 from tests.support.qemu_linux import QemuLinux, shared_block
-from tests.support.served_device import InProcess
+from tests.support.served_device import InProcess, InThread, wait_for
 from tests.support.tap import HOST, NoTap, tap_device
 
 HERE = Path(__file__).resolve().parent
@@ -235,3 +239,29 @@ def test_linux_begins_again_and_is_paused(tmp_path: Path, kept: ExitStack) -> No
     assert said.count(f"fetched {hashlib.md5(FETCHED).hexdigest()}") == 2, said
     assert machine.lines.count("wrote 40") == 1, said
     assert hashlib.md5(image.read_bytes()).hexdigest() in said, said
+
+
+FAULT_SCRIPT = """
+dd if=/dev/vda bs=4k count=1 2>/dev/null | wc -c | sed 's/^/read /'
+while dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; do :; done
+"""
+
+
+def test_qemu_is_told_of_a_fault(tmp_path: Path, kept: ExitStack, caplog: pytest.LogCaptureFixture) -> None:
+    """The ring offers more than it has room for, since somebody writes to its memory: QEMU says that it was told."""
+    image, initrd, disk = (tmp_path / name for name in ("disk.img", "initrd", "disk"))
+    image.write_bytes(bytes(1 << 20))
+    initrd.write_bytes(initramfs(FAULT_SCRIPT, load=("virtio_pci", "virtio_blk")))
+    back_end = kept.enter_context(InThread(BackEnd(BlockDevice("disk", Disk("disk", image), queues=2), disk)))
+
+    def is_at_fault() -> bool:
+        memory, gpa = ffi.addressof(back_end.machine, "memory"), back_end.native.queues[0].state.driver_gpa
+        ring = ffi.cast("uint16_t *", lib.pv_memory_at(memory, gpa, 4))
+        ring[1] = (ring[1] + 1000) & 0xFFFF
+        return back_end.native.last_fault != ffi.NULL
+
+    with QemuLinux(initrd, shared_block(0, disk)) as machine:
+        machine.wait_line("read 4096")
+        wait_for(is_at_fault, "no fault")
+        wait_for(lambda: "vhost vring error in virtqueue 0" in machine.said, "QEMU was not told")
+    assert caplog.text.count("broke rule VQ-7") == 1

@@ -24,7 +24,7 @@ from paravirt.vhost_user.back_end import BackEnd
 from paravirt.vhost_user.kinds import serve_entropy, serve_net
 from paravirt.vhost_user.messages import U64, VRING_STATE, Request
 from tests.support.block_driver import SECTOR, BlockDriver
-from tests.support.fake_guest import FakeGuest
+from tests.support.fake_guest import FakeGuest, Segment
 from tests.support.front_end import FrontEndPuppet
 from tests.support.net_driver import HEADER, MAC, NetDriver, frame
 from tests.support.served_device import InProcess, InThread, wait_for
@@ -128,6 +128,22 @@ def test_killed_under_load(guest: FakeGuest, image: Path) -> None:
     assert (status, said) == (143, "paravirt: terminated\n")
     assert not path.exists()
     assert image.read_bytes() == wanted
+
+
+def test_a_request_that_breaks_a_rule(guest: FakeGuest, image: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """BLK-3, found behind the socket: the driver is told on this side of it, each time, and mends it by a reset."""
+    with serves(image) as back_end, ExitStack() as kept:
+        plugged = front_end(guest, image.with_name("disk.sock"), kept)
+        for turn in range(1, 4):
+            driver = BlockDriver(plugged, plugged.start()[0])
+            assert driver.read(0, SECTOR).status == BLOCK_STATUS.OK
+            driver.driver.add([Segment(guest.take(SECTOR), SECTOR, True)])  # no header
+            driver.driver.publish()
+            assert plugged.wait_fault() == "HOST"
+            assert caplog.text.count("broke rule BLK-3") == turn
+            assert caplog.text.count("its back end says that a queue is in error") == turn
+        assert back_end.sessions == 3
+        assert BlockDriver(plugged, plugged.start()[0]).read(0, SECTOR).status == BLOCK_STATUS.OK
 
 
 @pytest.mark.parametrize("packed", [False, True])

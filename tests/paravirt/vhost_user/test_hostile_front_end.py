@@ -273,30 +273,45 @@ def test_eventfds_that_wait(path: Path) -> None:
     check_serves(path)
 
 
-def test_a_driver_that_breaks_a_rule(path: Path, back_end: BackEnd, caplog: pytest.LogCaptureFixture) -> None:
-    """The front end is told by its eventfd, and can begin anew in the same session."""
+def breaks_the_ring(bad: FrontEndPuppet) -> None:
+    bad.memory[AVAILABLE + 2 : AVAILABLE + 4] = struct.pack("<H", SIZE + 1)
+    os.eventfd_write(bad.kick_fd, 1)
+
+
+def breaks_a_request(bad: FrontEndPuppet) -> None:
+    bad.offer_room(64)  # without a header
+
+
+@pytest.mark.parametrize(("breaks", "rule"), [(breaks_the_ring, "VQ-7"), (breaks_a_request, "BLK-3")])
+def test_a_driver_that_breaks_a_rule(
+    path: Path, back_end: BackEnd, caplog: pytest.LogCaptureFixture, breaks: Prank, rule: str
+) -> None:
+    """The front end is told by its eventfd each time, and can begin anew in the same session."""
     error_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     with FrontEndPuppet(path) as bad:
         bad.start()
         assert bad.told(R.SET_VRING_ERR, U64.pack(0), [error_fd])
-        bad.memory[AVAILABLE + 2 : AVAILABLE + 4] = struct.pack("<H", SIZE + 1)
-        os.eventfd_write(bad.kick_fd, 1)
-        wait_for(lambda: back_end.native.last_fault, "no fault")
 
         def told() -> bool:
             with suppress(BlockingIOError):
                 return os.eventfd_read(error_fd) > 0
             return False
 
-        wait_for(told, "its error was not told")
-        assert U64.unpack(bad.ask(R.GET_STATUS))[0] & 64
-        assert "broke rule VQ-7" in caplog.text
-        bad.ask(R.GET_VRING_BASE, VRING_STATE.pack(0, 0))
-        assert bad.told(R.RESET_DEVICE)
-        bad.memory[AVAILABLE : AVAILABLE + 8] = bytes(8)
-        assert bad.told(R.SET_FEATURES, U64.pack(FEATURES))
-        bad.describe()
-        assert bad.kick()
+        for turn in range(1, 4):
+            breaks(bad)
+            wait_for(told, "its error was not told")
+            assert U64.unpack(bad.ask(R.GET_STATUS))[0] & 64
+            assert caplog.text.count(f"broke rule {rule}") == turn
+            bad.offer_read(0)
+            bad.ask(R.GET_VRING_BASE, VRING_STATE.pack(0, 0))
+            assert bad.used() == 0
+            if turn == 2:
+                assert bad.told(R.RESET_DEVICE)
+                assert bad.told(R.SET_FEATURES, U64.pack(FEATURES))
+            bad.memory[AVAILABLE : AVAILABLE + 8] = bytes(8)
+            bad.added = 0
+            bad.describe()
+            assert bad.kick()
         bad.offer_read(0)
         wait_for(lambda: bad.used() == 1, "no answer")
     os.close(error_fd)
