@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ..config import parse_poll
 from ..errors import ConfigError, NativeMismatch
-from .common import add_command, show
+from .common import add_command, given, print_json, show
 
 if TYPE_CHECKING:
     from ..vhost_user.back_end import BackEnd
+    from ..vhost_user.given_socket import GivenSocket
 
 EPILOG = """\
 The device is served until SIGTERM or SIGINT, to one front end after the other: a hypervisor that ends, or starts
@@ -30,7 +31,12 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         examples = "\n".join(f"  {line}" for line in kind.examples)
         parser = add_command(verbs, name, kind.summary, EPILOG.format(more=kind.more, examples=examples))
         add = parser.add_argument
-        add("--socket", type=Path, required=True, metavar="PATH", help="where it listens for its front end")
+        where = parser.add_mutually_exclusive_group(required=True)
+        add_at = where.add_argument
+        add_at("--socket", "--socket-path", type=Path, metavar="PATH", help="where it listens for its front end")
+        add_at("--fd", metavar="N", help="an inherited socket instead, which listens, or is a front end's connection")
+        add("--print-capabilities", action=_Capabilities, const=kind.type, nargs=0,
+            help="print what it is, as management software asks for it (JSON), and leave")  # fmt: skip
         if kind.option:
             add(f"--{kind.option}", required=kind.needed, default=kind.default, metavar=kind.metavar, help=kind.help)
         add("--name", default=kind.word, metavar="NAME", help=f"what it is called ({kind.word})")
@@ -58,7 +64,7 @@ def _block(args: argparse.Namespace) -> BackEnd:
     disk = parse_disk(f"{args.name}={args.disk}")
     if not isinstance(disk, Disk):
         raise ConfigError(f"{args.disk!r} is served by another program already; give a file")
-    return serve_block(disk, args.socket, parse_poll(args.poll))
+    return serve_block(disk, _at(args), parse_poll(args.poll))
 
 
 def _net(args: argparse.Namespace) -> BackEnd:
@@ -68,26 +74,44 @@ def _net(args: argparse.Namespace) -> BackEnd:
     net = parse_net(f"{args.name}={args.net}")
     if net.served:
         raise ConfigError(f"{args.net!r} is served by another program already; give user, tap:INTERFACE or fd:NUMBER")
-    return serve_net(net, args.socket, parse_poll(args.poll))
+    return serve_net(net, _at(args), parse_poll(args.poll))
 
 
 def _vsock(args: argparse.Namespace) -> BackEnd:
     from ..attachments.vsock import parse_vsock
     from ..vhost_user.kinds import serve_vsock
 
-    return serve_vsock(parse_vsock(f"{args.name}={args.vsock}"), args.socket, parse_poll(args.poll))
+    return serve_vsock(parse_vsock(f"{args.name}={args.vsock}"), _at(args), parse_poll(args.poll))
 
 
 def _entropy(args: argparse.Namespace) -> AbstractContextManager[BackEnd]:
     from ..vhost_user.kinds import serve_entropy
 
-    return serve_entropy(args.name, args.socket)
+    return serve_entropy(args.name, _at(args))
+
+
+def _at(args: argparse.Namespace) -> Path | GivenSocket:
+    from ..vhost_user.given_socket import parse_fd
+
+    where: Path | None = args.socket
+    return where if where is not None else given("--fd", parse_fd, args.fd)
+
+
+class _Capabilities(argparse.Action):
+    """Answers whatever else is given, as vhost-user's conventions for back ends want it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        features: dict[str, object] = {"features": []} if self.const == "block" else {}
+        print_json({"type": self.const, **features})
+        parser.exit()
 
 
 class Kind(NamedTuple):
     """A device that can be served: its options, and how it is made of them."""
 
     summary: str
+    type: str
+    """As vhost-user's conventions have it."""
     word: str
     make: Callable[[argparse.Namespace], AbstractContextManager[BackEnd]]
     examples: tuple[str, ...]
@@ -103,6 +127,7 @@ SHARED = "-object memory-backend-memfd,id=ram,size=1G,share=on -machine q35,memo
 KINDS = {
     "block": Kind(
         "serve a disk to another hypervisor (vhost-user)",
+        "block",
         "disk",
         _block,
         (
@@ -119,6 +144,7 @@ KINDS = {
     ),
     "net": Kind(
         "serve a network to another hypervisor (vhost-user)",
+        "net",
         "net",
         _net,
         (
@@ -137,6 +163,7 @@ KINDS = {
     "vsock": Kind(
         "serve sockets between host and guest to another hypervisor (vhost-user)",
         "vsock",
+        "vsock",
         _vsock,
         (
             "paravirt device vsock --socket vsock.sock --vsock guest.sock,cid=3",
@@ -150,6 +177,7 @@ KINDS = {
     ),
     "entropy": Kind(
         "serve random bytes to another hypervisor (vhost-user)",
+        "rng",
         "entropy",
         _entropy,
         (

@@ -146,14 +146,23 @@ class BlockDevice(Device):
         options.fd, options.unaligned_fd = self._fds[-1], fd
         options.alignment_bytes = PAGE_BYTES  # no file system asks for more
 
+    @property
+    def capacity_bytes(self) -> int:
+        """As the driver sees it.  While attached."""
+        return self._capacity_sectors * SECTOR_BYTES
+
+    def file_bytes(self) -> int:
+        """Whole sectors of the file as it is now.  While attached."""
+        return os.lseek(self._fds[0], 0, os.SEEK_END) // SECTOR_BYTES * SECTOR_BYTES
+
     def grow(self, size_bytes: int | None = None) -> int:
         """The file becomes so large, if it is not, and the driver is told; None: as large as it is.  The size then.
 
         Any thread but the machine's own.  Raises ConfigError, DiskNotWritable.
         """
-        now_bytes = self._capacity_sectors * SECTOR_BYTES
+        now_bytes = self.capacity_bytes
         if size_bytes is None:
-            size_bytes = os.lseek(self._fds[0], 0, os.SEEK_END) // SECTOR_BYTES * SECTOR_BYTES
+            size_bytes = self.file_bytes()
         if size_bytes < now_bytes or size_bytes % SECTOR_BYTES:
             raise ConfigError(
                 f"disk {self.name!r} cannot become {size_bytes} bytes: under a guest it only grows, by sectors of "

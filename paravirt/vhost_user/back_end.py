@@ -17,13 +17,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .._native import ffi, lib
 from ..errors import HostCallFailed
 from ..interrupts import Held
 from ..listener import Listener
 from .errors import PeerError, PeerGone
+from .given_socket import GivenSocket
 from .served_queue import ServedQueue
 from .session import Session
 
@@ -37,15 +38,21 @@ log = logging.getLogger(__name__)
 
 
 class BackEnd:
-    """Serves `device` at `path`, as a context.  Raises what the device raises, and SocketError.
+    """Serves `device` at a path, or at a socket that is there already, as a context; if that is a connection, for as
+    long as that one lasts.  Raises what the device raises, and SocketError.
 
     `hidden` are features that are between the front end and its driver alone.  A network counts its queues in pairs.
     """
 
-    def __init__(self, device: Device, path: Path, *, hidden: int = 0, paired: bool = False) -> None:
-        self.device, self._path = device, path
+    look_s: ClassVar[float | None] = None
+    """How often a front end's device is looked at for what nobody says."""
+    changes: ClassVar[bool] = False
+    """Whether its configuration may."""
+
+    def __init__(self, device: Device, at: Path | GivenSocket, *, hidden: int = 0, paired: bool = False) -> None:
+        self.device, self._at = device, at
         self._hidden, self._paired = hidden | NEVER_OFFERED, paired
-        self.title = f"{device.label} at {path}"
+        self.title = f"{device.label} at {at}"
         self.machine: Any = ffi.new("struct pv_machine *")
         self.native: Any = ffi.new("struct pv_device *")
         self.core: Any = None  # struct pv_vhost_back_end *
@@ -53,7 +60,9 @@ class BackEnd:
         self.lost_fd = self._news_fd = self._wake_fd = -1
         self.sessions = 0
         """How many there have been."""
-        self._listener: Listener | None = None
+        self.session: Session | None = None
+        """That of the front end that is there."""
+        self._listener: Listener | GivenSocket | None = None
         self._ending = False
         self._told: Any = None  # of which fault
         self._lines, self._lines_at, self._untold = LINES_MOST, time.monotonic(), 0
@@ -78,7 +87,7 @@ class BackEnd:
             for number in range(self.native.queue_count):
                 queue = ServedQueue(core, ffi.addressof(self.native.queues[number]), number)
                 self.queues = (*self.queues, queue)
-            self._listener = Listener(self._path, self.title)
+            self._listener = Listener(self._at, self.title) if isinstance(self._at, Path) else self._at
         except BaseException:
             self._release()
             raise
@@ -157,6 +166,9 @@ class BackEnd:
     def serve(self) -> None:
         """Serves until `stop`."""
         assert self._listener
+        if isinstance(self._listener, GivenSocket) and not self._listener.listens:
+            self._talk(self._listener.socket)
+            return
         while self._ready(self._listener.socket) and not self._ending:
             try:
                 connection, _ = self._listener.socket.accept()
@@ -174,8 +186,11 @@ class BackEnd:
         poll = select.poll()
         for fd in (self._wake_fd, self._news_fd, self.lost_fd, *(source.fileno() for source in sources)):
             poll.register(fd, select.POLLIN)
+        look_ms = self.look_s * 1000 if self.look_s and self.session else None
         while True:
-            ready = {fd for fd, _ in poll.poll()}
+            ready = {fd for fd, _ in poll.poll(look_ms)}
+            if not ready:
+                self.look()
             if self._wake_fd in ready:
                 return False
             if self.lost_fd in ready:
@@ -186,6 +201,9 @@ class BackEnd:
                 self._look_for_fault()
             if any(source.fileno() in ready for source in sources):
                 return True
+
+    def look(self) -> None:
+        """For what nobody says: before each session, and while there is one."""
 
     def _look_for_fault(self) -> None:
         fault = self.native.fault
@@ -198,7 +216,8 @@ class BackEnd:
 
     def _talk(self, connection: socket.socket) -> None:
         self.sessions += 1
-        session = Session(self, connection)
+        self.look()
+        self.session = session = Session(self, connection)
         try:
             while self._ready(connection):
                 session.hear()
@@ -208,6 +227,7 @@ class BackEnd:
             self.warn(str(error))
         finally:
             with Held():
+                self.session = None
                 session.close()
             with suppress(BlockingIOError):  # what it cut last
                 os.eventfd_read(self.lost_fd)

@@ -74,6 +74,16 @@ class ServedQueue:
         else:
             check_eventfd(fd)
             os.dup2(fd, self._native.call_fd, inheritable=False)
+            self.tell()
+
+    def tell(self) -> None:
+        """The driver looks for what came back.
+
+        What does while a queue is stopped, or its call is another, has no interrupt, and a predecessor that was killed
+        may not have come as far as that: a driver that waits for one request alone would do so for ever.
+        """
+        if self.running:
+            lib.pv_vhost_back_end_signal(self._native.call_fd)
 
     def errors(self, fd: int) -> None:
         """That eventfd is told when the driver broke a rule; -1: none."""
@@ -108,6 +118,7 @@ class ServedQueue:
         if status != lib.PV_STATUS_OK:
             raise Refused(f"{what} does not lie in guest memory, or is not aligned")
         self.running = True
+        self.tell()
 
     def halt(self) -> None:
         """The device leaves it alone, and what it had taken is given back, or left to be taken again."""

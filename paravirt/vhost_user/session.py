@@ -6,6 +6,7 @@ Every message is a method of the table below, which returns its answer or None. 
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -20,16 +21,19 @@ from .messages import (
     CONFIG,
     CONFIG_BYTES_MOST,
     FEATURE_PROTOCOL,
+    HEADER,
     INFLIGHT,
     INFLIGHT_PADDED_BYTES,
     MEMORY,
     MEMORY_REGION,
     REGION,
     U64,
+    VERSION,
     VRING_ADDRESSES,
     VRING_MASK,
     VRING_NO_FD,
     VRING_STATE,
+    BackendRequest,
     Message,
     ProtocolFeature,
     Region,
@@ -60,6 +64,7 @@ class Session(Conversation):
         self._queues = back_end.queues
         self.memory = MemoryTable(ffi.addressof(back_end.machine, "memory"), back_end.lost_fd)
         self._inflight: Inflight | None = None
+        self._back_channel: socket.socket | None = None
         self._features: int | None = None
         self._status = 0
 
@@ -72,6 +77,8 @@ class Session(Conversation):
             self._inflight.close()
             self._inflight = None
         self.memory.clear()
+        if self._back_channel:
+            self._back_channel.close()
         self._connection.close()
 
     # ---- messages ----
@@ -118,8 +125,9 @@ class Session(Conversation):
         return Message(message.request, 0, U64.pack(int(self._offered())))
 
     def _offered(self) -> ProtocolFeature:
-        """A front end that makes the configuration itself need not know of ours."""
-        return OFFERED | (P.CONFIG if self._back_end.configured else P(0))
+        """A front end that makes the configuration itself need not know of ours, nor anybody that it changed."""
+        config = P.CONFIG if self._back_end.configured else P(0)
+        return OFFERED | config | (P.BACKEND_REQ if self._back_end.changes else P(0))
 
     def _set_protocol_features(self, message: Message) -> None:
         features = self._number(message)
@@ -175,6 +183,38 @@ class Session(Conversation):
         if lib.pv_device_config_write(self._back_end.native, offset, data, len(data)) != lib.PV_STATUS_OK:
             raise Refused(f"{len(data)} bytes at {offset} of the configuration, which the driver may not write")
 
+    def _set_backend_req_fd(self, message: Message) -> None:
+        if P.BACKEND_REQ not in self._protocol:
+            raise Refused("to be told by a socket, without the protocol feature BACKEND_REQ")
+        fd = os.dup(self._fd_of(message))
+        try:
+            channel = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            raise Refused(f"to be told by what is no socket: {error.strerror}") from error
+        if (channel.family, channel.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+            channel.close()
+            raise Refused("to be told by what is no stream socket of UNIX")
+        if self._back_channel:
+            self._back_channel.close()
+        self._back_channel = channel
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the front end hears of another configuration."""
+        return self._back_channel is not None and P.CONFIG in self._protocol
+
+    def tell_config(self) -> None:
+        """There is another configuration.  Nobody waits for an answer: the front end may wait for one of ours."""
+        assert self._back_channel
+        data = HEADER.pack(BackendRequest.CONFIG_CHANGE, VERSION, 0)
+        try:
+            sent = self._back_channel.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise self.wrong(f"does not hear that its configuration changed ({error.strerror})") from error
+        if sent != len(data):
+            raise self.wrong("does not read that its configuration changed")
+
     # ---- memory ----
 
     @contextmanager
@@ -185,9 +225,11 @@ class Session(Conversation):
         try:
             yield
         finally:
-            if not lib.pv_vhost_back_end_resume(core):
-                for queue in self._queues:
+            all_run = lib.pv_vhost_back_end_resume(core)
+            for queue in self._queues:
+                if not all_run:
                     queue.look()
+                queue.tell()
 
     def _set_mem_table(self, message: Message) -> None:
         if len(message.payload) < MEMORY.size:

@@ -40,18 +40,19 @@ class Ended(Exception):
 
 
 class FrontEndPuppet:
-    """Connected to the back end at `path`, with memory of its own; a context."""
+    """Connected to the back end at a path, or by a socket, with memory of its own; a context."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, at: Path | socket.socket) -> None:
         self.fd = os.memfd_create("puppet", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, MEMORY_BYTES)
         self.memory = mmap.mmap(self.fd, MEMORY_BYTES)
         self.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.call_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.added = self.seen = 0
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = at if isinstance(at, socket.socket) else socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(os.fspath(path))
+        if isinstance(at, Path):
+            self.socket.connect(os.fspath(at))
 
     def __enter__(self) -> Self:
         return self

@@ -32,6 +32,8 @@ ECHOED = 1 << 20
 PIECES = 16
 KILLS = (3, 9)
 """After how many pieces of the first disk the back ends die."""
+END = 12
+"""After how many they are stopped in order."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -177,6 +179,13 @@ class Devices:
         for process in self.mortal:
             process.start()
 
+    def end(self) -> None:
+        """They are stopped as services are, in order, and started again."""
+        for process in self.mortal:
+            assert process.stop() == (143, "paravirt: terminated\n")
+        for process in self.mortal:
+            process.start()
+
 
 def prepare(place: Path, kept: ExitStack, script: str = SCRIPT, pairs: int = 1) -> Path:
     """The initramfs, and who answers its requests on this host."""
@@ -204,6 +213,8 @@ def test_linux_on_our_devices(tmp_path: Path, kept: ExitStack) -> None:
         for count in KILLS:
             machine.wait_line(f"wrote vda {count}")
             devices.die()
+        machine.wait_line(f"wrote vda {END}")
+        devices.end()
         assert machine.wait() == 0
         said = machine.said
     wanted = ["random 64", "virtio_rng.0", f"vsock echoed {ECHOED}"]
@@ -258,7 +269,7 @@ def test_qemu_is_told_of_a_fault(tmp_path: Path, kept: ExitStack, caplog: pytest
         memory, gpa = ffi.addressof(back_end.machine, "memory"), back_end.native.queues[0].state.driver_gpa
         ring = ffi.cast("uint16_t *", lib.pv_memory_at(memory, gpa, 4))
         ring[1] = (ring[1] + 1000) & 0xFFFF
-        return back_end.native.last_fault != ffi.NULL
+        return bool(back_end.native.last_fault != ffi.NULL)
 
     with QemuLinux(initrd, shared_block(0, disk)) as machine:
         machine.wait_line("read 4096")

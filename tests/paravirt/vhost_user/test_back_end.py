@@ -213,6 +213,29 @@ def test_memory_that_changes(image: Path) -> None:
         wait_for(lambda: front_end.used() == 9, "no answer after it was stopped and started")
 
 
+def test_no_interrupt_is_lost(image: Path) -> None:
+    """What came back while the queue was not in use, or had another call: the driver is told when that is over."""
+
+    def called() -> bool:
+        try:
+            return os.eventfd_read(front_end.call_fd) > 0
+        except BlockingIOError:
+            return False
+
+    with serves(image) as _, FrontEndPuppet(image.with_name("disk.sock")) as front_end:
+        front_end.start()
+        assert called()
+        assert front_end.share()
+        assert called()
+        assert front_end.told(Request.SET_VRING_CALL, U64.pack(0), [front_end.call_fd])
+        assert called()
+        assert front_end.told(Request.SET_VRING_CALL, U64.pack(1), [front_end.call_fd])
+        assert front_end.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 0))
+        assert not called()
+        assert front_end.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 1))
+        assert called()
+
+
 @pytest.mark.parametrize("engine", ["auto", "threads"])
 def test_another_kick(image: Path, engine: str) -> None:
     """Of a queue that is in use, and sleeps on the one before: doorbells come by the new one."""

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import random
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from hypercall_abi.virtqueue import VIRTIO_FEATURE
 from paravirt.config import Disk
 from paravirt.devices.block import BlockDevice
 from paravirt.vhost_user.back_end import BackEnd
+from paravirt.vhost_user.disk_back_end import DiskBackEnd
 from paravirt.vhost_user.messages import (
     CONFIG,
     HEADER,
@@ -54,7 +56,7 @@ Prank = Callable[[FrontEndPuppet], object]
 def back_end(tmp_path: Path) -> Iterator[BackEnd]:
     image = tmp_path / "disk.img"
     image.write_bytes(DATA)
-    with InThread(BackEnd(BlockDevice("disk", Disk("disk", image), queues=2), tmp_path / "s")) as back_end:
+    with InThread(DiskBackEnd(BlockDevice("disk", Disk("disk", image), queues=2), tmp_path / "s")) as back_end:
         yield back_end
 
 
@@ -83,7 +85,7 @@ def table(*regions: tuple[int, int, int, int], count: int | None = None) -> byte
 REGION_ = (GPA, MEMORY_BYTES, HVA, 0)
 ENDS: dict[str, tuple[Prank, str]] = {
     "unknown": (lambda f: f.say(99), "request 99, which is not offered"),
-    "not offered": (lambda f: f.say(R.SET_BACKEND_REQ_FD), "SET_BACKEND_REQ_FD, which is not offered"),
+    "channel without": (lambda f: f.say(R.SET_BACKEND_REQ_FD), "0 descriptors with SET_BACKEND_REQ_FD"),
     "reply": (lambda f: f.say(R.SET_OWNER, flags=VERSION | REPLY), "not offered"),
     "version": (lambda f: f.say(R.SET_OWNER, flags=2), "version 2"),
     "huge": (lambda f: f.raw(HEADER.pack(R.SET_OWNER, VERSION, 1 << 31)), "payload of 2147483648"),
@@ -160,6 +162,10 @@ def in_flight(queues: int, size: int, size_bytes: int | None = None) -> Callable
     return lambda f: f.told(R.SET_INFLIGHT_FD, INFLIGHT.pack(bytes_, 0, queues, size), [f.fd])
 
 
+def channel(front_end: FrontEndPuppet, fd: int) -> bool:
+    return front_end.told(R.SET_BACKEND_REQ_FD, b"", [fd])
+
+
 GOOD_AT = (HVA + DESCRIPTORS, HVA + USED, HVA + AVAILABLE)
 REFUSED: dict[str, tuple[Callable[[FrontEndPuppet], bool], str]] = {
     "features": (lambda f: f.told(R.SET_FEATURES, U64.pack(1 << 60 | FEATURES)), "other features while"),
@@ -202,6 +208,12 @@ REFUSED: dict[str, tuple[Callable[[FrontEndPuppet], bool], str]] = {
     "call of a file": (lambda f: f.told(R.SET_VRING_CALL, U64.pack(1), [f.fd]), "is no eventfd"),
     "error of a file": (lambda f: f.told(R.SET_VRING_ERR, U64.pack(1), [f.fd]), "is no eventfd"),
     "no kick": (lambda f: f.told(R.SET_VRING_KICK, U64.pack(1 | VRING_NO_FD)), "without a kick"),
+    "channel of a file": (lambda f: f.told(R.SET_BACKEND_REQ_FD, b"", [f.fd]), "by what is no socket"),
+    "channel of a kind": (
+        with_fd(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach(), channel),
+        "by what is no stream socket",
+    ),
+    "channel of a network": (with_fd(lambda: socket.socket().detach(), channel), "by what is no stream socket"),
     "capacity": (lambda f: f.told(R.SET_CONFIG, CONFIG.pack(0, 8, 0) + bytes(8)), "may not write"),
     "in flight of none": (in_flight(0, 16), "what 0 queues of 16 have"),
     "in flight of many": (in_flight(3, 16), "what 3 queues of 16 have"),

@@ -49,6 +49,7 @@ def is_held(process: InProcess) -> bool:
 def hold(front_end: FrontEndPuppet, process: InProcess) -> None:
     makes_wait(front_end.call_fd)
     front_end.start()
+    os.eventfd_read(front_end.call_fd)  # of the beginning
     front_end.offer_read(1)
     wait_for(lambda: front_end.used() == 1 and is_held(process), "its thread does not wait")
 
