@@ -94,12 +94,17 @@ class KvmCpus(Cpus):
             if why == lib.PV_HELD_DEBUG
             else self._ended(index, registers, detail)
         )
-        self.set_registers(index, registers)
+        if stop:  # else the guest is to have an exception, which KVM forgets when registers are set
+            self.set_registers(index, registers)
         return stop
 
     def _debugged(self, index: int, registers: Any, dr6: int) -> Stop:
+        plain = self._machine.image.is_plain
         if not dr6:
-            return self._at_breakpoint(index, registers, registers.rip) or self._own(index, registers, 1)
+            stop = self._at_breakpoint(index, registers, registers.rip)
+            return stop or (self._give(index, lib.PV_DEBUG_GIVE_CODE) if plain else self._own(index, registers))
+        if plain and dr6 & _DR6_STEP and index not in self._plan.stepping:
+            return self._give(index, lib.PV_DEBUG_GIVE_STEP)
         if hit := dr6 & _DR6_ADDRESSES:
             return self._at_watch(index, (hit & -hit).bit_length() - 1)
         return Stop(index, "step")
@@ -126,7 +131,7 @@ class KvmCpus(Cpus):
         if not stop and kind == lib.PV_EXIT_TRIPLE_FAULT and index in self._stepping:
             stop = Stop(index, "step")
         if not stop and kind == lib.PV_EXIT_INTERNAL and self._code(registers) == bytes((INT3,)):
-            stop = self._own(index, registers, 1)
+            stop = self._own(index, registers)
         if stop:
             self._clear_step(index, registers)
             lib.pv_kvm_forget_exception(self._machine.vcpus[index].native)
@@ -143,9 +148,14 @@ class KvmCpus(Cpus):
         registers.rip = rip
         return Stop(index, "code")
 
-    def _own(self, index: int, registers: Any, past: int) -> Stop:
-        registers.rip += past
+    def _own(self, index: int, registers: Any) -> Stop:
+        """A breakpoint in the guest's code, by which it asks for a debugger."""
+        registers.rip += 1
         return Stop(index, "trap")
+
+    def _give(self, index: int, what: int) -> None:
+        """An exception that a kernel lives by, to patch its code or trace itself: nobody is told."""
+        self._arm(index, what)
 
     def _at_watch(self, index: int, number: int) -> Stop:
         watch = self._plan.watches[number] if number < len(self._plan.watches) else Watch(0, 1, "code")
@@ -203,10 +213,10 @@ class KvmCpus(Cpus):
     def _explored(self) -> tuple[Ways, Ways]:
         return explore(self._machine.config.kvm_device)
 
-    def _arm(self, index: int) -> None:
+    def _arm(self, index: int, give: int = 0) -> None:
         """What the vCPU stops for, which KVM is told, or the flag TF has to do."""
         native, plan = self._machine.vcpus[index].native, self._plan
-        what = int(lib.PV_DEBUG_CODE) if plan.breakpoints else 0
+        what = give | (int(lib.PV_DEBUG_CODE) if plan.breakpoints else 0)
         if index in plan.stepping:
             registers = self.registers(index)
             if self._way(registers).step:

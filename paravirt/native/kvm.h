@@ -140,6 +140,8 @@ void pv_kvm_forget_exception(struct pv_vcpu *vcpu);
 #define PV_DEBUG_STEP 1 /* stop after one instruction */
 #define PV_DEBUG_CODE 2 /* stop at INT3, before the guest sees it */
 #define PV_DEBUG_ADDRESSES 4 /* stop as the debug registers say */
+#define PV_DEBUG_GIVE_CODE 8 /* the INT3 that stopped it was the guest's own: its gate is to have it */
+#define PV_DEBUG_GIVE_STEP 16 /* so was the debug trap */
 
 /* What the vCPU stops for from now on: PV_DEBUG_, DR0 to DR3, DR7. While it is held. 0 or -errno. */
 int pv_kvm_set_debug(struct pv_vcpu *vcpu, uint32_t what, const uint64_t *addresses, uint64_t dr7);

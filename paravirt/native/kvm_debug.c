@@ -194,6 +194,10 @@ int pv_kvm_set_debug(struct pv_vcpu *vcpu, uint32_t what, const uint64_t *addres
 		memcpy(debug.arch.debugreg, addresses, 4 * sizeof(*addresses));
 		debug.arch.debugreg[7] = dr7;
 	}
+	if (what & PV_DEBUG_GIVE_CODE)
+		debug.control |= KVM_GUESTDBG_INJECT_BP;
+	if (what & PV_DEBUG_GIVE_STEP)
+		debug.control |= KVM_GUESTDBG_INJECT_DB;
 	return ioctl(fd_of(vcpu), KVM_SET_GUEST_DEBUG, &debug) < 0 ? -errno : 0;
 }
 

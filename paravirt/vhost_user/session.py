@@ -285,6 +285,8 @@ class Session(Conversation):
         size_bytes, offset, queues, size = self._inflight_of(message)
         fd = self._fd_of(message)
         self._check_inflight(queues, size)
+        if offset % 8:
+            raise Refused(f"requests in flight at offset {offset}, which is not a multiple of 8")
         if size_bytes < queues * self._region_bytes(size):
             raise Refused(f"a region of {size_bytes} bytes for requests in flight, {queues} queues need more")
         if any(queue.running for queue in self._queues):
@@ -354,6 +356,8 @@ class Session(Conversation):
         wanted = queue.kicked and queue.enabled
         if wanted and not queue.running:
             inflight = self._inflight
+            if inflight and queue.size > inflight.queue_size:
+                raise Refused(f"to keep what a queue of {queue.size} has in a region for {inflight.queue_size}")
             of_queue = self._region_bytes(inflight.queue_size) if inflight else 0
             queue.start(self.memory, inflight.region(queue.number, of_queue) if inflight else ffi.NULL)
         elif queue.running and not wanted:
