@@ -21,7 +21,7 @@ from ._native import ffi, lib
 from .abi import SERVICES
 from .accel import make_accelerator
 from .boot.image import check_against_host, load_image
-from .boot.layout import Layout, lay_out
+from .boot.layout import lay_out
 from .boot.manifest import PlannedDevice, plan_devices
 from .callring import CallRings
 from .config import PAGE_BYTES, MachineConfig, check_host
@@ -32,10 +32,12 @@ from .mapped import MappedDisks
 from .memory import GuestMemory
 from .observers import observe
 from .outcome import Outcome, Statistics
+from .pausing import Pausing
 from .services import features, serve
 from .services.console import Console
+from .services.continuity import Continuity
 from .services.system import CrashReport
-from .vcpu import Vcpu, pinned
+from .vcpu import Vcpu, add_vcpus, pinned
 from .virtio import VirtioDevices, over_mmio
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class Machine:
         """How often the guest began anew."""
         self.balloon_target_bytes = config.balloon_bytes
         self.unplugged: set[str] = set()  # networks whose cable is out
+        self.continuity = Continuity(self)
+        self.pausing = Pausing(self)
         self._prepared, self._resources = False, ExitStack()
         self.tracer: Tracer | None = None
         self.recorder: Recorder | None = None
@@ -163,10 +167,11 @@ class Machine:
         for mapped in self.mapped:
             self.accelerator.add_mapped(mapped)
         mmio = over_mmio(config, self.image)
-        self.layout = lay_out(config, self.image, self.memory, len(self.plan) if mmio else 0, self.mapped)
+        windows, generation = len(self.plan) if mmio else 0, self.continuity.generation
+        self.layout = lay_out(config, self.image, self.memory, windows, self.mapped, generation)
         self._offer()
         self.accelerator.set_entry(self.layout)
-        self._add_vcpus(self.layout)
+        self.vcpus = add_vcpus(self, self._resources)
         self.callrings = CallRings(self)
         give_back(self.callrings.close)
         self.devices = VirtioDevices(self, mmio)
@@ -189,18 +194,7 @@ class Machine:
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
         native.boot_info_bytes = len(self.layout.boot_info)
         native.time_page = ffi.cast("struct pv_time_page *", self.memory.hva(self.layout.time_page_gpa, PAGE_BYTES))
-
-    def _add_vcpus(self, layout: Layout) -> None:
-        self.vcpus = []
-        for index in range(self.config.vcpus):
-            page = self.memory.hva(layout.vcpu_pages_gpa + index * PAGE_BYTES, PAGE_BYTES)
-            vcpu = Vcpu(index, self.native, page)
-            vcpu.native.trace = self.tracer.track(f"vCPU {index}") if self.tracer else ffi.NULL
-            self.vcpus.append(vcpu)
-            self.native.vcpus[index] = vcpu.native
-            self.native.vcpu_count = index + 1
-            self._resources.callback(self.accelerator.remove_vcpu, vcpu.native)
-            self.accelerator.add_vcpu(vcpu.native)
+        self.continuity.begin()
 
     def make_device(self, planned: PlannedDevice) -> Device:
         """The back end of a device of the plan."""
@@ -214,6 +208,11 @@ class Machine:
     def ending(self) -> bool:
         """Whether the guest's life is over, or about to be: its threads may still be at work."""
         return bool(self.native.ending)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended; it may be paused."""
+        return bool(self._threads) and not self.ending
 
     def start(self) -> None:
         """Lets the guest run; returns at once.  Raises HostCallFailed; then :meth:`stop`."""
@@ -330,6 +329,7 @@ class Machine:
             lib.pv_machine_end(self.native)
             if self.debugger:
                 self.debugger.ended()
+            self.pausing.ended()
             for vcpu in self.vcpus:
                 vcpu.join()
             self.callrings.join()
@@ -395,5 +395,5 @@ class Machine:
     def _count(self) -> Statistics:
         state, vcpus = self.native.state, tuple(v.statistics for v in self.vcpus)
         run_ns = (self._ended_ns or time.monotonic_ns()) - self._started_ns if self._started_ns else 0
-        marks, memory = state.trace_marks, self.memory.statistics(self.native)
-        return Statistics(vcpus, self.devices.statistics(), state.console_bytes, marks, run_ns, memory)
+        more = state.console_bytes, state.trace_marks, run_ns, self.memory.statistics(self.native)
+        return Statistics(vcpus, self.devices.statistics(), *more, self.continuity.statistics())

@@ -59,6 +59,16 @@ class MemoryStatistics(NamedTuple):
     """Free pages reported, all reports together."""
 
 
+class ContinuityStatistics(NamedTuple):
+    """What the guest was told of its machine."""
+
+    events: int = 0
+    acknowledged: int = 0
+    last_ns: int = 0
+    """From the last event that was acknowledged to the acknowledgement."""
+    longest_ns: int = 0
+
+
 class Statistics(NamedTuple):
     """What a machine did.  Times in ns."""
 
@@ -68,6 +78,7 @@ class Statistics(NamedTuple):
     trace_marks: int = 0
     run_ns: int = 0
     memory: MemoryStatistics = MemoryStatistics()
+    continuity: ContinuityStatistics = ContinuityStatistics()
 
 
 class Outcome(NamedTuple):

@@ -1,4 +1,5 @@
-"""What a plain guest has beside virtio devices: a serial port, and registers that end or reset the machine.
+"""What a plain guest has beside virtio devices: a serial port, registers that end or reset the machine, and word of a
+new VM generation id.
 
 The ports are served in C (``native/platform.c``, ``native/serial.c``); here is the life of it, and the wait for input
 that nobody but the serial port's interrupt tells the guest of.
@@ -30,7 +31,10 @@ class Platform:
         if error := lib.pv_serial_init(self._serial, machine.native):
             raise HostLimit(f"no descriptors for a serial port: {os.strerror(-error)}; see ulimit -n")
         self._service = ServiceThread("serial")
+        self._generation_fd = -1
         try:
+            self._generation_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            machine.accelerator.add_line(self._generation_fd, lib.PV_GENERATION_LINE)
             machine.accelerator.add_line(self._serial.interrupt_fd, lib.PV_SERIAL_LINE)
             self._service.watch(self._serial.wanted_fd, self._wanted)
             self._service.watch(self._serial.flush_fd, self._due)
@@ -38,6 +42,10 @@ class Platform:
             self.close()
             raise
         machine.accelerator.native.platform = self.native
+
+    def generation_changed(self) -> None:
+        """ACPI's generation id is another, and the guest is to hear of it."""
+        os.eventfd_write(self._generation_fd, 1)
 
     def _wanted(self) -> bool:
         """The guest waits for input, for the first time since it got some."""
@@ -64,5 +72,7 @@ class Platform:
     def close(self) -> None:
         """Gives everything back.  The vCPUs do not run."""
         self._service.close()
+        if self._generation_fd >= 0:
+            os.close(self._generation_fd)
         lib.pv_serial_flush(self._serial)
         lib.pv_serial_deinit(self._serial)

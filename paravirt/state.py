@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypercall_abi.callring import RING_SETUP
 from hypercall_abi.emit.c import records
-from hypercall_abi.schema import GPA, U16, U32, U64, Record, pad
+from hypercall_abi.schema import GPA, U16, U32, U64, Record, opaque, pad
 
 QUEUE_STATE = Record(
     "queue_state",
@@ -64,6 +64,16 @@ VCPU_STATE = Record(
     "callring" / CALLRING_STATE * "base.ring.",
 )
 
+CONTINUITY_STATE = Record(
+    "continuity_state",
+    "The service continuity, beside its page.",
+    "generation" / opaque(16) * "As the page has it.",
+    "counter" / U64 * "Events so far.",
+    "acknowledged" / U64 * "The last one that the guest acknowledged, or zero.",
+    "event" / U32 * "What the last one was: constants `continuity_event`.",
+    "vcpu" / U32 * "continuity.subscribe, or all ones.",
+)
+
 MACHINE_STATE = Record(
     "machine_state",
     "What the services keep of the machine.",
@@ -74,9 +84,10 @@ MACHINE_STATE = Record(
     "balloon_target_bytes" / U64 * "What the host wants back.",
     "balloon_bytes" / U64 * "What the guest says that it has given.",
     "watchdog_ns" / U64 * "When the watchdog bites (monotonic), or all ones.",
+    "continuity" / CONTINUITY_STATE * "The service continuity.",
 )
 
-RECORDS = (QUEUE_STATE, DEVICE_STATE, CALLRING_STATE, VCPU_STATE, MACHINE_STATE)
+RECORDS = (QUEUE_STATE, DEVICE_STATE, CALLRING_STATE, VCPU_STATE, CONTINUITY_STATE, MACHINE_STATE)
 
 HEADER = Path(__file__).parent / "native" / "state.h"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ._native import ffi, lib
 from .abi import Constants
+from .config import PAGE_BYTES
 from .errors import (
     DiskLost,
     EngineLost,
@@ -22,6 +23,9 @@ from .errors import (
     UnknownExit,
 )
 from .outcome import VcpuStatistics
+
+if TYPE_CHECKING:
+    from .machine import Machine
 
 STATES = Constants("VCPU_STATE").names()
 REASONS = ("trap", "doorbell", "port", "mmio", "other")
@@ -100,6 +104,21 @@ class Vcpu:
             STATES[native.state.state],
             dict(zip(REASONS, native.exits_for, strict=True)),
         )
+
+
+def add_vcpus(machine: Machine, resources: ExitStack) -> list[Vcpu]:
+    """Makes those of `machine`, whose layout and accelerator are there; `resources` gives them back."""
+    native, layout, made = machine.native, machine.layout, []
+    for index in range(machine.config.vcpus):
+        page = machine.memory.hva(layout.vcpu_pages_gpa + index * PAGE_BYTES, PAGE_BYTES)
+        vcpu = Vcpu(index, native, page)
+        vcpu.native.trace = machine.tracer.track(f"vCPU {index}") if machine.tracer else ffi.NULL
+        made.append(vcpu)
+        native.vcpus[index] = vcpu.native
+        native.vcpu_count = index + 1
+        resources.callback(machine.accelerator.remove_vcpu, vcpu.native)
+        machine.accelerator.add_vcpu(vcpu.native)
+    return made
 
 
 def exit_error(index: int, result: Any, place: Callable[[int], str] = hex, hint: str = "") -> ParavirtError | None:

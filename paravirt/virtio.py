@@ -74,7 +74,7 @@ class VirtioDevices:
         self._last: dict[int, DeviceStatistics] = {}  # of devices that have gone, by index
         self._open = False  # under _arriving: others may come, and a life of the guest neither begins nor ends
         plain = machine.image.is_plain and machine.accelerator.name == "kvm"
-        self._platform = Platform(machine) if plain else None
+        self.platform = Platform(machine) if plain else None
 
     def add(self, plan: Sequence[PlannedDevice]) -> None:
         """Makes the devices of `plan`; from then on others may arrive.  Raises DiskError and HostError."""
@@ -295,8 +295,8 @@ class VirtioDevices:
                 device.detach()
                 lib.pv_device_deinit(native)
         self.service.close()
-        if self._platform:
-            self._platform.close()
+        if self.platform:
+            self.platform.close()
         for fd in self._fds:
             os.close(fd)
         self._fds = []

@@ -1,7 +1,4 @@
-"""Service continuity: one notification for pause, restore, clone and migration.
-
-Declared; a host of this version offers it without the feature NOTIFY, and its calls then do not exist.
-"""
+"""Service continuity: one notification for pause, restore, clone and migration."""
 
 from ..schema import U32, U64, Arg, Call, Constants, Record, Rule, Service, opaque, pad
 
@@ -61,16 +58,53 @@ SERVICE = Service(
     FEATURE,
 )
 
+_FROM_OUTSIDE = "a machine is stopped, restored or copied from outside, which no guest can bring about"
+
 RULES = (
     Rule(
         "CONT-1",
-        "The generation id differs after every restore and clone.",
-        no_case="a machine is restored or cloned from outside, which no guest can bring about",
+        "The generation id differs after every restore and clone; what else happens leaves it as it is.",
+        no_case=_FROM_OUTSIDE,
     ),
     Rule(
         "CONT-2",
         "The continuity page is written and read under its sequence as TIME-5 and TIME-6 say of the time page.",
         "both",
-        no_case="the page changes when a machine is stopped or copied, which no guest can bring about",
+        no_case=_FROM_OUTSIDE,
+    ),
+    Rule(
+        "CONT-3",
+        "The page shows an event before channel CONTINUITY is raised on the vCPU that subscribed last, and one of a "
+        "time in which no vCPU ran before any runs again.",
+        no_case=_FROM_OUTSIDE,
+    ),
+    Rule(
+        "CONT-4",
+        "An acknowledgement names the counter that the page shows; another one is answered with INVALID and is none.",
+        "both",
+    ),
+    Rule(
+        "CONT-5",
+        "A guest that has subscribed is given time to acknowledge BEFORE_PAUSE; once it has, or the host's patience is "
+        "over, it is stopped.",
+        no_case=_FROM_OUTSIDE,
+    ),
+    Rule(
+        "CONT-6",
+        "By acknowledging BEFORE_PAUSE a guest says that it is quiet: a copy of the machine as it is then would be "
+        "whole. By acknowledging another event it says that it has mixed the seed in and has looked at its clocks.",
+        "guest",
+    ),
+    Rule(
+        "CONT-7",
+        "While the machine is paused its monotonic time stands still, deadlines and watchdog with it; clock_jump_ns "
+        "says what its wall clock missed.",
+        no_case=_FROM_OUTSIDE,
+    ),
+    Rule(
+        "CONT-8",
+        "A generator of random numbers looks at the page after it has drawn and before it gives anything out; if the "
+        "generation id is another it mixes the seed in and draws anew.",
+        "guest",
     ),
 )

@@ -9,6 +9,7 @@ import struct
 
 _NAME, _SCOPE, _DEVICE, _PACKAGE, _BUFFER, _STRING = b"\x08", b"\x10", b"\x5b\x82", b"\x12", b"\x11", b"\x0d"
 _ROOT, _DUAL, _MULTI = b"\\", b"\x2e", b"\x2f"
+_METHOD, _NOTIFY = b"\x14", b"\x86"
 _END_TAG = b"\x79\x00"  # a checksum of zero: none
 _CONSUMER, _EDGE = 1, 2  # of an interrupt; active high and exclusive are zeros
 
@@ -67,6 +68,16 @@ def scope(path: str, *contents: bytes) -> bytes:
 def device(path: str, *contents: bytes) -> bytes:
     """Device (path) {…}."""
     return _DEVICE + _sized(name(path) + b"".join(contents))
+
+
+def method(path: str, arguments: int, *terms: bytes) -> bytes:
+    """Method (path, arguments) {…}."""
+    return _METHOD + _sized(name(path) + bytes([arguments]) + b"".join(terms))
+
+
+def notify(path: str, value: int) -> bytes:
+    """Notify (path, value)."""
+    return _NOTIFY + name(path) + integer(value)
 
 
 def package(*elements: bytes) -> bytes:

@@ -11,6 +11,7 @@ from . import aml
 VIRTIO_ID = "LNRO0005"  # by which Linux and others know a virtio-mmio window
 PLATFORM_ID = "PVRT0001"
 GENERATION_ID = "PVRT0002"
+CHANGED = 0x80  # what a VM generation id notifies with
 
 
 class Window(NamedTuple):
@@ -61,8 +62,20 @@ def _generation(gpa: int) -> bytes:
     )
 
 
+def _events() -> bytes:
+    """The generic event device (5.6.9): its one interrupt says that the generation id has changed."""
+    return aml.device(
+        "GEDV",
+        aml.define("_HID", aml.string("ACPI0013")),
+        aml.define("_UID", aml.integer(0)),
+        aml.define("_CRS", aml.resources(aml.interrupt(lib.PV_GENERATION_LINE))),
+        aml.method("_EVT", 1, aml.notify("\\_SB_.VGEN", CHANGED)),
+    )
+
+
 def definitions(windows: Sequence[Window], generation_gpa: int) -> bytes:
     """The body of the DSDT."""
-    devices = [_serial(), _platform(), _generation(generation_gpa), *(_window(n, w) for n, w in enumerate(windows))]
+    fixed = _serial(), _platform(), _generation(generation_gpa), _events()
+    devices = *fixed, *(_window(n, w) for n, w in enumerate(windows))
     off = aml.package(*(aml.integer(n) for n in (lib.PV_SLEEP_TYPE_OFF, 0, 0, 0)))
     return aml.define("\\_S5_", off) + aml.scope("\\_SB_", *devices)

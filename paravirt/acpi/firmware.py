@@ -14,9 +14,14 @@ RESET_VECTOR_GPA = 0xF_FFF0
 GENERATION_BYTES = 16
 
 
+def generation_place(gpa: int) -> int:
+    """Where the VM generation id is of tables that begin at `gpa`."""
+    return gpa + RSDP_BYTES
+
+
 def tables_at(gpa: int, vcpus: int, windows: Sequence[Window], generation: bytes) -> bytes:
     """The bytes to be put at `gpa`, which the RSDP is the first of; `generation` is the VM generation id's 16 bytes."""
-    generation_gpa = gpa + RSDP_BYTES
+    generation_gpa = generation_place(gpa)
     placed = bytearray(generation.ljust(ALIGN, b"\0"))
 
     def place(data: bytes) -> int:

@@ -65,6 +65,7 @@ class Layout(NamedTuple):
     host_gpa: int = 0
     vcpu_pages_gpa: int = 0
     time_page_gpa: int = 0
+    continuity_page_gpa: int = 0
     boot_info_gpa: int = 0
     start_info_gpa: int = 0
     idt_gpa: int = 0
@@ -77,6 +78,8 @@ class Layout(NamedTuple):
     """Of virtio-mmio."""
     boot_info: bytes = b""
     disk: plain.InitialDisk = plain.InitialDisk()
+    generation_gpa: int = 0
+    """Where ACPI says that the generation id is; 0: nowhere."""
 
 
 def mmio_window_gpa(index: int) -> int:
@@ -89,11 +92,17 @@ def _pages(size_bytes: int) -> int:
 
 
 def lay_out(
-    config: MachineConfig, image: Image, memory: GuestMemory, windows: int, mapped: Iterable[MappedDisk] = ()
+    config: MachineConfig,
+    image: Image,
+    memory: GuestMemory,
+    windows: int,
+    mapped: Iterable[MappedDisk] = (),
+    generation: bytes = bytes(16),
 ) -> Layout:
     """Fills guest memory for `image` and says where things are.
 
-    `windows` is the number of virtio-mmio register windows.  Raises ImageTooLarge, ConfigError.
+    `windows` is the number of virtio-mmio register windows, `generation` the machine's generation id.  Raises
+    ImageTooLarge, ConfigError.
     """
     check_memory(image, memory.ranges)  # before anything as large as the image says is made
     line = config.command_line + ("" if image.linux else mmio_command_line(windows))
@@ -119,7 +128,8 @@ def lay_out(
         memory.write(s.gpa, s.data)
     memory.write(layout.boot_info_gpa, layout.boot_info)
     if image.is_plain:
-        _write_plain(config, image, layout, memory, line.strip())
+        generation_gpa = _write_plain(config, image, layout, memory, line.strip(), generation)
+        layout = layout._replace(generation_gpa=generation_gpa)
     memory.write(layout.gdt_gpa, descriptors(layout.tss_gpa, layout.tss_bytes))
     memory.write(layout.tss_gpa, one_tss)
     for gpa, page in tables.build(layout.page_table_gpa):
@@ -135,18 +145,22 @@ def _free(image: Image, host_gpa: int) -> tuple[tuple[int, int], ...]:
     return (0, plain.FIRMWARE_GPA), (above, max(host_gpa - above, 0))
 
 
-def _write_plain(config: MachineConfig, image: Image, layout: Layout, memory: GuestMemory, line: str) -> None:
+def _write_plain(
+    config: MachineConfig, image: Image, layout: Layout, memory: GuestMemory, line: str, generation: bytes
+) -> int:
+    """Where the generation id is."""
     from ..acpi.dsdt import Window  # for plain guests alone
-    from ..acpi.firmware import RESET_VECTOR_GPA, reset_code, tables_at
+    from ..acpi.firmware import RESET_VECTOR_GPA, generation_place, reset_code, tables_at
 
     windows = [Window(mmio_window_gpa(n), MMIO_BYTES, FIRST_MMIO_LINE + n) for n in range(layout.windows)]
-    memory.write(plain.FIRMWARE_GPA, tables_at(plain.FIRMWARE_GPA, config.vcpus, windows, os.urandom(16)))
+    memory.write(plain.FIRMWARE_GPA, tables_at(plain.FIRMWARE_GPA, config.vcpus, windows, generation))
     memory.write(RESET_VECTOR_GPA, reset_code())
     memory_map = _memory_map(image, memory.ranges, layout)
     start = plain.start_information(layout.start_info_gpa, image, memory_map, line, layout.disk)
     memory.write(layout.start_info_gpa, start)
     if layout.disk.contents:
         memory.write(layout.disk.gpa, layout.disk.contents)
+    return generation_place(plain.FIRMWARE_GPA)
 
 
 def _mode(config: MachineConfig, image: Image) -> int:
@@ -175,6 +189,7 @@ def _place(config: MachineConfig, image: Image, layout: Layout, line: str, table
     sizes = {
         "vcpu_pages_gpa": config.vcpus * PAGE_BYTES,
         "time_page_gpa": PAGE_BYTES,
+        "continuity_page_gpa": PAGE_BYTES,
         "boot_info_gpa": _pages(info_bytes),
         "start_info_gpa": _pages(plain.start_bytes(image, info_bytes)) if image.is_plain else 0,
         "idt_gpa": PAGE_BYTES,
@@ -265,7 +280,7 @@ def _boot_info(config: MachineConfig, image: Image, layout: Layout, line: str) -
         time_gpa=layout.time_page_gpa,
         vcpu_gpa=layout.vcpu_pages_gpa,
         vcpu_stride_bytes=PAGE_BYTES,
-        continuity_gpa=0,
+        continuity_gpa=0 if "continuity" in config.deny else layout.continuity_page_gpa,
     )
     tables = build(
         "boot_tables",

@@ -25,6 +25,8 @@ COMMANDS = {
     "top": "show what this user's machines are doing",
     "device": "attach, detach and grow devices of a running machine, or serve one to others",
     "balloon": "ask a running guest for memory",
+    "pause": "have a running guest stand still",
+    "resume": "let a guest that was paused go on",
     "dump": "write a core of a running machine, for gdb",
     "replay": "make recorded calls again and compare",
     "build": "build a guest from a C file",

@@ -49,6 +49,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "device.config_write": {"INVALID": "DEV-6"},
     "device.notify": {"BAD_STATE": "DEV-11"},
     "system.shutdown": {"INVALID": "SYS-1"},
+    "continuity.acknowledge": {"INVALID": "CONT-4"},
 }  # fmt: skip
 HANGS = ("EVT-3", "EVT-7", "EVT-9", "RING-9", "RING-10")
 """Rules whose breach makes a guest wait for ever; where it hangs shows which."""

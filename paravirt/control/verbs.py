@@ -126,6 +126,19 @@ def dump(machine: Machine, request: Request) -> int:
     return debugger_of(machine).write_core(Path(_word(request, "directory")) / _word(request, "path"))
 
 
+def pause(machine: Machine, request: Request) -> dict[str, Any]:
+    """The machine stands still, once its guest is quiet or `timeout_s` are over; what the guest said to that."""
+    timeout_s = request.get("timeout_s")
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool):
+        raise ConfigError(f"pause takes 'timeout_s' as a number of seconds, not {timeout_s!r}")
+    return dict(machine.pausing.pause(timeout_s)._asdict())
+
+
+def resume(machine: Machine, _: Request) -> int:
+    """It goes on; the time that it missed, in ns."""
+    return machine.pausing.resume()
+
+
 VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "statistics": statistics,
     "device list": device_list,
@@ -135,4 +148,4 @@ VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "balloon": balloon,
     "dump": dump,
 }
-SLOW: dict[str, Callable[[Machine, Request], Any]] = {"device add": device_add}
+SLOW: dict[str, Callable[[Machine, Request], Any]] = {"device add": device_add, "pause": pause, "resume": resume}

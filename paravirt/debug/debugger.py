@@ -10,7 +10,6 @@ import errno
 import os
 import queue
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +60,10 @@ class Debugger:
         self.wake_fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._cpus: Cpus | None = None
         self._later: list[Stop] = []
-        self._stopped_ns = 0
+        self._stopped_ns = 0  # of the guest's time, which may stand still as well
+        self._frozen = False
+        self._stood = False  # by a debugger's will, which is done once the machine is not frozen
+        self._go: tuple[frozenset[int], frozenset[int] | None] = frozenset(), None
         self._watchdog_ns = NEVER
 
     def close(self) -> None:
@@ -154,7 +156,7 @@ class Debugger:
             self._cpus.ended()
         with self.lock:  # who looks at them just now is heard out
             self._cpus = None
-            self.stopped = False
+            self.stopped = self._frozen = False
 
     # ---- the debugger's side ----
 
@@ -178,17 +180,21 @@ class Debugger:
     def stop(self) -> None:
         """No vCPU runs guest code when this returns.  The watchdog's time stands still."""
         self.cpus.hold()
+        self._stood = True
         if self.stopped:
             return
         self.stopped = True
-        self._stopped_ns = time.monotonic_ns()
+        self._stopped_ns = lib.pv_time_now(self.machine.native)
         state = self.machine.native.state
         self._watchdog_ns, state.watchdog_ns = state.watchdog_ns, NEVER
 
     def resume(self, stepping: frozenset[int] = frozenset(), running: frozenset[int] | None = None) -> None:
         """Those in `stepping` do one instruction, those in `running` (all, if it is None) go on, others stay."""
+        if self._frozen:
+            self._stood, self._go = False, (stepping, running)
+            return
         if self.stopped and self._watchdog_ns != NEVER:
-            stood_ns = time.monotonic_ns() - self._stopped_ns
+            stood_ns = lib.pv_time_now(self.machine.native) - self._stopped_ns
             self.machine.native.state.watchdog_ns = self._watchdog_ns + stood_ns
             lib.pv_timer_poke(self.machine.native)
         self.stopped = False
@@ -199,6 +205,20 @@ class Debugger:
         running = everyone if running is None else running
         breakpoints, watches = frozenset(self.breakpoints), tuple(self.watches)
         self.cpus.go(Plan(running | stepping, stepping, breakpoints, watches, self.attached))
+
+    def freeze(self) -> None:
+        """As `stop`; whoever debugs the machine, it does not go on before `thaw`."""
+        with self.lock:
+            stood = self.stopped
+            self.stop()
+            self._frozen, self._stood, self._go = True, stood, (frozenset(), None)
+
+    def thaw(self) -> None:
+        """It goes on, unless a debugger had it stopped and has not said so."""
+        with self.lock:
+            self._frozen = False
+            if not self._stood:
+                self.resume(*self._go)
 
     def detach(self) -> None:
         """Nothing is left of what was asked for, and the guest goes on."""
@@ -245,7 +265,8 @@ class Debugger:
 
         with self.lock:
             stood = self.stopped
-            self.stop()
+            if not stood:
+                self.stop()
             try:
                 return write_core(self, path)
             finally:

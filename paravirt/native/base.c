@@ -26,7 +26,9 @@ void pv_machine_init(struct pv_machine *machine)
 	machine->trace_mark_budget = UINT64_MAX;
 	machine->poison_seed = 0x9e3779b97f4a7c15ull;
 	machine->callrings.doorbell_fd = -1;
+	machine->state.continuity.vcpu = UINT32_MAX;
 	pthread_mutex_init(&machine->callrings.lock, NULL);
+	pthread_mutex_init(&machine->clock, NULL);
 }
 
 void pv_machine_end(struct pv_machine *machine)
@@ -43,6 +45,7 @@ void pv_machine_end(struct pv_machine *machine)
 		__atomic_fetch_sub(&vcpu->kicking, 1, __ATOMIC_SEQ_CST);
 	}
 	pv_timer_poke(machine);
+	pv_continuity_end(machine);
 	pv_callring_wake(machine);
 }
 
@@ -113,6 +116,7 @@ PV_HANDLER(base_renegotiate) /* BASE-8 */
 	(void)args, (void)value;
 	pthread_mutex_lock(&negotiation);
 	state->confirmed = 0;
+	__atomic_store_n(&state->continuity.vcpu, UINT32_MAX, __ATOMIC_SEQ_CST);
 	for (uint32_t s = 0; s < COUNT(state->accepted); s++)
 		__atomic_store_n(&state->accepted[s], 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&negotiation);

@@ -43,6 +43,11 @@ static uint64_t pages(uint64_t size_bytes)
 	return (size_bytes + PV_PAGE_BYTES - 1) & ~(PV_PAGE_BYTES - 1);
 }
 
+static bool tells(const struct pv_machine *machine)
+{
+	return machine->offered[PV_SERVICE_CONTINUITY] & PV_CONTINUITY_FEATURE_NOTIFY;
+}
+
 static const char *place(const struct pv_machine *machine, const struct pv_boot *boot, struct pv_layout *at)
 {
 	const struct pv_region *low = &machine->memory.regions[0];
@@ -52,7 +57,8 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 	at->table_pages = table_pages(machine, boot->image);
 	at->info_bytes = (uint32_t)pages(pv_boot_info_bytes(machine, boot));
 	uint64_t start_bytes = boot->image->plain ? at->info_bytes : 0; /* holds less of the same */
-	uint64_t shared = (machine->vcpu_count + 1) * PV_PAGE_BYTES + at->info_bytes + start_bytes;
+	uint64_t told = tells(machine) ? PV_PAGE_BYTES : 0;
+	uint64_t shared = (machine->vcpu_count + 1) * PV_PAGE_BYTES + told + at->info_bytes + start_bytes;
 	uint64_t kept = shared + (2 + PV_TSS_PAGES + at->table_pages) * PV_PAGE_BYTES; /* IDT, GDT, TSS */
 
 	if (at->info_bytes > PV_LIMIT_BOOT_INFO_BYTES)
@@ -62,7 +68,8 @@ static const char *place(const struct pv_machine *machine, const struct pv_boot 
 	at->end_gpa = low->size_bytes;
 	at->host_gpa = at->vcpu_gpa = low->size_bytes - kept;
 	at->time_gpa = at->vcpu_gpa + machine->vcpu_count * PV_PAGE_BYTES;
-	at->info_gpa = at->time_gpa + PV_PAGE_BYTES;
+	at->continuity_gpa = told ? at->time_gpa + PV_PAGE_BYTES : 0;
+	at->info_gpa = at->time_gpa + PV_PAGE_BYTES + told;
 	at->start_gpa = at->info_gpa + at->info_bytes;
 	at->idt_gpa = at->start_gpa + start_bytes;
 	at->gdt_gpa = at->idt_gpa + PV_PAGE_BYTES;
@@ -193,6 +200,8 @@ const char *pv_boot(struct pv_machine *machine, const struct pv_boot *boot, stru
 	if (wrong)
 		return wrong;
 	pv_machine_pages(machine, at.time_gpa, at.vcpu_gpa);
+	if (at.continuity_gpa)
+		pv_machine_continuity(machine, at.continuity_gpa);
 	if (boot->image->plain) {
 		enter_plain(entry, boot, &at);
 		return NULL;

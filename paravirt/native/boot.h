@@ -11,6 +11,7 @@ struct pv_layout {
 	uint64_t host_gpa; /* begin of the host's area */
 	uint64_t vcpu_gpa;
 	uint64_t time_gpa;
+	uint64_t continuity_gpa; /* 0: the machine tells of nothing */
 	uint64_t info_gpa;
 	uint64_t start_gpa; /* PVH's start info, for a plain guest */
 	uint64_t idt_gpa;

@@ -175,6 +175,7 @@ static void put_places(struct writer *to, const struct pv_machine *machine, cons
 	const struct pv_boot_vcpus vcpus = { .count = machine->vcpu_count };
 	const struct pv_boot_pages shared = {
 		.time_gpa = at->time_gpa,
+		.continuity_gpa = at->continuity_gpa,
 		.vcpu_gpa = at->vcpu_gpa,
 		.vcpu_stride_bytes = PV_PAGE_BYTES,
 	};

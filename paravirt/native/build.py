@@ -35,7 +35,7 @@ HEADERS = (
     *(
         NATIVE / f"{name}.h"
         for name in (
-            *("paravirt_host", "paravirt_host_boot", "state", "host", "record", "kvm", "software", "pmem"),
+            *("paravirt_host", "paravirt_host_boot", "state", "trace", "host", "record", "kvm", "software", "pmem"),
             *("serial", "platform"),
             *("aio", "limit", "balloon", "ram", "block", "net_capture", "net", "vsock", "vhost_user", "module_host"),
             *("vhost_back_end", "peer_memory"),

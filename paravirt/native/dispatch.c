@@ -78,6 +78,8 @@ static const pv_handler handlers[PV_SERVICES][PV_FUNCTIONS] = {
 	HANDLER(PV_CALL_SYSTEM_CRASH, pv_call_system_crash),
 	HANDLER(PV_CALL_SYSTEM_WATCHDOG, pv_call_system_watchdog),
 	HANDLER(PV_CALL_SYSTEM_DEBUG, pv_call_system_debug),
+	HANDLER(PV_CALL_CONTINUITY_SUBSCRIBE, pv_call_continuity_subscribe),
+	HANDLER(PV_CALL_CONTINUITY_ACKNOWLEDGE, pv_call_continuity_acknowledge),
 	HANDLER(PV_CALL_ENTROPY_FILL, pv_call_entropy_fill),
 	HANDLER(PV_CALL_TRACE_MARK, pv_call_trace_mark),
 	HANDLER(PV_CALL_TRACE_BEGIN, pv_call_trace_begin),

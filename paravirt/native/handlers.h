@@ -99,6 +99,8 @@ PV_HANDLER(system_reset);
 PV_HANDLER(system_crash);
 PV_HANDLER(system_watchdog);
 PV_HANDLER(system_debug);
+PV_HANDLER(continuity_subscribe);
+PV_HANDLER(continuity_acknowledge);
 PV_HANDLER(entropy_fill);
 PV_HANDLER(trace_mark);
 PV_HANDLER(trace_begin);

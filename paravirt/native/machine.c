@@ -62,6 +62,7 @@ static void end_rings(struct own *own)
 	if (machine->ops.serve_callrings == serve_callrings && machine->callrings.doorbell_fd >= 0)
 		close(machine->callrings.doorbell_fd);
 	pthread_mutex_destroy(&machine->callrings.lock);
+	pthread_mutex_destroy(&machine->clock);
 	pthread_mutex_destroy(&own->lock);
 }
 
@@ -189,6 +190,15 @@ bool pv_machine_pages(struct pv_machine *machine, uint64_t time_gpa, uint64_t vc
 		page->deadline_ns = PV_DEADLINE_NEVER;
 		machine->vcpus[i]->page = page;
 	}
+	return true;
+}
+
+bool pv_machine_continuity(struct pv_machine *machine, uint64_t continuity_gpa)
+{
+	machine->continuity.page = pv_memory_at(&machine->memory, continuity_gpa, PV_PAGE_BYTES);
+	if (!machine->continuity.page || continuity_gpa % PV_PAGE_BYTES)
+		return false;
+	memset(machine->continuity.page, 0, sizeof(*machine->continuity.page));
 	return true;
 }
 

@@ -204,6 +204,8 @@ void pv_machine_offer_all(struct pv_machine *machine);
 bool pv_machine_deny(struct pv_machine *machine, uint32_t id);
 /* Where the pages lie that the boot information names, a page each per vCPU; false: not in memory. Before vCPUs run. */
 bool pv_machine_pages(struct pv_machine *machine, uint64_t time_gpa, uint64_t vcpu_gpa);
+/* Where the page of the service continuity lies, if there is to be one; false: not in memory. Before vCPUs run. */
+bool pv_machine_continuity(struct pv_machine *machine, uint64_t continuity_gpa);
 /* What base.boot_info copies; the caller's, and there as long as the machine. */
 void pv_machine_boot_info(struct pv_machine *machine, const void *info, uint32_t size_bytes);
 /* Has every vCPU leave its run loop and the timer thread return. Any thread. */
@@ -262,6 +264,32 @@ uint64_t pv_time_now(const struct pv_machine *machine); /* the guest's monotonic
 void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t counter_offset);
 /* Serves deadlines and the watchdog and refreshes the time page until the machine ends. A thread of its own. */
 void pv_timer_run(struct pv_machine *machine);
+
+/* The guest's time stands still, or goes on: no vCPU runs meanwhile. The wall-clock time in between, in ns. Any thread. */
+void pv_time_stop(struct pv_machine *machine);
+uint64_t pv_time_go(struct pv_machine *machine);
+/* The guest's clock is another than it was, which its page says from now on (TIME-7). Any thread. */
+void pv_time_jumped(struct pv_machine *machine);
+
+/* ---- continuity ---- */
+
+/* What happens or happened to the machine. */
+struct pv_announcement {
+	uint32_t event; /* PV_CONTINUITY_EVENT_ */
+	uint8_t generation[16];
+	uint8_t seed[32]; /* fit for keys, and given to nobody else (ENT-2) */
+	uint64_t clock_jump_ns;
+};
+
+/*
+ * Writes the page and has the guest that subscribed told of it; the event's counter, or zero if there is no page.  One
+ * thread at a time.  What happened while no vCPU ran is announced before one does (CONT-3).
+ */
+uint64_t pv_continuity_announce(struct pv_machine *machine, const struct pv_announcement *announcement);
+/* Whether somebody in the guest is told of events. */
+bool pv_continuity_heard(const struct pv_machine *machine);
+/* Waits up to timeout_ns for the event to be acknowledged: true, or false: it was not, or the machine ends. */
+bool pv_continuity_wait(struct pv_machine *machine, uint64_t counter, uint64_t timeout_ns);
 
 /* ---- call rings ---- */
 

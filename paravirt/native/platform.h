@@ -10,6 +10,7 @@
 
 #define PV_SERIAL_PORT 0x3f8 /* COM1 */
 #define PV_SERIAL_LINE 4
+#define PV_GENERATION_LINE 3 /* the generation id has changed */
 /* ACPI's sleep control, sleep status and reset registers, a byte each. */
 #define PV_SLEEP_CONTROL_PORT 0x5058
 #define PV_SLEEP_STATUS_PORT 0x5059

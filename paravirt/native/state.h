@@ -87,6 +87,21 @@ PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, deadline_ns) == 8, "vcpu_saved.d
 PV_STATIC_ASSERT(offsetof(struct pv_vcpu_saved, callring) == 16, "vcpu_saved.callring");
 PV_STATIC_ASSERT(sizeof(struct pv_vcpu_saved) == 72, "vcpu_saved");
 
+/* The service continuity, beside its page. */
+struct pv_continuity_state {
+	uint8_t generation[16]; /* As the page has it. */
+	uint64_t counter; /* Events so far. */
+	uint64_t acknowledged; /* The last one that the guest acknowledged, or zero. */
+	uint32_t event; /* What the last one was: constants `continuity_event`. */
+	uint32_t vcpu; /* continuity.subscribe, or all ones. */
+};
+PV_STATIC_ASSERT(offsetof(struct pv_continuity_state, generation) == 0, "continuity_state.generation");
+PV_STATIC_ASSERT(offsetof(struct pv_continuity_state, counter) == 16, "continuity_state.counter");
+PV_STATIC_ASSERT(offsetof(struct pv_continuity_state, acknowledged) == 24, "continuity_state.acknowledged");
+PV_STATIC_ASSERT(offsetof(struct pv_continuity_state, event) == 32, "continuity_state.event");
+PV_STATIC_ASSERT(offsetof(struct pv_continuity_state, vcpu) == 36, "continuity_state.vcpu");
+PV_STATIC_ASSERT(sizeof(struct pv_continuity_state) == 40, "continuity_state");
+
 /* What the services keep of the machine. */
 struct pv_machine_state {
 	uint64_t accepted[32]; /* Features accepted: services of the standard by number, then extensions in order. */
@@ -96,6 +111,7 @@ struct pv_machine_state {
 	uint64_t balloon_target_bytes; /* What the host wants back. */
 	uint64_t balloon_bytes; /* What the guest says that it has given. */
 	uint64_t watchdog_ns; /* When the watchdog bites (monotonic), or all ones. */
+	struct pv_continuity_state continuity; /* The service continuity. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, accepted) == 0, "machine_state.accepted");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, confirmed) == 256, "machine_state.confirmed");
@@ -104,6 +120,7 @@ PV_STATIC_ASSERT(offsetof(struct pv_machine_state, console_bytes) == 264, "machi
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, balloon_target_bytes) == 272, "machine_state.balloon_target_bytes");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, balloon_bytes) == 280, "machine_state.balloon_bytes");
 PV_STATIC_ASSERT(offsetof(struct pv_machine_state, watchdog_ns) == 288, "machine_state.watchdog_ns");
-PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 296, "machine_state");
+PV_STATIC_ASSERT(offsetof(struct pv_machine_state, continuity) == 296, "machine_state.continuity");
+PV_STATIC_ASSERT(sizeof(struct pv_machine_state) == 336, "machine_state");
 
 #endif

@@ -96,6 +96,12 @@ static void set_rate(struct pv_time_page *time, uint64_t counter_hz, int64_t ben
 	}
 }
 
+static void show(struct pv_machine *machine, const struct pv_time_page *next)
+{
+	publish(&machine->time, next, machine->time.sequence);
+	publish(machine->time_page, next, machine->time.sequence - 2);
+}
+
 static void refresh(struct pv_machine *machine)
 {
 	struct pv_time_page next = machine->time;
@@ -113,8 +119,16 @@ static void refresh(struct pv_machine *machine)
 		next.base_ns = real_ns;
 	}
 	next.wall_offset_ns = clock_read(CLOCK_REALTIME) - next.base_ns;
-	publish(&machine->time, &next, machine->time.sequence);
-	publish(machine->time_page, &next, machine->time.sequence - 2);
+	show(machine, &next);
+}
+
+/* The timer thread, at its turn. */
+static void keep(struct pv_machine *machine)
+{
+	pthread_mutex_lock(&machine->clock);
+	if (!machine->clock_stands)
+		refresh(machine);
+	pthread_mutex_unlock(&machine->clock);
 }
 
 void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t counter_offset)
@@ -125,6 +139,49 @@ void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t cou
 	machine->time.flags = counter_hz ? (uint32_t)PV_TIME_FLAG_COUNTER : 0;
 	machine->time.base_counter = host_counter() + counter_offset;
 	refresh(machine);
+}
+
+void pv_time_stop(struct pv_machine *machine)
+{
+	pthread_mutex_lock(&machine->clock);
+	if (!machine->clock_stands) {
+		struct pv_time_page next = machine->time;
+
+		next.base_counter = host_counter() + machine->counter_offset;
+		next.base_ns = scaled(&machine->time, next.base_counter);
+		next.multiplier = 0; /* whatever the counter says */
+		machine->stood_wall_ns = clock_read(CLOCK_REALTIME);
+		machine->clock_stands = 1;
+		show(machine, &next);
+	}
+	pthread_mutex_unlock(&machine->clock);
+}
+
+uint64_t pv_time_go(struct pv_machine *machine)
+{
+	uint64_t missed_ns = 0;
+
+	pthread_mutex_lock(&machine->clock);
+	if (machine->clock_stands) {
+		uint64_t wall_ns = clock_read(CLOCK_REALTIME);
+
+		missed_ns = wall_ns > machine->stood_wall_ns ? wall_ns - machine->stood_wall_ns : 0;
+		machine->clock_stands = 0;
+		machine->started_ns = pv_clock_ns() - machine->time.base_ns;
+		machine->time.generation++; /* TIME-7; refresh() shows it */
+		refresh(machine);
+	}
+	pthread_mutex_unlock(&machine->clock);
+	pv_timer_poke(machine); /* deadlines have moved */
+	return missed_ns;
+}
+
+void pv_time_jumped(struct pv_machine *machine)
+{
+	pthread_mutex_lock(&machine->clock);
+	machine->time.generation++;
+	show(machine, &machine->time);
+	pthread_mutex_unlock(&machine->clock);
 }
 
 void pv_timer_poke(struct pv_machine *machine)
@@ -182,7 +239,7 @@ void pv_timer_run(struct pv_machine *machine)
 		__atomic_store_n(&machine->timer_due_ns, UINT64_MAX, __ATOMIC_SEQ_CST);
 		uint64_t now = pv_time_now(machine);
 		if (now >= refresh_ns || !machine->counter_hz) {
-			refresh(machine);
+			keep(machine);
 			now = pv_time_now(machine);
 			refresh_ns = now + period_ns;
 		}

@@ -15,8 +15,8 @@ NATIVE = ROOT / "paravirt" / "native"
 
 # The host library without KVM, disks and the software vCPU.
 LIBRARY = (
-    "base callring console device dispatch event extension guest_memory hotplug inflight memory mmio notify record "
-    "ring ring_packed ring_split status system time trace"
+    "base callring console continuity device dispatch event extension guest_memory hotplug inflight memory mmio notify "
+    "record ring ring_packed ring_split status system time trace"
 ).split()
 SOURCES = {
     "boot_info": [ROOT / "guest_drivers" / "lib" / "boot.c"],

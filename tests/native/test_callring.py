@@ -18,8 +18,8 @@ NATIVE = ROOT / "paravirt" / "native"
 LIBRARY = [
     NATIVE / f"{name}.c"
     for name in (
-        "base callring console device dispatch event extension guest_memory hotplug inflight memory mmio notify "
-        "record ring ring_packed ring_split status system time trace"
+        "base callring console continuity device dispatch event extension guest_memory hotplug inflight memory mmio "
+        "notify record ring ring_packed ring_split status system time trace"
     ).split()
 ]
 DRIVER = [ROOT / "guest_drivers" / "lib" / "callring.c"]

@@ -23,6 +23,7 @@ static void continuity(void)
 	cf_want(page_gpa != 0, "there is a page");
 	cf_expect(pv_call1(PV_CALL_CONTINUITY_SUBSCRIBE, 0).status, PV_STATUS_OK, "subscribe");
 	cf_expect(pv_call1(PV_CALL_CONTINUITY_SUBSCRIBE, cf_vcpus()).status, PV_STATUS_NOT_FOUND, "no such vCPU");
+	cf_case("CONT-4 an acknowledgement names the event that the page shows");
 	cf_expect(pv_call1(PV_CALL_CONTINUITY_ACKNOWLEDGE, page->counter + 1).status, PV_STATUS_INVALID,
 		  "an event that has not been");
 }

@@ -13,6 +13,7 @@ _entry = partial(Mutant, file="paravirt/native/kvm_entry.c")
 _trace = partial(Mutant, file="paravirt/native/trace.c")
 _console = partial(Mutant, file="paravirt/native/console.c")
 _memory = partial(Mutant, file="paravirt/native/memory.c")
+_continuity = partial(Mutant, file="paravirt/native/continuity.c")
 _system = partial(Mutant, file="paravirt/native/system.c")
 
 _PENDING = "__atomic_exchange_n(&page->upcall_pending, 1, __ATOMIC_SEQ_CST)"
@@ -216,6 +217,15 @@ MEMORY = (
     ),
 )
 
+CONTINUITY = (
+    _continuity(
+        id="any_counter_acknowledges",
+        rule="CONT-4",
+        old="args[0] != __atomic_load_n(&state->counter, __ATOMIC_SEQ_CST)",
+        new="0",
+    ),
+)
+
 SYSTEM = (
     _system(
         id="unknown_reason_is_fine",
@@ -274,4 +284,4 @@ REST = (
     ),
 )
 
-MUTANTS = (*CONSOLE, *EVENT, *TIME, *VCPU, *MEMORY, *SYSTEM, *REST)
+MUTANTS = (*CONSOLE, *EVENT, *TIME, *VCPU, *MEMORY, *SYSTEM, *CONTINUITY, *REST)
