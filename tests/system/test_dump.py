@@ -19,6 +19,7 @@ from paravirt.debug.debugger import debugger_of
 from paravirt.errors import OutputError
 from paravirt.machine import Machine
 from tests.support.gdb import symbols
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.kvm
 SPIN = GUESTS / "spin.elf"
@@ -42,7 +43,7 @@ def test_a_running_machine_is_dumped_and_runs_on(tmp_path: Path, capsys: pytest.
         assert main(["dump", "spin", "core"]) == 0
         assert main(["dump", "spin", "core"]) == 0, "an old one is replaced"
         assert not debugger_of(machine).stopped
-        assert not machine.vcpus[0].native.hold
+        wait_for(lambda: not machine.vcpus[0].native.hold, "the vCPU is still held")
     assert "of memory" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"core", "paravirt"}
     check_core(tmp_path / "core")
