@@ -98,13 +98,16 @@ class KvmCpus(Cpus):
             self.set_registers(index, registers)
         return stop
 
-    def _debugged(self, index: int, registers: Any, dr6: int) -> Stop:
+    def _debugged(self, index: int, registers: Any, dr6: int) -> Stop | None:
         plain = self._machine.image.is_plain
         if not dr6:
-            stop = self._at_breakpoint(index, registers, registers.rip)
-            return stop or (self._give(index, lib.PV_DEBUG_GIVE_CODE) if plain else self._own(index, registers))
+            if (stop := self._at_breakpoint(index, registers, registers.rip)) or not plain:
+                return stop or self._own(index, registers)
+            self._arm(index, lib.PV_DEBUG_GIVE_CODE)  # a kernel patches its code with such
+            return None
         if plain and dr6 & _DR6_STEP and index not in self._plan.stepping:
-            return self._give(index, lib.PV_DEBUG_GIVE_STEP)
+            self._arm(index, lib.PV_DEBUG_GIVE_STEP)
+            return None
         if hit := dr6 & _DR6_ADDRESSES:
             return self._at_watch(index, (hit & -hit).bit_length() - 1)
         return Stop(index, "step")
@@ -152,10 +155,6 @@ class KvmCpus(Cpus):
         """A breakpoint in the guest's code, by which it asks for a debugger."""
         registers.rip += 1
         return Stop(index, "trap")
-
-    def _give(self, index: int, what: int) -> None:
-        """An exception that a kernel lives by, to patch its code or trace itself: nobody is told."""
-        self._arm(index, what)
 
     def _at_watch(self, index: int, number: int) -> Stop:
         watch = self._plan.watches[number] if number < len(self._plan.watches) else Watch(0, 1, "code")
@@ -214,7 +213,7 @@ class KvmCpus(Cpus):
         return explore(self._machine.config.kvm_device)
 
     def _arm(self, index: int, give: int = 0) -> None:
-        """What the vCPU stops for, which KVM is told, or the flag TF has to do."""
+        """What the vCPU stops for, which KVM is told, or the flag TF has to do; and what the guest is given first."""
         native, plan = self._machine.vcpus[index].native, self._plan
         what = give | (int(lib.PV_DEBUG_CODE) if plan.breakpoints else 0)
         if index in plan.stepping:

@@ -239,22 +239,6 @@ def test_what_cannot_be_is_refused(path: Path, caplog: pytest.LogCaptureFixture,
     assert text in said[0]
 
 
-def test_a_ring_outgrows_what_is_kept_of_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its requests in flight would be written behind the region."""
-    with FrontEndPuppet(path) as bad:
-        bad.begin()
-        assert bad.share()
-        bad.describe()
-        fd = os.memfd_create("in flight", os.MFD_CLOEXEC)
-        os.ftruncate(fd, 4096)
-        assert not bad.told(R.SET_INFLIGHT_FD, INFLIGHT.pack(64, 4028, 1, 1), [fd])
-        assert bad.told(R.SET_INFLIGHT_FD, INFLIGHT.pack(64, 4032, 1, 1), [fd])
-        assert not bad.kick()
-    os.close(fd)
-    check_serves(path)
-    assert f"a queue of {SIZE} has in a region for 1" in caplog.text
-
-
 def test_what_is_said_again_and_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A front end cannot fill a log."""
     with FrontEndPuppet(path) as bad:
