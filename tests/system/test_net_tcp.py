@@ -239,7 +239,9 @@ def test_bulk_over_tap(mtu: int, pairs: int) -> None:
     """Large segments come in from the host's kernel; what is larger than a buffer goes out in pieces."""
     with tap_web(pairs=pairs, mtu=mtu) as guest:
         discard(guest.at(DISCARD_PORT), noise(4, BULK_BYTES))
-        source(guest.at(SOURCE_PORT), 4, BULK_BYTES)
+        (device,) = guest.station.machine.devices.statistics()
+        assert device.more["received_frames"] < BULK_BYTES // mtu, "the host does not send large segments"
+        source(guest.at(SOURCE_PORT), 4, BULK_BYTES)  # a slow guest gets an acknowledgement for each
         echo(guest.at(ECHO_PORT), noise(5, BULK_BYTES // 4))
         (device,) = guest.station.machine.devices.statistics()
         counts = guest.end()
@@ -248,7 +250,6 @@ def test_bulk_over_tap(mtu: int, pairs: int) -> None:
         assert (counts["uncopied"] > 0) == (mtu > 2000)
         frames = BULK_BYTES // mtu
         assert counts["out"] > frames, "what was sent is not in segments of that size"
-        assert device.more["received_frames"] < BULK_BYTES * 5 // 4 // 1280, "the host does not send large segments"
 
 
 @pytest.mark.rights
