@@ -118,7 +118,7 @@ class Kvm:
         entry.tss_gpa, entry.tss_bytes = layout.tss_gpa, layout.tss_bytes
         entry.xcr0 = layout.xcr0
         self.native.boot_info_gpa = layout.boot_info_gpa
-        self.native.lines = layout.windows > 0 or layout.start_info_gpa != 0  # the serial port has one
+        self.native.lines = layout.windows > 0 or layout.is_plain  # whose serial port has one
 
     def add_vcpu(self, vcpu: Any) -> None:
         """Creates KVM's side of a ``struct pv_vcpu *``."""

@@ -81,6 +81,11 @@ class Layout(NamedTuple):
     generation_gpa: int = 0
     """Where ACPI says that the generation id is; 0: nowhere."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a plain guest's."""
+        return self.mode in (lib.PV_MODE_PVH, lib.PV_MODE_LINUX)
+
 
 def mmio_window_gpa(index: int) -> int:
     """Address of the register window of device `index`."""

@@ -275,6 +275,8 @@ def test_eventfds_that_wait(path: Path) -> None:
     """One that is full, and made to wait, holds nobody."""
     with FrontEndPuppet(path) as bad:
         bad.start()
+        with suppress(BlockingIOError):
+            os.eventfd_read(bad.call_fd)
         os.eventfd_write(bad.call_fd, (1 << 64) - 2)
         for fd in (bad.call_fd, bad.kick_fd):
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
