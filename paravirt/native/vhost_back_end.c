@@ -20,6 +20,7 @@
 struct pv_vhost_back_end {
 	struct pv_device *device;
 	struct pv_inflight inflights[PV_MAX_QUEUES];
+	uint32_t bases[PV_MAX_QUEUES]; /* of queues that were stopped */
 };
 
 struct pv_vhost_back_end *pv_vhost_back_end_create(struct pv_device *device)
@@ -197,8 +198,9 @@ static uint32_t base_of(const struct pv_queue *queue)
 	return told_of(s->next_used, s->size) << 16 | told_of(s->next_used, s->size);
 }
 
-static int64_t stop_locked(struct pv_device *device, uint32_t number, uint32_t *base)
+static int64_t stop_locked(struct pv_vhost_back_end *back_end, uint32_t number)
 {
+	struct pv_device *device = back_end->device;
 	struct pv_queue *queue = queue_of(device, number);
 
 	if (!queue)
@@ -206,7 +208,7 @@ static int64_t stop_locked(struct pv_device *device, uint32_t number, uint32_t *
 	if (!queue->state->enabled)
 		return PV_STATUS_BAD_STATE;
 	tell(device, number, false);
-	*base = base_of(queue);
+	back_end->bases[number] = base_of(queue);
 	forget(queue);
 	if (!any_enabled(device))
 		device->ops.reset(device);
@@ -216,10 +218,15 @@ static int64_t stop_locked(struct pv_device *device, uint32_t number, uint32_t *
 	return PV_STATUS_OK;
 }
 
-int64_t pv_vhost_back_end_stop(struct pv_vhost_back_end *back_end, uint32_t queue, uint32_t *base)
+uint32_t pv_vhost_back_end_base(const struct pv_vhost_back_end *back_end, uint32_t queue)
+{
+	return back_end->bases[queue];
+}
+
+int64_t pv_vhost_back_end_stop(struct pv_vhost_back_end *back_end, uint32_t queue)
 {
 	pthread_mutex_lock(&back_end->device->lock);
-	int64_t answer = stop_locked(back_end->device, queue, base);
+	int64_t answer = stop_locked(back_end, queue);
 	pthread_mutex_unlock(&back_end->device->lock);
 	return answer;
 }
@@ -260,8 +267,10 @@ bool pv_vhost_back_end_resume(struct pv_vhost_back_end *back_end)
 
 	pthread_mutex_lock(&device->lock);
 	for (uint32_t i = 0; device->active && i < device->queue_count; i++) {
-		if (device->queues[i].state->enabled)
-			all &= enable_again(&device->queues[i]);
+		if (!device->queues[i].state->enabled)
+			continue;
+		back_end->bases[i] = base_of(&device->queues[i]);
+		all &= enable_again(&device->queues[i]);
 	}
 	if (device->active && any_enabled(device))
 		device->ops.activate(device);

@@ -29,8 +29,10 @@ void pv_vhost_back_end_destroy(struct pv_vhost_back_end *back_end);
 bool pv_vhost_back_end_agree(struct pv_vhost_back_end *back_end, uint64_t features);
 /* From now on the device works on a queue: a status of the ABI; BAD_STATE also for an in-flight region that cannot be. */
 int64_t pv_vhost_back_end_start(struct pv_vhost_back_end *back_end, uint32_t queue, const struct pv_vhost_ring *ring);
-/* Where the queue has come to, in *base; all that was taken is given back, or will be taken again from there. */
-int64_t pv_vhost_back_end_stop(struct pv_vhost_back_end *back_end, uint32_t queue, uint32_t *base);
+/* All that was taken is given back, or will be taken again. */
+int64_t pv_vhost_back_end_stop(struct pv_vhost_back_end *back_end, uint32_t queue);
+/* Where a queue that was stopped had come to. */
+uint32_t pv_vhost_back_end_base(const struct pv_vhost_back_end *back_end, uint32_t queue);
 /* Between these two guest memory may change.  False: a queue is not in it any more; those are stopped. */
 void pv_vhost_back_end_pause(struct pv_vhost_back_end *back_end);
 bool pv_vhost_back_end_resume(struct pv_vhost_back_end *back_end);

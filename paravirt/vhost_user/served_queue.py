@@ -124,14 +124,14 @@ class ServedQueue:
         """The device leaves it alone, and what it had taken is given back, or left to be taken again."""
         if not self.running:
             return
-        self.running = False
-        base = ffi.new("uint32_t *")
-        if lib.pv_vhost_back_end_stop(self._core, self.number, base) == lib.PV_STATUS_OK:
-            self.base = base[0]
+        lib.pv_vhost_back_end_stop(self._core, self.number)
+        self.look()
 
     def look(self) -> None:
-        """Guest memory changed: it does not run any more if it is not in it."""
-        self.running = bool(self._native.state.enabled)
+        """Whether it still runs; it does not if guest memory changed, and it is not in it any more."""
+        if self.running and not self._native.state.enabled:
+            self.running = False
+            self.base = int(lib.pv_vhost_back_end_base(self._core, self.number))
 
     def stop(self) -> int:
         """It is the front end's again; the position that it came to, which is known until it gets another one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from hypercall_abi import vectors
@@ -43,6 +44,7 @@ from tests.support.built import GUESTS
 from .build import OUT
 
 VECTORS = [v for path in sorted(Path(vectors.__file__).parent.glob("*.txt")) for v in vectors.parse(path.read_text())]
+FRONT_END_WRITE, FRONT_END_CUT, FRONT_END_KICK, FRONT_END_FILL = range(250, 254)  # of targets/front_end.py
 LOW_GPA = 0x10_0000  # of targets/calls.c
 CALL, WRITE, SUBMIT, VISIT, SERVE = 0, 3, 4, 5, 6
 ENTER = b"\x08"  # switches: the features are accepted
@@ -222,31 +224,43 @@ def vsock() -> Iterator[bytes]:
 
 
 def front_end() -> Iterator[bytes]:
-    """A session of each kind of queue, up to a queue that works and back; each request once."""
+    """A session of each kind of device and queue, up to a queue that works and back; pranks in it; each request."""
     at = 0x7000_0000
-    for features in (0, VIRTIO_FEATURE.RING_PACKED):
+    flags = VERSION | NEED_REPLY
+
+    def said(request: int, fds: int = 0, data: bytes = b"") -> bytes:
+        return bytes([request, flags, fds, len(data)]) + data
+
+    table = said(Request.SET_MEM_TABLE, 1, MEMORY.pack(1, 0) + REGION.pack(0, 1 << 20, at, 0))
+    for kind, features in product((b"\x00", b"\x80"), (0, VIRTIO_FEATURE.RING_PACKED)):
         base = 0x8000_8000 if features else 0
-        messages: list[tuple[int, int, bytes]] = [
-            (Request.GET_FEATURES, 0, b""),
-            (Request.GET_PROTOCOL_FEATURES, 0, b""),
-            (Request.SET_PROTOCOL_FEATURES, 0, U64.pack(1 << 3 | 1 << 12 | 1 << 16)),
-            (Request.SET_OWNER, 0, b""),
-            (Request.SET_FEATURES, 0, U64.pack(VIRTIO_FEATURE.VERSION_1 | FEATURE_PROTOCOL | features)),
-            (Request.SET_MEM_TABLE, 1, MEMORY.pack(1, 0) + REGION.pack(0, 1 << 20, at, 0)),
-            (Request.GET_INFLIGHT_FD, 0, INFLIGHT.pack(0, 0, 1, 16)),
-            (Request.SET_INFLIGHT_FD, 1, INFLIGHT.pack(4096, 0x8000, 1, 16)),
-            (Request.SET_VRING_NUM, 0, VRING_STATE.pack(0, 16)),
-            (Request.SET_VRING_BASE, 0, VRING_STATE.pack(0, base)),
-            (Request.SET_VRING_ADDR, 0, VRING_ADDRESSES.pack(0, 0, at, at + 0x2000, at + 0x1000, 0)),
-            (Request.SET_VRING_KICK, 2, U64.pack(0)),
-            (Request.SET_VRING_CALL, 4, U64.pack(0)),
-            (Request.SET_VRING_ENABLE, 0, VRING_STATE.pack(0, 1)),
-            (Request.GET_STATUS, 0, b""),
-            (Request.GET_VRING_BASE, 0, VRING_STATE.pack(0, 0)),
+        begin = [
+            said(Request.GET_FEATURES),
+            said(Request.GET_PROTOCOL_FEATURES),
+            said(Request.SET_PROTOCOL_FEATURES, 0, U64.pack(1 << 3 | 1 << 12 | 1 << 16)),
+            said(Request.SET_OWNER),
+            said(Request.SET_FEATURES, 0, U64.pack(VIRTIO_FEATURE.VERSION_1 | FEATURE_PROTOCOL | features)),
+            table,
+            said(Request.GET_INFLIGHT_FD, 0, INFLIGHT.pack(0, 0, 1, 16)),
+            said(Request.SET_INFLIGHT_FD, 1, INFLIGHT.pack(4096, 0x8000, 1, 16)),
+            said(Request.SET_VRING_NUM, 0, VRING_STATE.pack(0, 16)),
+            said(Request.SET_VRING_BASE, 0, VRING_STATE.pack(0, base)),
+            said(Request.SET_VRING_ADDR, 0, VRING_ADDRESSES.pack(0, 0, at, at + 0x2000, at + 0x1000, 0)),
+            said(Request.SET_VRING_KICK, 2, U64.pack(0)),
+            said(Request.SET_VRING_CALL, 4, U64.pack(0)),
+            said(Request.SET_VRING_ERR, 4, U64.pack(0)),
+            said(Request.SET_VRING_ENABLE, 0, VRING_STATE.pack(0, 1)),
         ]
-        flags = VERSION | NEED_REPLY
-        yield b"".join(bytes([request, flags, fds, len(data)]) + data for request, fds, data in messages)
-    yield b"".join(bytes([request, VERSION | NEED_REPLY, 0, 8]) + bytes(8) for request in Request)
+        chain = said(FRONT_END_WRITE, 0, bytes(4) + struct.pack("<QIHH", 0x3000, 64, DESC_FLAG.WRITE, 0))
+        offered = said(FRONT_END_WRITE, 0, struct.pack("<IHHH", 0x1000, 0, 1, 0))
+        works = [chain, offered, said(FRONT_END_KICK), said(Request.GET_STATUS)]
+        end = said(Request.GET_VRING_BASE, 0, VRING_STATE.pack(0, 0))
+        cut = said(FRONT_END_CUT, 0, bytes(4))
+        lies = said(FRONT_END_WRITE, 0, struct.pack("<I", 0x8000) + bytes([1]) * 200)
+        yield kind + b"".join([*begin, *works, end])
+        yield kind + b"".join([*begin, *works, table, said(FRONT_END_FILL), *works, cut, said(Request.GET_STATUS)])
+        yield kind + b"".join([*begin[:6], lies, *begin[6:], *works, end])
+        yield kind + b"".join(bytes([request, flags, 0, 8]) + bytes(8) for request in Request)
 
 
 SEEDS = {seed.__name__: seed for seed in (boot_info, calls, extension, front_end, image, recording, virtqueue, vsock)}

@@ -276,3 +276,28 @@ def test_qemu_is_told_of_a_fault(tmp_path: Path, kept: ExitStack, caplog: pytest
         wait_for(is_at_fault, "no fault")
         wait_for(lambda: "vhost vring error in virtqueue 0" in machine.said, "QEMU was not told")
     assert caplog.text.count("broke rule VQ-7") == 1
+
+
+GROWTH_SCRIPT = """
+sectors() { cat /sys/block/vda/size | sed 's/^/sectors /'; }
+sectors
+until test $(cat /sys/block/vda/size) -gt 2048; do sleep 0.2; done
+sectors
+dd if=/dev/vda bs=512 skip=2048 iflag=direct 2>/dev/null | md5sum
+poweroff -f
+"""
+
+
+def test_a_disk_that_grows(tmp_path: Path, kept: ExitStack) -> None:
+    """Linux has the larger disk at once, and reads what is new."""
+    image, initrd, disk = (tmp_path / name for name in ("disk.img", "initrd", "disk"))
+    image.write_bytes(bytes(2048 * 512))
+    initrd.write_bytes(initramfs(GROWTH_SCRIPT, load=("virtio_pci", "virtio_blk")))
+    kept.enter_context(InProcess(disk, "block", "--disk", str(image)))
+    with QemuLinux(initrd, shared_block(0, disk)) as machine:
+        machine.wait_line("sectors 2048")
+        with image.open("ab") as file:
+            file.write(FETCHED[: 1024 * 512])
+        assert machine.wait() == 0
+    assert machine.lines.count("sectors 3072") == 1, machine.said
+    assert f"{hashlib.md5(FETCHED[: 1024 * 512]).hexdigest()}  -" in machine.lines, machine.said

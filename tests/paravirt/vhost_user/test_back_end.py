@@ -213,26 +213,46 @@ def test_memory_that_changes(image: Path) -> None:
         wait_for(lambda: front_end.used() == 9, "no answer after it was stopped and started")
 
 
+@pytest.mark.parametrize("how", ["remove", "table"])
+def test_memory_that_goes(image: Path, how: str) -> None:
+    """A queue that is not in memory any more is where it was, and goes on from there; nothing is done twice."""
+    with serves(image) as back_end, FrontEndPuppet(image.with_name("disk.sock")) as puppet:
+        puppet.begin()
+        assert puppet.add_region()
+        puppet.describe()
+        assert puppet.kick()
+        for turn in range(1, 4):
+            puppet.offer_read(turn)
+            wait_for(lambda turn=turn: puppet.used() == turn, "no answer")  # type: ignore[misc]
+            assert puppet.remove_region() if how == "remove" else puppet.told(Request.SET_MEM_TABLE, bytes(8))
+            assert not back_end.queues[0].running
+            assert puppet.add_region()
+            assert puppet.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 1))
+        assert puppet.remove_region()
+        assert VRING_STATE.unpack(puppet.ask(Request.GET_VRING_BASE, VRING_STATE.pack(0, 0))) == (0, 3)
+        assert back_end.device.statistics()["requests"] == 3
+
+
 def test_no_interrupt_is_lost(image: Path) -> None:
     """What came back while the queue was not in use, or had another call: the driver is told when that is over."""
 
     def called() -> bool:
         try:
-            return os.eventfd_read(front_end.call_fd) > 0
+            return os.eventfd_read(puppet.call_fd) > 0
         except BlockingIOError:
             return False
 
-    with serves(image) as _, FrontEndPuppet(image.with_name("disk.sock")) as front_end:
-        front_end.start()
+    with serves(image) as _, FrontEndPuppet(image.with_name("disk.sock")) as puppet:
+        puppet.start()
         assert called()
-        assert front_end.share()
+        assert puppet.share()
         assert called()
-        assert front_end.told(Request.SET_VRING_CALL, U64.pack(0), [front_end.call_fd])
+        assert puppet.told(Request.SET_VRING_CALL, U64.pack(0), [puppet.call_fd])
         assert called()
-        assert front_end.told(Request.SET_VRING_CALL, U64.pack(1), [front_end.call_fd])
-        assert front_end.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 0))
+        assert puppet.told(Request.SET_VRING_CALL, U64.pack(1), [puppet.call_fd])
+        assert puppet.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 0))
         assert not called()
-        assert front_end.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 1))
+        assert puppet.told(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 1))
         assert called()
 
 

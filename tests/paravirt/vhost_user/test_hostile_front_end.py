@@ -5,20 +5,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import random
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from hypercall_abi.virtqueue import VIRTIO_FEATURE
-from paravirt.config import Disk
-from paravirt.devices.block import BlockDevice
 from paravirt.vhost_user.back_end import BackEnd
-from paravirt.vhost_user.disk_back_end import DiskBackEnd
 from paravirt.vhost_user.messages import (
     CONFIG,
     HEADER,
@@ -45,36 +40,11 @@ from tests.support.front_end import (
     Ended,
     FrontEndPuppet,
 )
-from tests.support.served_device import InThread, wait_for
+from tests.support.hostile import check_serves
+from tests.support.served_device import wait_for
 
 R = Request
-DATA = random.Random(2).randbytes(64 << 10)
 Prank = Callable[[FrontEndPuppet], object]
-
-
-@pytest.fixture
-def back_end(tmp_path: Path) -> Iterator[BackEnd]:
-    image = tmp_path / "disk.img"
-    image.write_bytes(DATA)
-    with InThread(DiskBackEnd(BlockDevice("disk", Disk("disk", image), queues=2), tmp_path / "s")) as back_end:
-        yield back_end
-
-
-@pytest.fixture
-def path(back_end: BackEnd, tmp_path: Path) -> Path:
-    return tmp_path / "s"
-
-
-def check_serves(path: Path) -> None:
-    """The next front end finds a disk."""
-    with FrontEndPuppet(path) as good:
-        good.start()
-        for sector in (3, 5):
-            at = good.offer_read(sector)
-            wait_for(lambda: good.used() == good.added, "no answer")
-            assert good.memory[at : at + 512] == DATA[sector * 512 : sector * 512 + 512]
-        number, base = VRING_STATE.unpack(good.ask(R.GET_VRING_BASE, VRING_STATE.pack(0, 0)))
-        assert (number, base) == (0, 2)
 
 
 def table(*regions: tuple[int, int, int, int], count: int | None = None) -> bytes:
@@ -140,6 +110,13 @@ def a_pipe() -> int:
     return other
 
 
+def a_sealed_memory() -> int:
+    fd = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, MEMORY_BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    return fd
+
+
 def shares(*regions: tuple[int, int, int, int]) -> Callable[[FrontEndPuppet], bool]:
     return lambda f: f.told(R.SET_MEM_TABLE, table(*regions), [f.fd] * len(regions))
 
@@ -182,6 +159,17 @@ REFUSED: dict[str, tuple[Callable[[FrontEndPuppet], bool], str]] = {
     "memory of a pipe": (
         with_fd(a_pipe, lambda f, fd: f.told(R.SET_MEM_TABLE, table(REGION_), [fd])),
         "not in a file that can be shared",
+    ),
+    "memory of a socket": (
+        with_fd(
+            lambda: socket.socket(socket.AF_UNIX).detach(),
+            lambda f, fd: f.told(R.SET_MEM_TABLE, table(REGION_), [fd]),
+        ),
+        "not in a file that can be shared",
+    ),
+    "memory that is sealed": (
+        with_fd(a_sealed_memory, lambda f, fd: f.told(R.SET_MEM_TABLE, table(REGION_), [fd])),
+        "cannot be mapped: Operation not permitted",
     ),
     "region not there": (lambda f: f.told(R.REM_MEM_REG, bytes(8) + REGION.pack(0, 1, 2, 3)), "is not there"),
     "no such queue": (of_queue(R.SET_VRING_NUM, 2, 8), "no queue 2"),
@@ -329,60 +317,3 @@ def test_a_driver_that_breaks_a_rule(
         bad.offer_read(0)
         wait_for(lambda: bad.used() == 1, "no answer")
     os.close(error_fd)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_regions_of_nonsense(path: Path, packed: bool) -> None:
-    """Whatever a region for requests in flight holds, and whenever: nothing outside of anything is touched."""
-    rng = random.Random(4)
-    features = FEATURES | (VIRTIO_FEATURE.RING_PACKED if packed else 0)
-    started = 0
-    for turn in range(60):
-        with FrontEndPuppet(path) as bad:
-            bad.begin(features)
-            assert bad.share()
-            payload = bad.ask(R.GET_INFLIGHT_FD, INFLIGHT.pack(0, 0, 2, SIZE))
-            size_bytes = INFLIGHT.unpack_from(payload)[0]
-            region = bytearray(rng.randbytes(size_bytes) if turn % 2 else bytes(size_bytes))
-            struct.pack_into("<HH", region, 8, 1, SIZE)
-            for entry in range(rng.randrange(SIZE)):
-                region[(32 if packed else 16) * (entry + 1)] = 1
-            fd = os.memfd_create("region", os.MFD_CLOEXEC)
-            os.write(fd, region)
-            assert bad.told(R.SET_INFLIGHT_FD, INFLIGHT.pack(size_bytes, 0, 2, SIZE), [fd])
-            os.close(fd)
-            bad.describe(base=0x8000_8000 if packed else 0)
-            with suppress(Ended):
-                started += bad.kick()
-                os.eventfd_write(bad.kick_fd, 1)
-                bad.ask(R.GET_VRING_BASE, VRING_STATE.pack(0, 0))
-    assert started
-    check_serves(path)
-
-
-def noise(rng: random.Random, front_end: FrontEndPuppet) -> None:
-    """Any request with any numbers, mostly small ones, of nearly the right size."""
-    request = rng.choice(list(R))
-    size = rng.choice((0, 8, 8, 8, 12, 16, 24, 40, 40, 72, 104))
-    numbers = [rng.choice((0, 0, 1, 2, SIZE, GPA, HVA, MEMORY_BYTES, rng.getrandbits(64))) for _ in range(size // 8)]
-    payload = b"".join(U64.pack(number) for number in numbers) + bytes(size % 8)
-    kinds = (front_end.fd, front_end.kick_fd, front_end.call_fd)
-    front_end.say(request, payload, [rng.choice(kinds) for _ in range(rng.choice((0, 0, 1, 1, 2)))], VERSION)
-
-
-def test_noise(path: Path, back_end: BackEnd) -> None:
-    """Sessions of random messages, some after a good beginning."""
-    rng = random.Random(6)
-    for turn in range(150):
-        with FrontEndPuppet(path) as bad, suppress(Ended):
-            if turn % 3 == 0:
-                bad.start()
-                bad.offer_read(rng.randrange(100))
-            elif turn % 3 == 1:
-                bad.begin()
-                bad.share()
-                bad.describe(rng.randrange(2))
-            for _ in range(20):
-                noise(rng, bad)
-    check_serves(path)
-    wait_for(lambda: back_end.machine.memory.count == 0, "guest memory stays mapped")
