@@ -123,7 +123,9 @@ def dump(machine: Machine, request: Request) -> int:
     """Writes an ELF core of the machine to `path`, of the directory `directory`; bytes of memory in it."""
     from ..debug.debugger import debugger_of
 
-    return debugger_of(machine).write_core(Path(_word(request, "directory")) / _word(request, "path"))
+    with machine.life:
+        debugger = debugger_of(machine)
+    return debugger.write_core(Path(_word(request, "directory")) / _word(request, "path"))
 
 
 def pause(machine: Machine, request: Request) -> dict[str, Any]:
@@ -146,6 +148,10 @@ VERBS: dict[str, Callable[[Machine, Request], Any]] = {
     "device grow": device_grow,
     "device link": device_link,
     "balloon": balloon,
-    "dump": dump,
 }
-SLOW: dict[str, Callable[[Machine, Request], Any]] = {"device add": device_add, "pause": pause, "resume": resume}
+SLOW: dict[str, Callable[[Machine, Request], Any]] = {
+    "device add": device_add,
+    "dump": dump,
+    "pause": pause,
+    "resume": resume,
+}

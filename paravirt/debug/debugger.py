@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._native import lib
 from ..abi import Constants
 from ..accel.kvm import Kvm
+from ..errors import OutputError
 from . import held as held  # for the C core to find
 from .space import Space
 from .stops import Cpus, Plan, Stop, Watch
@@ -265,8 +266,11 @@ class Debugger:
 
         with self.lock:
             stood = self.stopped
-            if not stood:
-                self.stop()
+            try:
+                if not stood:
+                    self.stop()
+            except OSError as error:
+                raise OutputError(f"no core is written: {error.strerror}") from error
             try:
                 return write_core(self, path)
             finally:

@@ -126,8 +126,13 @@ class Stub:
             registers.unpack(data(text), values)
         except ValueError as error:
             raise Wrong from error
-        self._debugger.cpus.set_registers(self._index, values)
-        return OK
+        return self._set(values)
+
+    def _set(self, values: Any) -> bytes:
+        """Refused if one of them is not the debugger's to set."""
+        cpus = self._debugger.cpus
+        cpus.set_registers(self._index, values)
+        return OK if registers.pack(cpus.registers(self._index)) == registers.pack(values) else REFUSED
 
     def _register(self, text: bytes) -> registers.Register:
         which = number(text)
@@ -147,8 +152,7 @@ class Stub:
             raise Wrong
         values = self._debugger.registers(self._index)
         register.write(values, bytes_)
-        self._debugger.cpus.set_registers(self._index, values)
-        return OK
+        return self._set(values)
 
     def read_memory(self, text: bytes) -> bytes:
         """``m``"""
