@@ -17,7 +17,7 @@
 
 static struct platform_device *parent;
 static LIST_HEAD(devices);
-static DEFINE_MUTEX(devices_lock);
+static DEFINE_MUTEX(devices_lock); /* held while drivers probe and remove, which hold CPUs where they are */
 static int hotplug_state;
 static bool listens; /* for devices that arrive and leave */
 
@@ -267,33 +267,25 @@ static void list_changed(void *data)
 	schedule_work(&scan_work);
 }
 
-/* A CPU goes: its queues are heard by another. Before the core gives up the CPU's interrupt, which it set up earlier. */
-static int leave_cpu(unsigned int cpu)
-{
-	struct pv_virtio *device;
-	struct virtqueue *vq;
-
-	mutex_lock(&devices_lock);
-	list_for_each_entry(device, &devices, link)
-		virtio_device_for_each_vq(&device->virtio, vq)
-			pv_virtio_leave(vq, cpu_data(cpu).apicid);
-	mutex_unlock(&devices_lock);
-	return 0;
-}
-
 static int __init paravirt_virtio_init(void)
 {
 	int error;
 
+	/* Above the core's: a CPU is gone for queues before the core gives up its interrupt, and comes back later. */
+	hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "paravirt_virtio:online", pv_virtio_cpu_comes,
+					  pv_virtio_cpu_leaves);
+	if (hotplug_state < 0)
+		return hotplug_state;
 	parent = platform_device_register_simple("paravirt", PLATFORM_DEVID_NONE, NULL, 0);
-	if (IS_ERR(parent))
+	if (IS_ERR(parent)) {
+		cpuhp_remove_state(hotplug_state);
 		return PTR_ERR(parent);
+	}
 	if (paravirt_accept(PV_SERVICE_DEVICE, PV_DEVICE_FEATURE_HOTPLUG))
 		listens = paravirt_event_bind(0, PV_CHANNEL_DEVICE, list_changed, NULL) >= 0;
 	error = scan();
 	if (error)
 		pr_err("not all devices could be added (%d)\n", error);
-	hotplug_state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "paravirt_virtio:online", NULL, leave_cpu);
 	return 0; /* those that could are there */
 }
 
@@ -301,14 +293,13 @@ static void __exit paravirt_virtio_exit(void)
 {
 	struct pv_virtio *device, *next;
 
-	if (hotplug_state > 0)
-		cpuhp_remove_state_nocalls(hotplug_state);
 	if (listens)
 		paravirt_event_unbind(0, PV_CHANNEL_DEVICE);
 	cancel_work_sync(&scan_work);
 	list_for_each_entry_safe(device, next, &devices, link)
 		remove(device);
 	platform_device_unregister(parent);
+	cpuhp_remove_state(hotplug_state); /* without queues there is nothing that moves */
 }
 
 module_init(paravirt_virtio_init);

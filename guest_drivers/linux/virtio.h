@@ -38,8 +38,9 @@ int pv_virtio_find_queues(struct virtio_device *virtio, unsigned int count, stru
 void pv_virtio_delete_queues(struct virtio_device *virtio);
 void pv_virtio_synchronize(struct virtio_device *virtio);
 int pv_virtio_set_affinity(struct virtqueue *queue, const struct cpumask *cpus);
-/* A queue whose channel is of this vCPU goes to another, for good. */
-void pv_virtio_leave(struct virtqueue *queue, u32 vcpu);
+/* Queues are heard by those CPUs that came and did not leave; those of one that leaves go to others, for good. */
+int pv_virtio_cpu_comes(unsigned int cpu);
+int pv_virtio_cpu_leaves(unsigned int cpu);
 const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int index);
 
 #endif

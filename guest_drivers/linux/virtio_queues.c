@@ -2,6 +2,7 @@
 /*
  * Queues of virtio over calls: each has a channel of its own on one of the CPUs, in turn, and rings the doorbell.
  */
+#include <linux/cpumask.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
@@ -10,9 +11,29 @@
 #include "virtio.h"
 
 struct queue {
+	struct list_head link;
+	struct virtqueue *vq;
 	u32 vcpu;
-	int channel;
+	int channel; /* of it; negative: nobody wants to hear of the queue */
 };
+
+static LIST_HEAD(queues); /* that raise channels, of all devices */
+static struct cpumask hearing; /* the CPUs whose channels they may be */
+/*
+ * Of both, and of where each queue is heard.  Whoever has it may hold CPUs where they are (cpus_read_lock), or be moving
+ * one of them, so under it nobody asks for either: devices come and go, and drivers make and delete queues, outside.
+ */
+static DEFINE_MUTEX(queues_lock);
+
+/* The n-th CPU that hears, in turn, by its vCPU. */
+static u32 vcpu_for(u32 n)
+{
+	unsigned int cpu;
+
+	n %= max(cpumask_weight(&hearing), 1U);
+	for_each_cpu(cpu, &hearing) if (!n--) return cpu_data(cpu).apicid;
+	return 0;
+}
 
 static bool notify(struct virtqueue *vq)
 {
@@ -46,6 +67,32 @@ static int set_up(struct pv_virtio *device, struct virtqueue *vq, const struct q
 	return paravirt_error(answer.status);
 }
 
+/* Gives it a channel, if somebody wants to hear of it, and tells the host. */
+static int open_queue(struct pv_virtio *device, struct queue *queue, bool heard)
+{
+	int error;
+
+	mutex_lock(&queues_lock);
+	queue->vcpu = vcpu_for(device->index + queue->vq->index);
+	queue->channel = heard ? paravirt_event_bind(queue->vcpu, PARAVIRT_ANY_CHANNEL, used, queue->vq) : -1;
+	error = heard && queue->channel < 0 ? queue->channel : set_up(device, queue->vq, queue);
+	if (error && queue->channel >= 0)
+		paravirt_event_unbind(queue->vcpu, queue->channel);
+	if (!error)
+		list_add_tail(&queue->link, &queues);
+	mutex_unlock(&queues_lock);
+	return error;
+}
+
+static void close_queue(struct queue *queue)
+{
+	mutex_lock(&queues_lock);
+	list_del(&queue->link);
+	if (queue->channel >= 0)
+		paravirt_event_unbind(queue->vcpu, queue->channel);
+	mutex_unlock(&queues_lock);
+}
+
 static struct virtqueue *make_queue(struct pv_virtio *device, u32 index, vq_callback_t *callback, const char *name,
 				    bool context)
 {
@@ -65,14 +112,10 @@ static struct virtqueue *make_queue(struct pv_virtio *device, u32 index, vq_call
 		kfree(queue);
 		return ERR_PTR(-ENOMEM);
 	}
-	queue->vcpu = paravirt_event_vcpu(device->index + index);
-	/* Queues that nobody wants to hear of raise nothing. */
-	queue->channel = callback ? paravirt_event_bind(queue->vcpu, PARAVIRT_ANY_CHANNEL, used, vq) : -1;
 	vq->priv = queue;
-	error = callback && queue->channel < 0 ? queue->channel : set_up(device, vq, queue);
+	queue->vq = vq;
+	error = open_queue(device, queue, callback);
 	if (error) {
-		if (queue->channel >= 0)
-			paravirt_event_unbind(queue->vcpu, queue->channel);
 		vring_del_virtqueue(vq);
 		kfree(queue);
 		return ERR_PTR(error);
@@ -88,8 +131,7 @@ void pv_virtio_delete_queues(struct virtio_device *virtio)
 	list_for_each_entry_safe(vq, next, &virtio->vqs, list) {
 		struct queue *queue = vq->priv;
 
-		if (queue->channel >= 0)
-			paravirt_event_unbind(queue->vcpu, queue->channel);
+		close_queue(queue);
 		vring_del_virtqueue(vq);
 		kfree(queue);
 	}
@@ -126,20 +168,20 @@ void pv_virtio_synchronize(struct virtio_device *virtio)
 }
 
 /* Raises another vCPU's channel from now on; what was told the old way is looked at once (DEV-16). */
-static int move(struct virtqueue *vq, u32 vcpu)
+static int move(struct queue *queue, u32 vcpu)
 {
-	struct pv_virtio *device = to_pv_virtio(vq->vdev);
-	struct queue *queue = vq->priv, before = *queue;
+	struct virtqueue *vq = queue->vq;
 	int channel = paravirt_event_bind(vcpu, PARAVIRT_ANY_CHANNEL, used, vq);
 
 	if (channel < 0)
 		return channel;
-	if (pv_call4(PV_CALL_DEVICE_BIND, device->index, vq->index, vcpu, channel).status < 0) {
+	if (pv_call4(PV_CALL_DEVICE_BIND, to_pv_virtio(vq->vdev)->index, vq->index, vcpu, channel).status < 0) {
 		paravirt_event_unbind(vcpu, channel);
-		return -EIO;
+		return 0; /* the device has left, and tells of nothing any more (DEV-23) */
 	}
-	*queue = (struct queue){ vcpu, channel };
-	paravirt_event_unbind(before.vcpu, before.channel);
+	paravirt_event_unbind(queue->vcpu, queue->channel);
+	queue->vcpu = vcpu;
+	queue->channel = channel;
 	pv_call2(PV_CALL_EVENT_SEND, vcpu, channel);
 	return 0;
 }
@@ -147,29 +189,40 @@ static int move(struct virtqueue *vq, u32 vcpu)
 /* The channel goes where the queue is worked on. */
 int pv_virtio_set_affinity(struct virtqueue *vq, const struct cpumask *cpus)
 {
-	struct pv_virtio *device = to_pv_virtio(vq->vdev);
 	struct queue *queue = vq->priv;
-	unsigned int cpu = cpus ? cpumask_first_and(cpus, cpu_online_mask) : nr_cpu_ids;
+	unsigned int cpu;
 	int error = 0;
 
-	if (queue->channel < 0 || cpu >= nr_cpu_ids)
-		return 0;
-	mutex_lock(&device->lock);
-	if (cpu_data(cpu).apicid != queue->vcpu)
-		error = move(vq, cpu_data(cpu).apicid);
-	mutex_unlock(&device->lock);
+	mutex_lock(&queues_lock);
+	cpu = cpus ? cpumask_first_and(cpus, &hearing) : nr_cpu_ids;
+	if (queue->channel >= 0 && cpu < nr_cpu_ids && cpu_data(cpu).apicid != queue->vcpu)
+		error = move(queue, cpu_data(cpu).apicid);
+	mutex_unlock(&queues_lock);
 	return error;
 }
 
-void pv_virtio_leave(struct virtqueue *vq, u32 vcpu)
+int pv_virtio_cpu_comes(unsigned int cpu)
 {
-	struct pv_virtio *device = to_pv_virtio(vq->vdev);
-	struct queue *queue = vq->priv;
+	mutex_lock(&queues_lock);
+	cpumask_set_cpu(cpu, &hearing);
+	mutex_unlock(&queues_lock);
+	return 0;
+}
 
-	mutex_lock(&device->lock);
-	if (queue->channel >= 0 && queue->vcpu == vcpu)
-		move(vq, paravirt_event_vcpu(vcpu ? 0 : 1));
-	mutex_unlock(&device->lock);
+int pv_virtio_cpu_leaves(unsigned int cpu)
+{
+	struct queue *queue;
+	int error = 0;
+
+	mutex_lock(&queues_lock);
+	cpumask_clear_cpu(cpu, &hearing);
+	list_for_each_entry(queue, &queues, link)
+		if (!error && queue->channel >= 0 && queue->vcpu == cpu_data(cpu).apicid)
+			error = move(queue, vcpu_for(queue->vq->index));
+	if (error)
+		cpumask_set_cpu(cpu, &hearing); /* and stays, since nobody else could hear that queue */
+	mutex_unlock(&queues_lock);
+	return error;
 }
 
 const struct cpumask *pv_virtio_get_affinity(struct virtio_device *virtio, int index)
