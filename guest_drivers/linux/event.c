@@ -40,7 +40,8 @@ static struct listener *listeners;
 static struct irq_domain *domain;
 static struct fwnode_handle *domain_name;
 static int hotplug_state;
-static DEFINE_MUTEX(bind_lock); /* of who takes channels and gives them back */
+/* Of who takes channels and gives them back, and of whether there is an interrupt that may run handlers. */
+static DEFINE_MUTEX(bind_lock);
 
 static void handle_pending(struct listener *listener)
 {
@@ -101,8 +102,10 @@ static void release_irq(struct listener *listener)
 {
 	unsigned int irq = listener->irq;
 
-	listener->irq = 0;
+	mutex_lock(&bind_lock); /* whoever gives a channel back now waits for the handlers that still run */
+	WRITE_ONCE(listener->irq, 0);
 	free_irq(irq, listener);
+	mutex_unlock(&bind_lock);
 	irq_dispose_mapping(irq);
 }
 
@@ -127,15 +130,17 @@ static int begin(unsigned int cpu)
 		irq_dispose_mapping(irq);
 		return error;
 	}
-	listener->irq = irq;
+	WRITE_ONCE(listener->irq, irq);
 	answer = pv_call1(PV_CALL_EVENT_UPCALL, irqd_cfg(irq_get_irq_data(irq))->vector);
 	if (answer.status < 0) {
 		release_irq(listener);
 		return paravirt_error(answer.status);
 	}
+	mutex_lock(&bind_lock); /* this is no interrupt that synchronize_irq() knows of */
 	local_irq_disable();
 	upcall(irq, listener); /* what was raised before sends nothing any more (EVT-7) */
 	local_irq_enable();
+	mutex_unlock(&bind_lock);
 	return 0;
 }
 
@@ -174,10 +179,10 @@ EXPORT_SYMBOL_GPL(paravirt_event_bind);
 
 void paravirt_event_synchronize(u32 vcpu)
 {
-	unsigned int irq = READ_ONCE(listeners[vcpu].irq);
-
-	if (irq)
-		synchronize_irq(irq);
+	mutex_lock(&bind_lock);
+	if (listeners[vcpu].irq)
+		synchronize_irq(listeners[vcpu].irq);
+	mutex_unlock(&bind_lock);
 }
 EXPORT_SYMBOL_GPL(paravirt_event_synchronize);
 

@@ -86,6 +86,7 @@ static void unbind_config(struct pv_virtio *device)
 
 static void bind_config(struct pv_virtio *device)
 {
+	unbind_config(device); /* of a driver that failed */
 	device->config_vcpu = paravirt_event_vcpu(0);
 	device->config_channel =
 		paravirt_event_bind(device->config_vcpu, PARAVIRT_ANY_CHANNEL, config_changed, &device->virtio);
@@ -197,7 +198,10 @@ static void remove(struct pv_virtio *device)
 {
 	list_del(&device->link);
 	device_remove_file(&device->virtio.dev, &dev_attr_logical_name);
-	unregister_virtio_device(&device->virtio); /* and resets it, with which it may leave (DEV-23) */
+	get_device(&device->virtio.dev);
+	unregister_virtio_device(&device->virtio);
+	reset(&device->virtio); /* a driver that there is has done so: with the last reset it may leave (DEV-23) */
+	put_device(&device->virtio.dev);
 }
 
 static struct pv_virtio *find(u32 index)
