@@ -22,7 +22,7 @@ from .files import initramfs, root_file_system
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev nested linux", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["modules"], help="with our modules, over both transports")
-    parser.add_argument("--vcpus", type=int, metavar="N", help="vCPUs of the guest (2; with modules 1)")
+    parser.add_argument("--vcpus", type=int, metavar="N", default=2, help="vCPUs of the guest (2)")
     parser.add_argument("--timeout", type=float, default=1500, metavar="S", help="of all of it (1500)")
     parser.add_argument("--here", action="store_true", help="on this machine's own KVM; needs root, for a TAP device")
     args = parser.parse_args()
@@ -41,9 +41,9 @@ def main() -> int:
             print(f"./dev nested linux: {error}", file=sys.stderr)
             return 1
         print(f"Debian's kernel and its files are made after {time.monotonic() - began:.0f} s", flush=True)
-        inside = [sys.executable, "-m", "tests.linux.inside", str(work), str(kernel), str(args.vcpus or 2)]
+        inside = [sys.executable, "-m", "tests.linux.inside", str(work), str(kernel), str(args.vcpus)]
         if args.what:
-            inside = modules.command(work, kernel, args.vcpus or 1)
+            inside = modules.command(work, kernel, args.vcpus)
         nested = [str(ROOT / "tests/support/nested_kvm"), "--timeout", str(args.timeout), "--"]
         with subprocess.Popen(inside if args.here else [*nested, *inside], cwd=ROOT, stdout=subprocess.PIPE) as run:
             assert run.stdout

@@ -40,6 +40,19 @@ data() {
 	echo "linux: result net $(tail -c "$size" /tmp/answer | sha256sum | cut -c -64)"
 }
 
+# Drivers and devices do so while CPUs do: what one holds the others wait for, and nothing for ever.
+comes_and_goes() {
+	rm /tmp/done
+	(while [ ! -e /tmp/done ]; do for on in 0 1; do echo $on >/sys/devices/system/cpu/cpu1/online; done; done) &
+	for round in $(seq 3); do rmmod virtio_net && insmod /modules/*-virtio_net || break; done
+	check "drivers while CPUs come and go" [ -e /sys/class/net/eth0 -a $round = 3 ]
+	for round in $(seq 3); do rmmod paravirt_virtio && insmod /own/paravirt_virtio.ko || break; done
+	check "devices while CPUs come and go" [ "$(over_calls)" = "$devices" -a $round = 3 ]
+	: >/tmp/done
+	wait
+	echo "linux: result disk after all that $(summed /dev/vda)"
+}
+
 modules() {
 	check "devices over calls" [ "$(over_calls)" = "$devices" ]
 	check "upcalls on each CPU" [ "$(upcalls)" = "$(nproc)" ]
@@ -69,6 +82,7 @@ modules() {
 		echo 1 >/sys/devices/system/cpu/cpu1/online
 		: >/tmp/done
 		wait
+		comes_and_goes
 	fi
 	check "unloading" rmmod paravirt_virtio
 	check "devices that left with it" [ ! -e /dev/vda ]
