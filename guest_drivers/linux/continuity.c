@@ -44,14 +44,15 @@ static void take(struct pv_continuity_page *copy)
 	} while (READ_ONCE(page->sequence) != before);
 }
 
-static void look(struct work_struct *work)
+/* Whether there was news, which is dealt with then. */
+static bool handle(struct paravirt_continuity_event *news)
 {
 	struct paravirt_continuity_event event = {};
 	struct pv_continuity_page copy;
 
 	take(&copy);
 	if (copy.counter == last.counter)
-		return;
+		return false;
 	event.counter = copy.counter;
 	event.event = copy.event;
 	event.clock_jump_ns = copy.clock_jump_ns;
@@ -65,7 +66,18 @@ static void look(struct work_struct *work)
 		event.generation);
 	wake_up_interruptible_all(&paravirt_continuity_wait);
 	paravirt_user_tell(&event);
-	pv_call1(PV_CALL_CONTINUITY_ACKNOWLEDGE, event.counter);
+	*news = event;
+	return true;
+}
+
+/* What is refused is old: there was another event meanwhile (CONT-4). */
+static void look(struct work_struct *work)
+{
+	struct paravirt_continuity_event event;
+
+	while (handle(&event))
+		if (pv_call1(PV_CALL_CONTINUITY_ACKNOWLEDGE, event.counter).status != PV_STATUS_INVALID)
+			return;
 }
 
 static DECLARE_WORK(look_work, look);

@@ -6,8 +6,10 @@ import argparse
 
 from .common import add_command, print_json, show
 
+REASONS = ("resumed", "restored", "cloned", "migrated")
 EPILOG = """\
-A guest that has subscribed to the service continuity is told how much time it missed.
+A guest that has subscribed to the service continuity is told how much time it missed.  If the whole host was copied
+or restored while the machine was paused, --as says so: the machine becomes another one, with a new generation id.
 
 examples:
   paravirt pause my-guest
@@ -19,6 +21,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Adds the command to the command line."""
     parser = add_command(subparsers, "resume", "let a guest that was paused go on", EPILOG)
     parser.add_argument("machine", metavar="MACHINE", help="a name, a process, or the beginning of a UUID")
+    parser.add_argument(
+        "--as",
+        dest="event",
+        choices=REASONS,
+        default=REASONS[0],
+        help="what happened to it meanwhile, by other means than paravirt's, as the guest is told (resumed)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -27,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..control.client import Remote
 
     machine = Remote(args.machine)
-    missed_ns = machine.ask("resume")
+    missed_ns = machine.ask("resume", event=args.event)
     if args.json:
         print_json({"missed_ns": missed_ns})
     else:

@@ -17,12 +17,14 @@ from ..boot.manifest import DEVICE_TYPE
 from ..config import parse_disk
 from ..errors import ConfigError
 from ..outcome import plain
+from ..services.continuity import CONTINUITY_EVENT
 from . import Request
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
 LEAVE_S = 0.2
+REASONS = "resumed", "restored", "cloned", "migrated"
 
 
 def _word(request: Request, name: str) -> str:
@@ -136,9 +138,12 @@ def pause(machine: Machine, request: Request) -> dict[str, Any]:
     return dict(machine.pausing.pause(timeout_s)._asdict())
 
 
-def resume(machine: Machine, _: Request) -> int:
-    """It goes on; the time that it missed, in ns."""
-    return machine.pausing.resume()
+def resume(machine: Machine, request: Request) -> int:
+    """It goes on, for the reason `event` (one of REASONS); the time that it missed, in ns."""
+    event = request.get("event", REASONS[0])
+    if event not in REASONS:
+        raise ConfigError(f"resume takes 'event' as one of {', '.join(REASONS)}, not {event!r}")
+    return machine.pausing.resume(getattr(CONTINUITY_EVENT, event.upper()))
 
 
 VERBS: dict[str, Callable[[Machine, Request], Any]] = {

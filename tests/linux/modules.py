@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support import linux_image
 from tests.support.tree import ROOT
 
+from . import generation
 from .files import build_talk
 
 SOURCES = ROOT / "guest_drivers/linux"
@@ -39,6 +40,7 @@ def prepare(work: Path) -> None:
     out = work / "built"
     build(out)
     (work / "initrd").write_bytes(initramfs(out))
+    generation.prepare(work)
 
 
 def command(work: Path, kernel: Path, vcpus: int) -> list[str]:

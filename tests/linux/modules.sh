@@ -25,6 +25,29 @@ inflated() { sed -n 's/^balloon_inflate //p' /proc/vmstat; }
 upcalls() { grep -c "^ *[0-9]*:.*[1-9].* paravirt .*upcall" /proc/interrupts; } # CPUs that had some
 over_calls() { for device in /sys/bus/virtio/devices/*; do readlink -f $device; done | grep -c /platform/paravirt/; }
 
+# The host does something, and the guest sees a condition come true.
+ask() {
+	echo "linux: asks $1 $2"
+	what="$1 $2"
+	shift 2
+	for try in $(seq 100); do "$@" && break; sleep 0.1; done
+	check "$what" "$@"
+}
+
+logged() { dmesg | grep -q "$1"; }
+generations() { dmesg | sed -n 's/.* continuity event .* generation //p' | sort -u | wc -l; }
+
+continuity() {
+	paravirtctl watch 1 >/tmp/watched &
+	watcher=$!
+	for try in $(seq 100); do ls -l /proc/$watcher/fd | grep -q /dev/paravirt && break; sleep 0.1; done
+	ask pause told logged "continuity event 2, the 2\\. of"
+	wait $watcher
+	check "programs are told" grep -q "before-pause\|resumed" /tmp/watched
+	ask copy told logged "continuity event 4, the 4\\. of"
+	check "another generation" [ "$(generations)" = 2 ]
+}
+
 data() {
 	check "disks" [ -b /dev/vda -a -b /dev/vdb ]
 	echo "linux: result disk read $(summed /dev/vda)"
@@ -75,6 +98,7 @@ modules() {
 	check "calls of anybody's" su nobody -s /bin/sh -c "/own/paravirtctl info"
 	check "calls that take a capability" fails su nobody -s /bin/sh -c "/own/paravirtctl watchdog 9"
 	check "calls that are the kernel's own" fails paravirtctl call 0x60003
+	continuity
 	if [ -e /sys/devices/system/cpu/cpu1/online ]; then
 		(while [ ! -e /tmp/done ]; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null; done) &
 		echo 0 >/sys/devices/system/cpu/cpu1/online

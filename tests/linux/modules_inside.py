@@ -14,13 +14,14 @@ from pathlib import Path
 
 from tests.support.tap import tap_device
 
+from . import asked, generation
 from .files import blank_disk
 from .inside import CPU, KERNEL_ARGUMENTS, LIMIT_S, http_server
 
 MEMORY_MIB, BALLOON_MIB = 256, 16
 DISK_BYTES = 4 << 20
 DEVICES = 6  # two disks, a network, a balloon, a console, entropy
-CHECKS = {"mmio": 2, "calls": 18}  # that the guest makes; fewer mean that it stopped early
+CHECKS = {"mmio": 2, "calls": 22}  # that the guest makes; fewer mean that it stopped early
 RESULTS = {"mmio": 3, "calls": 4}
 MORE = 2  # of both with a vCPU that can go
 PANIC = "sysrq triggered crash"
@@ -42,6 +43,7 @@ def _run(work: Path, kernel: str, vcpus: int, transport: str, port: int) -> tupl
         for raw in process.stdout:
             lines.append(raw.decode("utf-8", "replace").rstrip())
             print(f"{transport:5}  {lines[-1]}", flush=True)
+            lines += asked.serve(lines[-1], process.pid)
     return lines, process.returncode
 
 
@@ -62,6 +64,8 @@ def _judge(transport: str, vcpus: int, lines: list[str], status: int, digest: st
         yield f"the data came otherwise over {transport}: {'; '.join(results)}"
     if transport == "mmio" and status:
         yield f"`paravirt run` ended with status {status}"
+    if transport == "calls" and sum(asked.QUIET in line for line in lines) != 2:
+        yield "a pause was not acknowledged"
     if transport == "calls" and not (status and any(line.startswith("paravirt: ") and PANIC in line for line in lines)):
         yield f"no crash report, status {status}"
 
@@ -78,6 +82,7 @@ def main() -> int:
             count = vcpus if transport == "calls" else 1
             lines, status = _run(work, kernel, count, transport, port)
             wrong += _judge(transport, count, lines, status, digest)
+    wrong += generation.wrong(work)
     for what in wrong:
         print(f"WRONG: {what}")
     return bool(wrong)
