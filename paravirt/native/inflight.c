@@ -374,13 +374,16 @@ static bool begin_packed(struct pv_inflight *inflight, struct pv_queue *queue)
 	return true;
 }
 
-bool pv_inflight_begin(struct pv_inflight *inflight, struct pv_queue *queue, void *region)
+bool pv_inflight_begin(struct pv_inflight *inflight, struct pv_queue *queue, void *region, uint64_t region_bytes)
 {
 	*inflight = (struct pv_inflight){
 		.region = region,
 		.packed = pv_ring_has(queue, PV_VIRTIO_F_RING_PACKED),
 		.size = (uint16_t)queue->state->size,
 	};
+	/* The queue's size is told apart from the region's. */
+	if (region_bytes < pv_inflight_bytes(inflight->packed, inflight->size) || (uintptr_t)region % sizeof(uint64_t))
+		return false;
 	if (!(inflight->packed ? begin_packed(inflight, queue) : begin_split(inflight, queue)))
 		return false;
 	queue->inflight = inflight;

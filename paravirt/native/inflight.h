@@ -30,10 +30,11 @@ struct pv_inflight {
 /* Bytes of the region of a queue of that size. */
 uint64_t pv_inflight_bytes(bool packed, uint16_t size);
 /*
- * Begins with a region, and a queue that is enabled: one that is all zeros is new and its queue stands where it
- * stands; else the queue goes on where the predecessor was.  False: what is in the region cannot be.
+ * Begins with a region of so many bytes, and a queue that is enabled: one that is all zeros is new and its queue stands where it
+ * stands; else the queue goes on where the predecessor was.  False: the region is too small for the queue or not
+ * aligned, or what is in it cannot be.
  */
-bool pv_inflight_begin(struct pv_inflight *inflight, struct pv_queue *queue, void *region);
+bool pv_inflight_begin(struct pv_inflight *inflight, struct pv_queue *queue, void *region, uint64_t region_bytes);
 
 static inline bool pv_inflight_is_again(const struct pv_inflight *inflight)
 {

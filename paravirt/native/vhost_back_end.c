@@ -157,7 +157,8 @@ static int64_t start_locked(struct pv_vhost_back_end *back_end, uint32_t number,
 	int64_t answer = pv_queue_enable(queue);
 	if (answer == PV_STATUS_OK) {
 		place(queue, ring->base);
-		if (ring->inflight && !pv_inflight_begin(&back_end->inflights[number], queue, ring->inflight))
+		if (ring->inflight &&
+		    !pv_inflight_begin(&back_end->inflights[number], queue, ring->inflight, ring->inflight_bytes))
 			answer = PV_STATUS_BAD_STATE;
 	}
 	if (answer == PV_STATUS_OK)

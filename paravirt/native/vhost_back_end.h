@@ -19,6 +19,7 @@ struct pv_vhost_ring {
 	uint64_t driver_gpa;
 	uint64_t device_gpa;
 	void *inflight; /* region of the queue (inflight.h), or NULL */
+	uint64_t inflight_bytes; /* there are in it */
 };
 
 /* NULL: no memory.  The device is the caller's, as are its queues' eventfds. */

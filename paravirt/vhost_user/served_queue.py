@@ -101,13 +101,13 @@ class ServedQueue:
 
     # ---- its life ----
 
-    def start(self, memory: MemoryTable, inflight: Any) -> None:
-        """The device works on it.  Raises Refused."""
+    def start(self, memory: MemoryTable, inflight: Any, inflight_bytes: int) -> None:
+        """The device works on it, with that region for its requests in flight, or NULL.  Raises Refused."""
         what = f"queue {self.number}"
         if not self.addresses:
             raise Refused(f"{what} is kicked before it is described")
         ring = ffi.new("struct pv_vhost_ring *")
-        ring.size, ring.base, ring.inflight = self.size, self.base, inflight
+        ring.size, ring.base, ring.inflight, ring.inflight_bytes = self.size, self.base, inflight, inflight_bytes
         ring.descriptors_gpa, ring.driver_gpa, ring.device_gpa = (memory.gpa(hva) for hva in self.addresses)
         status = lib.pv_vhost_back_end_start(self._core, self.number, ring)
         if status == lib.PV_STATUS_INVALID:

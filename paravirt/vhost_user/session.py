@@ -355,11 +355,14 @@ class Session(Conversation):
     def _run(self, queue: ServedQueue) -> None:
         wanted = queue.kicked and queue.enabled
         if wanted and not queue.running:
+            if self._features is None:
+                raise Refused(f"queue {queue.number} is kicked before there are features")
             inflight = self._inflight
             if inflight and queue.size > inflight.queue_size:
                 raise Refused(f"to keep what a queue of {queue.size} has in a region for {inflight.queue_size}")
             of_queue = self._region_bytes(inflight.queue_size) if inflight else 0
-            queue.start(self.memory, inflight.region(queue.number, of_queue) if inflight else ffi.NULL)
+            region = inflight.region(queue.number, of_queue) if inflight else ffi.NULL
+            queue.start(self.memory, region, of_queue)
         elif queue.running and not wanted:
             queue.halt()
 

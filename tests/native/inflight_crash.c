@@ -35,7 +35,7 @@ struct request {
 struct shared {
 	uint8_t ring[PV_VIRTQ_RING_BYTES(PV_LIMIT_QUEUE_SIZE)] __attribute__((aligned(PV_VIRTQ_RING_ALIGN)));
 	struct pv_virtq_desc indirect[PV_LIMIT_QUEUE_SIZE * BUFFERS] __attribute__((aligned(16)));
-	uint8_t region[32 + 32 * PV_LIMIT_QUEUE_SIZE] __attribute__((aligned(64)));
+	uint8_t region[64 + 32 * PV_LIMIT_QUEUE_SIZE] __attribute__((aligned(64)));
 	struct request requests[PV_LIMIT_QUEUE_SIZE];
 	uint64_t taken; /* chains, those of predecessors included */
 };
@@ -94,7 +94,7 @@ static void serve(const struct test *t, uint64_t seed, uint32_t stay)
 	CHECK(pv_queue_enable(&queue) == PV_STATUS_OK);
 	if (!(t->features & PV_VIRTIO_F_RING_PACKED))
 		state.next_avail = state.next_used = state.signalled = used->index;
-	CHECK(pv_inflight_begin(&inflight, &queue, t->shared->region));
+	CHECK(pv_inflight_begin(&inflight, &queue, t->shared->region, sizeof(t->shared->region)));
 	for (;;) {
 		int got = 0;
 
