@@ -60,7 +60,7 @@ class Machine:
     def __init__(self, config: MachineConfig) -> None:
         self.config = config
         check_host(config)
-        self.image = load_image(config.image)
+        self.image = load_image(config.image, config.initrd)
         self.extensions = Extensions(config.extensions)
         try:
             self.denied = config.denied(self.extensions.services)

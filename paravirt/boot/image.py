@@ -22,6 +22,7 @@ from ..errors import (
     BadEntry,
     BadNote,
     BadSegments,
+    ConfigError,
     CpuNotOffered,
     ImageTooLarge,
     ImageUnreadable,
@@ -108,6 +109,8 @@ class Image(NamedTuple):
     """The whole file."""
     linux: LinuxHeader | None = None
     """Of a kernel that is entered by Linux's boot protocol."""
+    initial_disk: memoryview = memoryview(b"")
+    """What a plain guest is given along, if anything: an initial RAM disk."""
 
     @property
     def is_plain(self) -> bool:
@@ -143,9 +146,23 @@ def _read_file(fd: int, path: Path) -> memoryview:
         return memoryview(file.read(IMAGE_MOST_BYTES))
 
 
-def load_image(path: Path) -> Image:
-    """Reads and checks the image at `path`.  Raises the ImageError that fits (chapter ELF notes, boot)."""
-    return parse_image(read_image(path), path)
+def load_image(path: Path, initrd: Path | None = None) -> Image:
+    """Reads and checks the image at `path`, and its initial RAM disk: once, for every life of the machine.
+
+    Raises the ImageError that fits (chapter ELF notes, boot), ConfigError.
+    """
+    image = parse_image(read_image(path), path)
+    if initrd is None:
+        return image
+    if not image.is_plain:
+        raise ConfigError(f"the image {path} takes no initial RAM disk; leave --initrd out, or attach it by --disk")
+    try:
+        contents = read_image(initrd)
+    except ImageUnreadable as error:
+        raise ImageUnreadable(str(error).replace("the image", "the initial RAM disk", 1)) from error
+    if not contents:
+        raise ImageUnreadable(f"the initial RAM disk {initrd} is empty; make it again")
+    return image._replace(initial_disk=contents)
 
 
 def parse_image(contents: memoryview, path: Path) -> Image:

@@ -112,7 +112,6 @@ def lay_out(
     check_memory(image, memory.ranges)  # before anything as large as the image says is made
     line = config.command_line + ("" if image.linux else mmio_command_line(windows))
     plain.check_command_line(image, line)
-    initial_disk = plain.read_initial_disk(config.initrd, image)
     one_tss = tss((lib.PV_TRAP_PORT, lib.PV_DOORBELL_PORT))
     tables = _map_guest(image, memory.ranges, windows)
     for disk in mapped:  # PMEM-1
@@ -127,7 +126,7 @@ def lay_out(
         tables.map(0, HIGH_RAM_BASE, EVERYTHING)
     else:
         _map_host(tables, layout)
-    layout = layout._replace(disk=plain.place_initial_disk(initial_disk, image, layout.host_gpa))
+    layout = layout._replace(disk=plain.place_initial_disk(image, layout.host_gpa))
     layout = layout._replace(boot_info=_boot_info(config, image, layout, line))
     for s in image.segments:
         memory.write(s.gpa, s.data)
@@ -163,8 +162,8 @@ def _write_plain(
     memory_map = _memory_map(image, memory.ranges, layout)
     start = plain.start_information(layout.start_info_gpa, image, memory_map, line, layout.disk)
     memory.write(layout.start_info_gpa, start)
-    if layout.disk.contents:
-        memory.write(layout.disk.gpa, layout.disk.contents)
+    if image.initial_disk:
+        memory.write(layout.disk.gpa, image.initial_disk)
     return generation_place(plain.FIRMWARE_GPA)
 
 
@@ -236,8 +235,8 @@ def _memory_map(image: Image, ranges: tuple[tuple[int, int], ...], layout: Layou
     """(gpa, size, kind) of whole pages in order; page zero is not in it (BOOT-12)."""
     taken: list[tuple[int, int, int]] = []
     used = [(s.gpa, s.end_gpa) for s in image.segments]
-    if layout.disk.contents:
-        used.append((layout.disk.gpa, layout.disk.gpa + len(layout.disk.contents)))
+    if layout.disk.size_bytes:
+        used.append((layout.disk.gpa, layout.disk.gpa + layout.disk.size_bytes))
     for first, last in sorted(used):
         start, end = first // PAGE_BYTES * PAGE_BYTES, _pages(last)
         if taken and start <= taken[-1][1]:

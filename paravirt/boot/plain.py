@@ -7,14 +7,13 @@ Where that lies is ``layout.py``'s; what the tables say, the package ``acpi``'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ..abi import Constants
 from ..config import PAGE_BYTES, show_size
-from ..errors import ConfigError, ImageTooLarge, ImageUnreadable
+from ..errors import ImageTooLarge
 from . import linux, pvh
-from .image import LARGE_PAGE_BYTES, Image, read_image
+from .image import LARGE_PAGE_BYTES, Image
 
 # Where kernels look for the RSDP that nobody has told them of: the end of a PC's first megabyte.
 FIRMWARE_GPA, FIRMWARE_BYTES = 0xE_0000, 0x2_0000
@@ -25,45 +24,29 @@ MemoryMap = Sequence[tuple[int, int, int]]
 
 
 class InitialDisk(NamedTuple):
-    """An initial RAM disk and where it goes; nothing and nowhere if there is none."""
+    """Where an initial RAM disk lies; nowhere if there is none."""
 
-    contents: memoryview = memoryview(b"")
     gpa: int = 0
+    size_bytes: int = 0
 
 
-def read_initial_disk(path: Path | None, image: Image) -> memoryview:
-    """The bytes of the initial RAM disk for `image`.  Raises ImageUnreadable, ConfigError."""
-    if path is None:
-        return memoryview(b"")
-    if not image.is_plain:
-        raise ConfigError(
-            f"the image {image.path} takes no initial RAM disk; leave --initrd out, or attach it by --disk"
-        )
-    try:
-        contents = read_image(path)
-    except ImageUnreadable as error:
-        raise ImageUnreadable(str(error).replace("the image", "the initial RAM disk", 1)) from error
-    if not contents:
-        raise ImageUnreadable(f"the initial RAM disk {path} is empty; make it again")
-    return contents
-
-
-def place_initial_disk(contents: memoryview, image: Image, host_gpa: int) -> InitialDisk:
-    """Right below `host_gpa`, or lower if the kernel wants that.  Raises ImageTooLarge."""
-    if not contents:
+def place_initial_disk(image: Image, host_gpa: int) -> InitialDisk:
+    """That of `image`, right below `host_gpa`, or lower if the kernel wants that.  Raises ImageTooLarge."""
+    size_bytes = len(image.initial_disk)
+    if not size_bytes:
         return InitialDisk()
     end = min(host_gpa, image.linux.initrd_end_gpa if image.linux else host_gpa)
-    gpa = (end - len(contents)) // PAGE_BYTES * PAGE_BYTES
+    gpa = (end - size_bytes) // PAGE_BYTES * PAGE_BYTES
     used = max((s.end_gpa for s in image.segments if s.gpa < host_gpa), default=0)
     used = max(used, FIRMWARE_GPA + FIRMWARE_BYTES)
     if gpa < used:
-        needed = used + len(contents) + 16 * LARGE_PAGE_BYTES
+        needed = used + size_bytes + 16 * LARGE_PAGE_BYTES
         needed += -needed % LARGE_PAGE_BYTES
         raise ImageTooLarge(
-            f"the initial RAM disk of {show_size(len(contents))} does not fit beside the kernel; "
+            f"the initial RAM disk of {show_size(size_bytes)} does not fit beside the kernel; "
             f"give at least {show_size(needed)} with --memory"
         )
-    return InitialDisk(contents, gpa)
+    return InitialDisk(gpa, size_bytes)
 
 
 def start_bytes(image: Image, info_bytes: int) -> int:
@@ -81,8 +64,7 @@ def start_information(gpa: int, image: Image, memory_map: MemoryMap, line: str, 
     """The block to be put at `gpa`."""
     e820 = [(at, size, E820_RESERVED if kind == MEMORY_KIND.HOST else E820_RAM) for at, size, kind in memory_map]
     if image.linux:
-        place = (disk.gpa, len(disk.contents))
-        params = linux.BootParams(line.encode(), e820, place, FIRMWARE_GPA)
+        params = linux.BootParams(line.encode(), e820, disk, FIRMWARE_GPA)
         return linux.boot_params(gpa, image.linux, params)
-    modules = [(disk.gpa, len(disk.contents))] if disk.contents else []
+    modules = [disk] if disk.size_bytes else []
     return pvh.start_info(gpa, line, e820, modules, FIRMWARE_GPA)

@@ -25,11 +25,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_input_reset_and_power_off(image: Path) -> None:
+def test_input_reset_and_power_off(image: Path, tmp_path: Path) -> None:
     said: list[bytes] = []
-    with Machine(MachineConfig(image, console=said.append, console_input=b"abrcro", timeout_s=60)) as machine:
+    disk = tmp_path / "initrd"
+    disk.write_bytes(b"initial")
+    config = MachineConfig(image, console=said.append, console_input=b"abrcro", timeout_s=60, initrd=disk)
+    with Machine(config) as machine:
+        disk.unlink()  # what the machine was given is the machine's, for as long as that lives
         outcome = machine.run()
         assert machine.resets == 2
+        assert machine.memory.read(machine.layout.disk.gpa, machine.layout.disk.size_bytes) == b"initial"
     assert (outcome.kind, outcome.reason, outcome.status) == ("shutdown", "POWEROFF", 0)
     assert b"".join(said) == b">ab>c>"
 

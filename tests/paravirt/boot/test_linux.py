@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paravirt.boot import linux
-from paravirt.boot.image import parse_image
-from paravirt.boot.layout import lay_out
+from paravirt.boot.image import load_image, parse_image
 from paravirt.boot.plain import place_initial_disk
 from paravirt.config import MachineConfig
 from paravirt.errors import (
@@ -20,10 +19,12 @@ from paravirt.errors import (
     ConfigError,
     ImageError,
     ImageTooLarge,
+    ImageUnreadable,
     SoftwareUnsupported,
     TruncatedImage,
 )
 from paravirt.machine import Machine
+from tests.support.built import GUESTS
 
 PATH = Path("vmlinuz")
 KERNEL = b"\x90" * 0x1000
@@ -110,13 +111,14 @@ def test_a_command_line_that_the_kernel_would_cut() -> None:
 
 
 def test_the_initial_disk_lies_where_the_kernel_wants_it() -> None:
-    contents = memoryview(bytes(5000))
-    image = parse_image(memoryview(bzimage()), PATH)
-    assert place_initial_disk(contents, image, 64 << 20).gpa == (64 << 20) - 8192
+    image = parse_image(memoryview(bzimage()), PATH)._replace(initial_disk=memoryview(bytes(5000)))
+    assert place_initial_disk(image, 64 << 20) == ((64 << 20) - 8192, 5000)
     low = parse_image(memoryview(bzimage(initrd_last=(32 << 20) - 1)), PATH)
-    assert place_initial_disk(contents, low, 64 << 20).gpa == (32 << 20) - 8192
+    assert place_initial_disk(low, 64 << 20) == (0, 0)
+    low = low._replace(initial_disk=image.initial_disk)
+    assert place_initial_disk(low, 64 << 20).gpa == (32 << 20) - 8192
     with pytest.raises(ImageTooLarge, match="at least .*M with --memory"):
-        place_initial_disk(memoryview(bytes(8 << 20)), image, 20 << 20)
+        place_initial_disk(image._replace(initial_disk=memoryview(bytes(8 << 20))), 20 << 20)
 
 
 def test_the_software_vcpu_does_not_enter_it(tmp_path: Path) -> None:
@@ -130,17 +132,19 @@ def test_the_software_vcpu_does_not_enter_it(tmp_path: Path) -> None:
 
 
 def test_no_initial_disk_for_a_guest_with_notes(tmp_path: Path) -> None:
-    from paravirt._native import ffi
-    from paravirt.boot.image import load_image
-    from paravirt.memory import GuestMemory
-    from tests.support.built import GUESTS
-
     disk = tmp_path / "initrd"
     disk.write_bytes(b"x")
-    config = MachineConfig(GUESTS / "hello.elf", initrd=disk)
-    memory = GuestMemory(config.memory_bytes, ffi.new("struct pv_memory *"))
-    try:
-        with pytest.raises(ConfigError, match="takes no initial RAM disk"):
-            lay_out(config, load_image(config.image), memory, 0)
-    finally:
-        memory.close()
+    with pytest.raises(ConfigError, match="takes no initial RAM disk"):
+        load_image(GUESTS / "hello.elf", disk)
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"), [(b"", "is empty; make it again"), (None, "cannot read the initial RAM")]
+)
+def test_an_initial_disk_that_is_none(contents: bytes | None, says: str, tmp_path: Path) -> None:
+    kernel, disk = tmp_path / "vmlinuz", tmp_path / "initrd"
+    kernel.write_bytes(bzimage())
+    if contents is not None:
+        disk.write_bytes(contents)
+    with pytest.raises(ImageUnreadable, match=says):
+        load_image(kernel, disk)
