@@ -190,6 +190,7 @@ class Machine:
         native.state.balloon_target_bytes = self.balloon_target_bytes
         serve(native, self.offered(), self.denied.calls, self.config.budgets, self.image.is_plain)
         self.extensions.attach(self)
+        self._resources.callback(self.console.forget)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
         native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
         native.boot_info_bytes = len(self.layout.boot_info)

@@ -141,7 +141,7 @@ class VirtioDevices:
             tied.pop_all()
 
     def arrive(self, attachment: Attachment) -> None:
-        """Attaches a device that the manifest names, while the guest runs (DEV-22).
+        """Attaches a device that the manifest names, if there is one, while the guest runs (DEV-22).
 
         Any thread but the machine's own.  Raises ConfigError, DeviceNotInManifest, and what its kind raises.
         """

@@ -17,6 +17,8 @@
 
 static struct tty_driver *driver;
 static struct tty_port port;
+static bool told; /* of input, by the channel: there is no need to look */
+static bool open; /* somebody has the terminal */
 static u8 *output, *input; /* of CONSOLE_BYTES each; calls do not reach the stack or a module's data */
 static DEFINE_RAW_SPINLOCK(output_lock);
 
@@ -76,19 +78,20 @@ static const struct tty_operations terminal_operations = {
 static void receive(struct work_struct *work);
 static DECLARE_DELAYED_WORK(receive_work, receive);
 
-/* Not every host raises the channel, so while somebody reads the terminal it is looked at now and then. */
 static void receive(struct work_struct *work)
 {
 	struct pv_answer answer;
 
+	if (!READ_ONCE(open))
+		return; /* input waits for who opens the terminal next */
 	do {
 		answer = pv_call2(PV_CALL_CONSOLE_READ, paravirt_gpa(input), PV_LIMIT_CONSOLE_BYTES);
-		if (answer.status < 0 || !answer.value)
+		if (answer.status < 0)
 			break;
 		tty_insert_flip_string(&port, input, min_t(u64, answer.value, PV_LIMIT_CONSOLE_BYTES));
 		tty_flip_buffer_push(&port);
-	} while (answer.value);
-	if (tty_port_initialized(&port))
+	} while (answer.value == PV_LIMIT_CONSOLE_BYTES); /* less: the channel tells of more (CON-4) */
+	if (!told)
 		schedule_delayed_work(&receive_work, LOOK_JIFFIES);
 }
 
@@ -99,11 +102,17 @@ static void waiting(void *data)
 
 static int activate(struct tty_port *of, struct tty_struct *tty)
 {
-	schedule_delayed_work(&receive_work, 0); /* what came before somebody listened */
+	WRITE_ONCE(open, true);
+	mod_delayed_work(system_wq, &receive_work, 0); /* what came before somebody listened */
 	return 0;
 }
 
-static const struct tty_port_operations port_operations = { .activate = activate };
+static void deactivate(struct tty_port *of)
+{
+	WRITE_ONCE(open, false);
+}
+
+static const struct tty_port_operations port_operations = { .activate = activate, .shutdown = deactivate };
 
 static void message(struct console *console, const char *text, unsigned int count)
 {
@@ -170,6 +179,7 @@ int paravirt_console_init(void)
 	if (!error) {
 		error = paravirt_event_bind(0, PV_CHANNEL_CONSOLE, waiting, NULL);
 		error = min(error, 0);
+		told = !error && paravirt_accept(PV_SERVICE_CONSOLE, PV_CONSOLE_FEATURE_INPUT);
 	}
 	if (error) {
 		paravirt_console_exit();

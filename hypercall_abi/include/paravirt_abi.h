@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "5aa84513be3cc60ad8433c85637fe1f49a706a60bb6de06198f59e2427348280"
+#define PV_ABI_DIGEST "f30c9f7d3367268e5d11b70f4013ea094423c075758eb245c7ede1cf941b5a33"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -74,6 +74,10 @@
 /* Features of the service base. */
 #define PV_BASE_FEATURE_RING_BIT 0 /* The ring road: calls by shared-memory rings. */
 #define PV_BASE_FEATURE_RING (1ull << 0)
+
+/* Features of the service console. */
+#define PV_CONSOLE_FEATURE_INPUT_BIT 0 /* Channel CONSOLE tells of input that waits. */
+#define PV_CONSOLE_FEATURE_INPUT (1ull << 0)
 
 /* Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use, those between are reserved. */
 #define PV_CHANNEL_DEADLINE 0 /* The vCPU's deadline has passed. */

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "5aa84513be3cc60ad8433c85637fe1f49a706a60bb6de06198f59e2427348280";
+pub const ABI_DIGEST: &str = "f30c9f7d3367268e5d11b70f4013ea094423c075758eb245c7ede1cf941b5a33";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -123,6 +123,11 @@ pub const RING_STATE_FAULT: u32 = 2;
 /// The ring road: calls by shared-memory rings.
 pub const BASE_FEATURE_RING: u64 = 1 << 0;
 pub const BASE_FEATURE_RING_BIT: u32 = 0;
+
+// Features of the service console.
+/// Channel CONSOLE tells of input that waits.
+pub const CONSOLE_FEATURE_INPUT: u64 = 1 << 0;
+pub const CONSOLE_FEATURE_INPUT_BIT: u32 = 0;
 
 // Channels with a fixed meaning; those from FIRST_FREE on are the guest's to use, those between are reserved.
 /// The vCPU's deadline has passed.

@@ -1,8 +1,15 @@
 """Service console: text in and out from the first instruction on, with no set-up."""
 
-from ..schema import Buffer, Call, Limit, Rule, Service
+from ..schema import Buffer, Call, Constants, Limit, Rule, Service
 
 CONSOLE_BYTES = Limit(6, "CONSOLE_BYTES", 4096, "bytes", "One console write or read.")
+
+FEATURE = Constants(
+    "console_feature",
+    "Features of the service console.",
+    ("INPUT", 0, "Channel CONSOLE tells of input that waits."),
+    bits=True,
+)
 
 SERVICE = Service(
     2,
@@ -26,10 +33,17 @@ SERVICE = Service(
             varies=("value", "output"),
         ),
     ),
+    FEATURE,
 )
 
 RULES = (
     Rule("CON-1", "console.write takes all bytes or none."),
     Rule("CON-2", "Output beyond the machine's budget is refused with QUOTA; the machine runs on."),
     Rule("CON-3", "console.read never waits."),
+    Rule(
+        "CON-4",
+        "After a console.read that took less than it had room for, channel CONSOLE of vCPU 0 is raised when input "
+        "waits, if INPUT was accepted.",
+        no_case="what waits for a machine is its user's to give, which no guest can bring about",
+    ),
 )

@@ -251,8 +251,8 @@ RULES = (
     ),
     Rule(
         "DEV-22",
-        "A device that arrives is one that the image's manifest names. It is listed, under an index that no device had "
-        "before; then, if HOTPLUG was accepted, channel DEVICE of vCPU 0 is raised.",
+        "A device that arrives is one that the image's manifest names, or any if the image has no notes. It is listed, "
+        "under an index that no device had before; then, if HOTPLUG was accepted, channel DEVICE of vCPU 0 is raised.",
         no_case="the host attaches devices for reasons of its own, which no guest can bring about",
     ),
     Rule(

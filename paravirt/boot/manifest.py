@@ -59,8 +59,10 @@ def _plan_plain(attached: Sequence[Attachment]) -> tuple[PlannedDevice, ...]:
 
 
 def plan_one(image: Image, attachment: Attachment) -> PlannedDevice:
-    """A device that arrives while the guest runs.  Raises DeviceNotInManifest."""
+    """A device that arrives while the guest runs.  Raises ConfigError, DeviceNotInManifest."""
     kind = type_of(attachment)
+    if image.is_plain:
+        return _plan_plain((attachment,))[0]
     _check_wanted(image, (kind, attachment.name), attachment)
     entry = next(e for e in image.notes.manifest if (e.type, e.name) == (kind, attachment.name))
     planned = _plan(image, entry, attachment)

@@ -84,6 +84,11 @@ static uint8_t cause(const struct pv_serial *serial)
 	return serial->interrupts & ON_SENT && serial->sent ? CAUSE_SENT : CAUSE_NONE;
 }
 
+static bool listens(const struct pv_serial *serial)
+{
+	return serial->interrupts & ON_RECEIVED && !(serial->modem_control & LOOP);
+}
+
 /* After whatever may have changed a cause. */
 static void settle(struct pv_serial *serial)
 {
@@ -92,7 +97,7 @@ static void settle(struct pv_serial *serial)
 	if (raised && !serial->raised)
 		signal_fd(serial->interrupt_fd);
 	serial->raised = raised;
-	if (serial->interrupts & ON_RECEIVED && !serial->count && !serial->wanting) {
+	if (listens(serial) && !serial->count && !serial->wanting) {
 		serial->wanting = true;
 		signal_fd(serial->wanted_fd);
 	}
@@ -138,10 +143,15 @@ static bool look(struct pv_serial *serial)
 bool pv_serial_receive(struct pv_serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);
-	bool got = look(serial);
+	/* What is not waited for any more is left to the machine's other consoles. */
+	if (!listens(serial))
+		serial->wanting = false;
+	else
+		look(serial);
+	bool waits = serial->wanting;
 	settle(serial);
 	pthread_mutex_unlock(&serial->lock);
-	return got;
+	return !waits;
 }
 
 static void flush(struct pv_serial *serial)

@@ -40,7 +40,10 @@ void pv_serial_deinit(struct pv_serial *serial);
 /* One access of a byte to register 0 to 7. Any vCPU's thread. */
 uint8_t pv_serial_read(struct pv_serial *serial, uint32_t offset);
 void pv_serial_write(struct pv_serial *serial, uint32_t offset, uint8_t value);
-/* Takes input that waits (ops.console_read), if there is room; false: none. Any thread. */
+/*
+ * Takes input that waits (ops.console_read), if the guest wants to be told of it and there is room; false: there was
+ * none, it still wants some. Any thread.
+ */
 bool pv_serial_receive(struct pv_serial *serial);
 /* Hands on what was sent so far. Any thread. */
 void pv_serial_flush(struct pv_serial *serial);

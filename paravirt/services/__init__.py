@@ -17,6 +17,7 @@ from . import system as system
 
 FEATURES = {  # offered, by the number of the service
     int(lib.PV_SERVICE_BASE): int(lib.PV_BASE_FEATURE_RING),
+    int(lib.PV_SERVICE_CONSOLE): int(lib.PV_CONSOLE_FEATURE_INPUT),
     int(lib.PV_SERVICE_EVENT): int(lib.PV_EVENT_FEATURE_DOORBELL | lib.PV_EVENT_FEATURE_EOI),
     int(lib.PV_SERVICE_MEMORY): int(lib.PV_MEMORY_FEATURE_BALLOON | lib.PV_MEMORY_FEATURE_FREE_PAGE_REPORTING),
     int(lib.PV_SERVICE_CONTINUITY): int(lib.PV_CONTINUITY_FEATURE_NOTIFY),

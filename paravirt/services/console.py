@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._native import ffi
+from .._native import ffi, lib
 from ..abi import STATUS
+from ..devices.service import ServiceThread
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -33,6 +35,7 @@ class Console:
         self._source = source if isinstance(source, int) else None
         self._waiting = b"" if isinstance(source, int) else source
         self._lock = threading.Lock()  # vCPUs and the virtio console read; who looks first also takes
+        self._watch = ServiceThread("console input")
 
     def write(self, data: bytes) -> None:
         """Hands `data` on."""
@@ -48,6 +51,23 @@ class Console:
         """Up to `size_bytes` of waiting input (CON-3)."""
         with self._lock:
             return self._take(size_bytes) if size_bytes else b""
+
+    def expect(self, came: Callable[[], None]) -> None:
+        """Calls `came` from another thread once there is input, or its end; in place of what it was to call before."""
+        fd = self._source
+        if fd is None:
+            return
+
+        def look() -> bool:
+            self._watch.unwatch(fd)  # first: who is called reads, and expects more
+            came()
+            return False
+
+        self._watch.watch(fd, look)
+
+    def forget(self) -> None:
+        """Calls nobody any more: a life of the machine is over."""
+        self._watch.close()
 
     def _take(self, size_bytes: int) -> bytes:
         if self._source is not None and _waits(self._source):
@@ -76,10 +96,12 @@ def pv_py_console_write(native: Any, text: Any, size_bytes: int) -> int:
 
 @ffi.def_extern(error=0)  # type: ignore[untyped-decorator]
 def pv_py_console_read(native: Any, text: Any, size_bytes: int) -> int:
-    """Input that waits (CON-3)."""
+    """Input that waits (CON-3); if it is less than wanted, the guest is told of more."""
     machine: Machine = ffi.from_handle(native.opaque)
     try:
         data = machine.console.read(size_bytes)
+        if len(data) < size_bytes and native.state.accepted[lib.PV_SERVICE_CONSOLE] & lib.PV_CONSOLE_FEATURE_INPUT:
+            machine.console.expect(lambda: lib.pv_event_raise(native, 0, lib.PV_CHANNEL_CONSOLE))  # CON-4
     except BaseException as error:
         machine.fail(error)
         return 0

@@ -45,7 +45,7 @@ def wrong(work: Path) -> Iterator[str]:
         for raw in process.stdout:
             lines.append(raw.decode("utf-8", "replace").rstrip())
             print(f"acpi   {lines[-1]}", flush=True)
-            asked.serve(lines[-1], process.pid)
+            asked.serve(lines[-1], process)
     if not any(RESEEDED in line for line in lines):
         yield "Linux has not heard of a copy by the VM generation id"
     if process.returncode:

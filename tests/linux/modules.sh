@@ -108,6 +108,12 @@ modules() {
 		wait
 		comes_and_goes
 	fi
+	echo "linux: asks word"
+	read -r -t 60 heard </dev/ttyPV0
+	check "console input" [ "$heard" = hello ]
+	ask disk comes [ -b /dev/vdc ]
+	echo "linux: result disk that came $(summed /dev/vdc)"
+	ask disk leaves [ ! -e /dev/vdc ]
 	check "unloading" rmmod paravirt_virtio
 	check "devices that left with it" [ ! -e /dev/vda ]
 	check "loading again" insmod /own/paravirt_virtio.ko

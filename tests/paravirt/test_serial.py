@@ -121,8 +121,25 @@ def test_input_is_asked_for_and_comes_with_an_interrupt(port: Port) -> None:
     assert port.wanting(), "there is room again"
     assert not port.read(LINE_STATUS) & 1
     assert lib.pv_serial_receive(port.native)
-    assert not lib.pv_serial_receive(port.native), "that was all"
+    assert lib.pv_serial_receive(port.native), "it wants no more before it has read that"
     assert [port.read(DATA) for _ in range(5)] == [16, 17, 18, 19, 0]
+    assert not lib.pv_serial_receive(port.native), "that was all"
+
+
+@pytest.mark.parametrize(("register", "value"), [(INTERRUPTS, 0), (MODEM_CONTROL, LOOP)])
+def test_input_that_is_not_wanted_any_more_is_left_to_others(port: Port, register: int, value: int) -> None:
+    port.write(INTERRUPTS, 1)
+    assert port.wanting()
+    port.write(register, value)
+    port.machine.input = b"for others"
+    assert lib.pv_serial_receive(port.native)
+    assert port.machine.input == b"for others"
+    assert not port.wanting()
+    port.write(MODEM_CONTROL, OUT2)
+    port.write(INTERRUPTS, 1)
+    assert port.wanting()
+    assert lib.pv_serial_receive(port.native)
+    assert port.read(DATA) == ord("f")
 
 
 def test_who_polls_gets_input_by_asking(port: Port) -> None:
@@ -145,6 +162,7 @@ def test_in_a_loop_all_comes_back(port: Port) -> None:
 
 def test_clearing_the_fifo_forgets_what_came(port: Port) -> None:
     port.write(IDENTIFICATION, 1)
+    port.write(INTERRUPTS, 1)
     port.machine.input = b"abc"
     lib.pv_serial_receive(port.native)
     port.write(IDENTIFICATION, 3)
