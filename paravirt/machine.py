@@ -192,8 +192,7 @@ class Machine:
         self.extensions.attach(self)
         self._resources.callback(self.console.forget)
         self._boot_info = ffi.from_buffer(self.layout.boot_info)
-        native.boot_info = ffi.cast("const uint8_t *", self._boot_info)
-        native.boot_info_bytes = len(self.layout.boot_info)
+        native.boot_info, native.boot_info_bytes = ffi.cast("const uint8_t *", self._boot_info), len(self._boot_info)
         native.time_page = ffi.cast("struct pv_time_page *", self.memory.hva(self.layout.time_page_gpa, PAGE_BYTES))
         self.continuity.begin()
 
