@@ -1,8 +1,9 @@
 """Which CPU a guest sees: the host's as KVM can give it, or a named level of x86-64 and nothing beyond it.
 
-A level says the same on every host, so that a guest may be moved: what no name here allows is not there.  Three things
-stay the host's: its vendor, model and caches; the topology, which is the machine's own (``native/kvm_cpuid.c``); and
-the bits by which a kernel knows what it need not defend against, which nobody should be deprived of.
+A level says nothing beyond what is named here, so that a guest may be moved between hosts that are much alike.  What
+may still differ between them: vendor, model and caches; ``_COMMON`` and what KVM has of ``_KVM``, which are there
+where the host has them; the bits by which a kernel knows what it need not defend against, which nobody should be
+deprived of.  The topology is the machine's own (``native/kvm_cpuid.c``).
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ def _bits(function: int, subleaf: int, register: int, names: str) -> dict[str, t
 FEATURES = {
     **_bits(1, 0, 3, "fpu=0 vme=1 de=2 pse=3 tsc=4 msr=5 pae=6 mce=7 cx8=8 apic=9 sep=11 mtrr=12 pge=13 mca=14 cmov=15 "
             "pat=16 pse36=17 clflush=19 mmx=23 fxsr=24 sse=25 sse2=26 ss=27 ht=28"),
-    **_bits(1, 0, 2, "pni=0 pclmulqdq=1 ssse3=9 fma=12 cx16=13 pcid=17 sse4_1=19 sse4_2=20 x2apic=21 movbe=22 "
-            "popcnt=23 tsc_deadline_timer=24 aes=25 xsave=26 avx=28 f16c=29 rdrand=30 hypervisor=31"),
-    **_bits(7, 0, 1, "fsgsbase=0 tsc_adjust=1 bmi1=3 avx2=5 smep=7 bmi2=8 erms=9 invpcid=10 avx512f=16 avx512dq=17 "
-            "rdseed=18 adx=19 smap=20 avx512ifma=21 clflushopt=23 clwb=24 avx512cd=28 sha_ni=29 avx512bw=30 "
-            "avx512vl=31"),
+    **_bits(1, 0, 2, "pni=0 pclmulqdq=1 vmx=5 ssse3=9 fma=12 cx16=13 pdcm=15 pcid=17 sse4_1=19 sse4_2=20 x2apic=21 "
+            "movbe=22 popcnt=23 tsc_deadline_timer=24 aes=25 xsave=26 avx=28 f16c=29 rdrand=30 hypervisor=31"),
+    **_bits(7, 0, 1, "fsgsbase=0 tsc_adjust=1 bmi1=3 hle=4 avx2=5 smep=7 bmi2=8 erms=9 invpcid=10 rtm=11 avx512f=16 "
+            "avx512dq=17 rdseed=18 adx=19 smap=20 avx512ifma=21 clflushopt=23 clwb=24 avx512cd=28 sha_ni=29 "
+            "avx512bw=30 avx512vl=31"),
     **_bits(7, 0, 2, "avx512vbmi=1 umip=2 pku=3 avx512_vbmi2=6 gfni=8 vaes=9 vpclmulqdq=10 avx512_vnni=11 "
             "avx512_bitalg=12 avx512_vpopcntdq=14 la57=16 rdpid=22"),
-    **_bits(7, 0, 3, "fsrm=4"),
+    **_bits(7, 0, 3, "fsrm=4 tsxldtrk=16"),
     **_bits(0xD, 1, 0, "xsaveopt=0 xsavec=1 xgetbv1=2 xsaves=3"),
     **_bits(6, 0, 0, "arat=2"),
-    **_bits(0x8000_0001, 0, 2, "lahf_lm=0 cr8_legacy=4 abm=5 sse4a=6 misalignsse=7 3dnowprefetch=8 topoext=22"),
+    **_bits(0x8000_0001, 0, 2, "lahf_lm=0 svm=2 cr8_legacy=4 abm=5 sse4a=6 misalignsse=7 3dnowprefetch=8 topoext=22 "
+            "perfctr_core=23 perfctr_nb=24"),
     **_bits(0x8000_0001, 0, 3, "syscall=11 nx=20 mmxext=22 fxsr_opt=25 pdpe1gb=26 rdtscp=27 lm=29"),
     **_bits(0x8000_0007, 0, 3, "constant_tsc=8"),
 }  # fmt: skip
@@ -69,8 +71,13 @@ _DEFENCES = {
     Register(0x8000_0021, 0, 0): 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31,
 }
 # Leaves that a level says nothing of, or that others see to.
-_KEPT = frozenset({0, 2, 4, 5, 0xB, 0x1F, *range(0x8000_0002, 0x8000_0007), 0x8000_001D, 0x8000_001E, 0x8000_0000})
-HYPERVISOR_LEAVES = range(0x4000_0000, 0x5000_0000)
+_KEPT = frozenset({0, 2, 4, 5, 0xB, 0x1F, 0x4000_0000, 0x8000_0000, *range(0x8000_0002, 0x8000_0007), 0x8000_001D,
+                   0x8000_001E})  # fmt: skip
+_KVM_LEAF = 0x4000_0001
+# Of its EAX: clocks, no delay at ports, steal time, interrupts' ends, spin locks, TLB flushes, IPIs, yielding.  Each
+# newer KVM adds more, which a guest would miss on an older one.
+_KVM = sum(1 << bit for bit in (0, 1, 3, 5, 6, 7, 9, 11, 13, 24))
+_NESTED_SVM_LEAF = 0x8000_000A
 
 
 class CpuModel(NamedTuple):
@@ -132,8 +139,10 @@ def change(model: CpuModel, function: int, subleaf: int) -> Change:
         gone = _register_masks(model.removed)
         keep = [everything & ~gone.get(Register(function, subleaf, n), 0) for n in range(4)]
         return Change(function, subleaf, (keep[0], keep[1], keep[2], keep[3]))
-    if function in _KEPT or function in HYPERVISOR_LEAVES:
+    if function in _KEPT or (function == _NESTED_SVM_LEAF and "svm" in model.allowed()):
         return Change(function, subleaf, (everything,) * 4)
+    if function == _KVM_LEAF:
+        return Change(function, subleaf, (_KVM, 0, 0, 0))
     if function == 0xD and "xsave" in model.allowed() and subleaf in (0, *range(2, 8)):
         components, size_bytes = _COMPONENTS[model.level - 1]
         if subleaf == 0:

@@ -29,7 +29,9 @@ def has(text: str, name: str) -> bool:
         ("x86-64-v3", "xsave avx avx2 bmi2 abm", "avx512f aes xsavec vaes"),
         ("x86-64-v4", "avx512f avx512vl", "avx512vbmi la57"),
         ("x86-64-v2,+aes,+rdrand,-popcnt", "aes rdrand pni", "popcnt"),
+        ("x86-64-v3,+svm", "svm avx", "vmx rtm hle pdcm"),
         ("host,-avx512f,-x2apic", "avx2 aes la57", "avx512f x2apic"),
+        ("host,-vmx,-svm,-rtm,-hle", "x2apic pdcm", "vmx svm rtm hle"),
     ],
 )
 def test_what_a_model_has(text: str, there: str, gone: str) -> None:
@@ -40,6 +42,18 @@ def test_what_a_model_has(text: str, there: str, gone: str) -> None:
 def test_a_feature_that_nobody_has_named_is_gone() -> None:
     assert kept("x86-64-v4", 7, 1, 0) == 0
     assert kept("x86-64-v4", 0x19, 0, 0) == 0
+
+
+def test_what_newer_kvm_offers_is_gone_from_levels() -> None:
+    assert kept("x86-64-v2", 0x4000_0001, 0, 0) == 0x0100_2AEB
+    assert change(parse_cpu("x86-64-v2"), 0x4000_0001, 0).keep[1:] == (0, 0, 0)
+    assert kept("host", 0x4000_0001, 0, 0) == ALL
+    assert kept("x86-64-v2", 0x4000_0000, 0, 1) == ALL, "KVM's name"
+
+
+def test_the_leaf_of_nested_svm_is_there_with_it() -> None:
+    assert kept("x86-64-v2", 0x8000_000A, 0, 3) == 0
+    assert kept("x86-64-v2,+svm", 0x8000_000A, 0, 3) == ALL
 
 
 def test_what_tells_a_kernel_of_defects_stays() -> None:
