@@ -34,6 +34,8 @@ KILLS = (3, 9)
 """After how many pieces of the first disk the back ends die."""
 END = 12
 """After how many they are stopped in order."""
+PROOF = ("random ", "vsock ", "fetched ", "checked ", "same ")
+"""Lines that are shown, with -s or -rP."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -213,17 +215,21 @@ def test_linux_on_our_devices(tmp_path: Path, kept: ExitStack) -> None:
         for count in KILLS:
             machine.wait_line(f"wrote vda {count}")
             devices.die()
+            print(f"killed and started again after: wrote vda {count}")
         machine.wait_line(f"wrote vda {END}")
         devices.end()
+        print(f"ended and started again after: wrote vda {END}")
         assert machine.wait() == 0
         said = machine.said
+    print("\n".join(line for line in machine.lines if line.startswith(PROOF)))
     wanted = ["random 64", "virtio_rng.0", f"vsock echoed {ECHOED}"]
     for disk in ("vda", "vdb"):
         wanted += [f"checked {disk} 0", f"same {disk} {PIECES * 4}"]
     assert not [line for line in wanted if line not in machine.lines], said
     assert said.count(f"fetched {hashlib.md5(FETCHED).hexdigest()}") == 3, said
     for image in devices.images:
-        subprocess.run([program("e2fsck"), "-fn", image], check=True, capture_output=True)
+        done = subprocess.run([program("e2fsck"), "-fn", image], check=True, capture_output=True, text=True)
+        print(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.rights
