@@ -55,10 +55,20 @@ class InProcess:
         self.kill()
 
     def start(self) -> None:
+        """Returns once it listens."""
+        self.launch()
+        self.wait_served()
+
+    def launch(self) -> None:
+        """Begins."""
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, env=self._environment, stdout=pipe, stderr=pipe, text=True
         )
+
+    def wait_served(self) -> None:
+        """Until it listens."""
+        assert self._process
         assert self._process.stdout
         assert "is served" in self._process.stdout.readline(), self._process.communicate()[1]
 

@@ -64,7 +64,8 @@ work() {{
 }}
 fetch() {{
     for turn in 1 2 3; do
-        wget -q -O /tmp/fetched http://{HOST}:{HTTP_PORT}/ && echo "fetched $(md5sum < /tmp/fetched)"
+        until wget -q -O /tmp/fetched http://{HOST}:{HTTP_PORT}/; do echo "no network yet"; done
+        echo "fetched $(md5sum < /tmp/fetched)"
     done
 }}
 work vda & work vdb & fetch & wait
@@ -178,15 +179,20 @@ class Devices:
         """They are killed, and started again."""
         for process in self.mortal:
             process.kill()
-        for process in self.mortal:
-            process.start()
+        self._start()
 
     def end(self) -> None:
         """They are stopped as services are, in order, and started again."""
         for process in self.mortal:
             assert process.stop() == (143, "paravirt: terminated\n")
+        self._start()
+
+    def _start(self) -> None:
+        """All at once: a guest gives up on a network after three seconds without an answer."""
         for process in self.mortal:
-            process.start()
+            process.launch()
+        for process in self.mortal:
+            process.wait_served()
 
 
 def prepare(place: Path, kept: ExitStack, script: str = SCRIPT, pairs: int = 1) -> Path:
