@@ -30,7 +30,11 @@ class Listener:
         with _turn(path.parent):
             _remove_stale(path, what)
             self.socket = _listen(path, what)
-        self._made = _identity(path)
+            try:
+                self._made = _identity(path)
+            except OSError as error:
+                self.socket.close()
+                raise SocketError(f"{what}: {path} was removed at once; give another path") from error
 
     def close(self) -> None:
         """Closes the socket and removes it, unless somebody has put another in its place.  More than once is fine."""

@@ -297,12 +297,13 @@ static bool turn(struct pv_backend_thread *thread)
 /* Memory whose pages may be given back is not held: the guest would get others in their place than the file does. */
 static void hold_memory(struct pv_aio *aio, const struct pv_memory *memory)
 {
+	const uint32_t count = pv_memory_regions(memory);
 	struct iovec areas[PV_MAX_REGIONS];
 
-	for (uint32_t i = 0; i < memory->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		areas[i] = (struct iovec){ memory->regions[i].hva, memory->regions[i].size_bytes };
 	if (memory->kept)
-		pv_aio_memory(aio, areas, memory->count);
+		pv_aio_memory(aio, areas, count);
 }
 
 static int open_engine(struct pv_backend_thread *thread)

@@ -27,17 +27,19 @@ static inline void pv_eventfd_signal(int fd)
 		(void)!write(fd, &one, sizeof(one));
 }
 
-/* Takes the count; false: there was none. */
-static inline bool pv_eventfd_take(int fd)
+/* Takes the count; 0: there was none. */
+static inline uint64_t pv_eventfd_take(int fd)
 {
 	struct pollfd some = { .fd = fd, .events = POLLIN };
 	uint64_t count;
 	const struct iovec to = { &count, sizeof(count) };
 
 	if (preadv2(fd, &to, 1, -1, RWF_NOWAIT) > 0)
-		return true;
+		return count;
 	/* Linux before 5.8 */
-	return errno == EOPNOTSUPP && poll(&some, 1, 0) == 1 && read(fd, &count, sizeof(count)) > 0;
+	if (errno == EOPNOTSUPP && poll(&some, 1, 0) == 1 && read(fd, &count, sizeof(count)) > 0)
+		return count;
+	return 0;
 }
 
 #endif

@@ -3,7 +3,8 @@
  * Guest-physical ranges and their host addresses, checked copies, and the barrier towards guests whose own
  * order nothing.  Knows no machine; what the guest asks of its memory is memory.c's.
  *
- * Regions are added before vCPUs run and never change afterwards, so looking one up takes no lock.
+ * Looking a region up takes no lock: one that is added is there before it counts, and none goes or changes while
+ * anybody works on memory.
  * What the guest writes while it is copied may come out torn; it is the copy that callers check.
  */
 #include <string.h>
@@ -14,33 +15,44 @@
 
 int pv_memory_add(struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes, void *hva)
 {
-	if (memory->count == PV_MAX_REGIONS || !size_bytes || size_bytes > UINT64_MAX - gpa)
+	const uint32_t count = memory->count; /* one thread adds */
+
+	if (count == PV_MAX_REGIONS || !size_bytes || size_bytes > UINT64_MAX - gpa)
 		return -1;
 	/* What is aligned for the guest is aligned for us: rings are read with atomic accesses. */
 	if (((uint64_t)(uintptr_t)hva - gpa) % 16)
 		return -1;
-	for (uint32_t i = 0; i < memory->count; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		const struct pv_region *r = &memory->regions[i];
 
 		if (gpa < r->gpa + r->size_bytes && r->gpa < gpa + size_bytes)
 			return -1;
 	}
-	memory->regions[memory->count++] = (struct pv_region){ gpa, size_bytes, hva };
+	memory->regions[count] = (struct pv_region){ gpa, size_bytes, hva };
+	__atomic_store_n(&memory->count, count + 1, __ATOMIC_RELEASE);
 	return 0;
+}
+
+uint32_t pv_memory_regions(const struct pv_memory *memory)
+{
+	return __atomic_load_n(&memory->count, __ATOMIC_ACQUIRE);
 }
 
 uint64_t pv_memory_bytes(const struct pv_memory *memory)
 {
+	const uint32_t count = pv_memory_regions(memory);
 	uint64_t bytes = 0;
 
-	for (uint32_t i = 0; i < memory->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		bytes += memory->regions[i].size_bytes;
 	return bytes;
 }
 
 void *pv_memory_at(const struct pv_memory *memory, uint64_t gpa, uint64_t size_bytes)
 {
-	for (uint32_t i = 0; i < memory->count; i++) {
+	const uint32_t count = pv_memory_regions(memory);
+
+	for (uint32_t i = 0; i < count; i++) {
 		const struct pv_region *r = &memory->regions[i];
 
 		/* subtractions only: gpa + size_bytes may wrap */

@@ -42,6 +42,8 @@ void pv_memory_fence(const struct pv_memory *memory);
 /* Whether the kernel has what pv_memory_fence needs for unfenced memory. */
 bool pv_memory_can_fence(void);
 
+/* How many regions there are to be looked at: one may be added meanwhile. */
+uint32_t pv_memory_regions(const struct pv_memory *memory);
 /* All of it. */
 uint64_t pv_memory_bytes(const struct pv_memory *memory);
 /* Has the host back whole pages now, or take them back (they read as zeros). 0 or -errno. */

@@ -7,13 +7,18 @@
 #include "peer_memory.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "fault_copy.h"
 
 #define MAPPINGS 128u
+#ifndef XFS_SUPER_MAGIC /* older headers */
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
 
 /* Taken while start is not 0; written before start is, which a handler looks at first. */
 static struct mapping {
@@ -41,6 +46,24 @@ static struct mapping *find(uintptr_t address)
 			return &mappings[i];
 	}
 	return NULL;
+}
+
+bool pv_peer_memory_is_here(int fd)
+{
+	struct statfs found;
+
+	if (fstatfs(fd, &found) < 0)
+		return false;
+	switch ((uint32_t)found.f_type) {
+	case TMPFS_MAGIC:
+	case HUGETLBFS_MAGIC:
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
 }
 
 void *pv_peer_memory_map(int fd, uint64_t offset, uint64_t size_bytes, int lost_fd)

@@ -49,6 +49,11 @@ bool pv_vhost_back_end_signal(int fd)
 	return true;
 }
 
+uint64_t pv_vhost_back_end_take(int fd)
+{
+	return pv_eventfd_take(fd);
+}
+
 bool pv_vhost_back_end_interrupt(struct pv_device *device, uint32_t queue)
 {
 	struct pv_nudges nudges;

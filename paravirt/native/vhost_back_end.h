@@ -42,6 +42,8 @@ bool pv_vhost_back_end_resume(struct pv_vhost_back_end *back_end);
  * even if the front end fills the counter at that moment.  False: there is no timer that would keep it from that.
  */
 bool pv_vhost_back_end_signal(int fd);
+/* What an eventfd counted, which is taken, whoever has it; 0: nothing. */
+uint64_t pv_vhost_back_end_take(int fd);
 bool pv_vhost_back_end_interrupt(struct pv_device *device, uint32_t queue);
 /* Bytes of an in-flight region of a queue. */
 uint64_t pv_vhost_back_end_inflight_bytes(bool packed, uint32_t size);

@@ -37,6 +37,8 @@ def map_file(fd: int, offset: int, size_bytes: int, lost_fd: int, what: str) -> 
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         raise Refused(f"{what} is not in a file that can be shared; have the front end share its memory (share=on)")
+    if not lib.pv_peer_memory_is_here(fd):
+        raise Refused(f"{what} is in a file whose pages may never come; use a memfd, /dev/shm or a local disk")
     if not size_bytes or found.st_size < offset + size_bytes:
         raise Refused(f"{what} is {size_bytes:#x} bytes at {offset:#x} of a file that has {found.st_size:#x}")
     page = max(found.st_blksize, 1)

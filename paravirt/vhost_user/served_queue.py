@@ -15,6 +15,7 @@ from .errors import Refused
 from .memory_table import MemoryTable
 
 EVENTFD = "anon_inode:[eventfd]"
+KICK_TRIES = 8  # others that had it may take from it for a moment
 
 
 def check_eventfd(fd: int) -> None:
@@ -25,6 +26,20 @@ def check_eventfd(fd: int) -> None:
         raise Refused(f"a descriptor for a queue cannot be looked at: {error.strerror}") from error
     if kind != EVENTFD:
         raise Refused(f"a descriptor for a queue is no eventfd ({kind})")
+
+
+def check_kick(fd: int) -> None:
+    """Raises Refused if `fd` is not an eventfd that is empty once it was taken.
+
+    A semaphore gives one back of what may be 2^64, so that a thread of ours would go on taking for years.
+    """
+    check_eventfd(fd)
+    for _ in range(KICK_TRIES):
+        lib.pv_vhost_back_end_signal(fd)
+        lib.pv_vhost_back_end_signal(fd)
+        if lib.pv_vhost_back_end_take(fd) > 1:
+            return
+    raise Refused("a kick is a semaphore, or is taken by somebody else")
 
 
 def _blank(fd: int) -> None:
@@ -58,7 +73,7 @@ class ServedQueue:
 
     def kick(self, fd: int) -> None:
         """Doorbells come by that eventfd from now on."""
-        check_eventfd(fd)
+        check_kick(fd)
         os.dup2(fd, self._native.kick_fd, inheritable=False)
         self._wake()
         self.kicked = True

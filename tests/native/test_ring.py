@@ -126,3 +126,9 @@ def test_back_end_threads(tmp_path: Path, cc: str, flags: list[str], poll_ns: in
     assert counted["chains"] > 0
     assert counted["sleeps"] > 0
     assert (counted["polls"] > 0) <= (poll_ns > 0)
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_memory_that_grows(tmp_path: Path, cc: str) -> None:
+    """A front end adds a region while the threads of a device look others up."""
+    assert run(program(tmp_path, cc, "memory_race", TSAN)) == {"regions": 8}
