@@ -47,6 +47,7 @@ PROGRAMS = {
     "library_text": ["format.c"],
     "library_input": ["sha256.c", "tar.c", "boot.c", "status.c"],
     "library_calls": ["base.c", "event.c", "time.c"],
+    "library_random": ["random.c", "continuity.c", "sha256.c"],
     "library_block": ["block.c", *QUEUES],
     "library_queues": ["net.c", "pmem.c", "vsock.c", "vsock_packet.c", *QUEUES],
 }
@@ -90,9 +91,9 @@ def feed(reader: Path, what: str, cases: list[bytes]) -> list[str]:
     return run([reader, what], b"".join(struct.pack("<I", len(case)) + case for case in cases)).splitlines()
 
 
-@pytest.mark.parametrize("name", ["library_text", "library_calls", "library_block", "library_queues"])
+@pytest.mark.parametrize("name", ["library_text", "library_calls", "library_random", "library_block", "library_queues"])
 def test_program(cc: str, name: str, tmp_path: Path) -> None:
-    """Rules CALL-5, BATCH-1, EVT-3 to EVT-7, TIME-4, BLK-5 as the driver keeps them."""
+    """Rules CALL-5, BATCH-1, EVT-3 to EVT-7, TIME-4, CONT-8, BLK-5 as the driver keeps them."""
     run([compile_program(cc, name, tmp_path)])
 
 
