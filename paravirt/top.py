@@ -16,6 +16,8 @@ GAUGES = frozenset(  # what back ends say of this moment; all else they count
         "guest_free_memory_bytes",
         "guest_total_memory_bytes",
         "in_flight",
+        "last_ns",
+        "longest_ns",
         "mapped_bytes",
         "open_connections",
     )
@@ -79,6 +81,8 @@ def _samples(machine: Snapshot) -> Iterator[Sample]:
         yield f"memory_{name}", kind, own, value
     for name in ("console_bytes", "trace_marks", "run_ns"):
         yield name, "counter", own, statistics[name]
+    for name in ("events", "acknowledged"):
+        yield f"continuity_{name}", "counter", own, statistics["continuity"][name]
     for number, vcpu in enumerate(statistics["vcpus"]):
         labels = own | {"vcpu": number}
         for name in ("calls", "ring_calls", "upcalls"):

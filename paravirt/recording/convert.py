@@ -31,6 +31,7 @@ from .arena import Arena
 
 BATCH = SERVICES["base"].id("batch")
 RING = SERVICES["base"].id("ring")
+ACKNOWLEDGE = SERVICES["continuity"].id("acknowledge")
 START = SERVICES["vcpu"].id("start")
 STOP = SERVICES["vcpu"].id("stop")
 DECLARED = {service.id(call): call for service in SERVICES.values() for call in service.calls}
@@ -336,6 +337,8 @@ def _check(call: reader.Call) -> None:
         raise _LeftOut("a ring refused it as a ring, and no other road is refused so")
     if call.id == RING and call.status in (STATUS.OK, STATUS.BAD_STATE):
         raise _LeftOut("calls of a ring are made as batches, without one")
+    if call.id == ACKNOWLEDGE:
+        raise _LeftOut("the machine is not paused again")
     if call.id == START and call.status in CIRCUMSTANTIAL:
         raise _LeftOut("the start failed by the host's circumstances, and might succeed now")
 

@@ -14,7 +14,7 @@ from hypercall_abi.recording import RECORDED_ACCESS
 
 from ..errors import RecordingError
 from ..memory import ram_ranges
-from .convert import BATCH, CIRCUMSTANTIAL, DECLARED, in_order
+from .convert import ACKNOWLEDGE, BATCH, CIRCUMSTANTIAL, DECLARED, in_order
 from .reader import Call, Life
 from .replay import Difference, Verdict, diff, name_of
 
@@ -64,6 +64,8 @@ def _unasked(life: Life, call: Call) -> str:
         return "its status tells of the host's circumstances"
     if call.id >> 16 == DEVICE and life.devices:
         return "the model does not know the machine's devices"
+    if call.id == ACKNOWLEDGE:
+        return "what happened to the machine from outside is not recorded"
     if call.id == BATCH and call.status >= 0:
         return "it is judged by the calls that it made"
     if call.id >> 16 not in {service.number for service in SERVICES.values()} and call.id >> 16 in life.services:

@@ -204,6 +204,7 @@ MACHINE: dict[str, Any] = {
         "console_bytes": 5,
         "trace_marks": 0,
         "run_ns": 9,
+        "continuity": {"events": 2, "acknowledged": 1, "last_ns": 5, "longest_ns": 5},
         "vcpus": [
             {
                 "calls": 3, "ring_calls": 1, "upcalls": 2, "exits": 4, "state": "BLOCKED",
@@ -236,6 +237,7 @@ def test_openmetrics() -> None:
             assert line.startswith((f"{family}{{", f"{family}_total{{"))
     own = r'machine="a\"b\n",pid="7",uuid="00"'
     assert f'paravirt_vcpu_exits_total{{{own},vcpu="0",reason="trap"}} 3' in lines
+    assert f"paravirt_continuity_events_total{{{own}}} 2" in lines
     assert f'paravirt_queue_in_flight{{{own},device="disk",type="2",queue="0"}} 3' in lines
     assert f'paravirt_device_in_flight{{{own},device="disk",type="2"}} 2' in lines, "it goes down, too"
     assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ import pytest
 
 from paravirt import Machine, MachineConfig
 from paravirt._native import lib
+from paravirt.cli import main
 from paravirt.config import Accel
+from paravirt.debug.debugger import debugger_of
 from paravirt.errors import ConfigError, HostCallFailed
 from paravirt.pausing import Quiet
-from paravirt.services.continuity import CONTINUITY_EVENT
-from tests.support.built import GUESTS
+from paravirt.recording.judge import judge
+from paravirt.recording.reader import read
+from paravirt.services.continuity import CONTINUITY_EVENT, GENERATION_BYTES
+from tests.support.built import GUESTS, without_notes
 from tests.support.told import PATIENCE_S, Told, check_tap
 from tests.support.waiting import wait_for
 
@@ -119,6 +124,73 @@ def test_a_guest_that_does_not_know_of_it() -> None:
         assert not machine.pausing.paused
         with pytest.raises(HostCallFailed, match="has just ended"):
             machine.pausing.pause()
+
+
+def test_a_debugger_has_its_say() -> None:
+    """What it wants of a paused machine is done once that goes on; one that it holds is not asked to be quiet."""
+    with waiting("auto") as (machine, told):
+        debugger = debugger_of(machine)
+        with debugger.lock:
+            debugger.stop()
+        assert machine.pausing.pause(ENOUGH_S).told is False
+        machine.pausing.resume()
+        assert debugger.stopped
+        assert "RESUMED" not in told.text.decode()
+        with debugger.lock:
+            debugger.resume()
+        told.wait(b"event RESUMED 2\n")
+        machine.pausing.pause(ENOUGH_S)
+        with debugger.lock:
+            debugger.resume()
+            assert debugger.stopped
+        machine.pausing.resume()
+        assert not debugger.stopped
+        told.wait(b"event RESUMED 4\n")
+
+
+def test_a_trace_shows_it(tmp_path: Path) -> None:
+    with waiting("auto", trace=tmp_path / "trace") as (machine, told):
+        machine.pausing.pause(ENOUGH_S)
+        machine.pausing.resume()
+        told.wait(b"event RESUMED 2\n")
+    events = json.loads((tmp_path / "trace").read_text())["traceEvents"]
+    (track,) = (e["tid"] for e in events if e["ph"] == "M" and e["args"]["name"] == "continuity")
+    marks = [(e["name"], e["args"]["value"]) for e in events if e["ph"] == "i" and e["tid"] == track]
+    assert marks == [("BEFORE_PAUSE", 1), ("RESUMED", 2)]
+
+
+def test_a_recording_can_be_judged_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Acknowledgements are left out of both: what was done to the machine is not in it."""
+    record = tmp_path / "calls.pcapng"
+    with waiting("auto", record=record) as (machine, _):
+        machine.pausing.pause(ENOUGH_S)
+        machine.pausing.resume(CONTINUITY_EVENT.MIGRATED)
+        machine.wait()
+    (life,) = read(record)
+    assert sum(call.name == "continuity.acknowledge" for call in life.calls) == 3
+    verdict = judge(life)
+    assert verdict.difference is None
+    assert {call.name for call, _ in verdict.left_out} == {"continuity.acknowledge"}
+    assert main(["replay", str(record)]) == 0, capsys.readouterr().err
+
+
+def test_a_plain_guest_has_it_by_acpi(tmp_path: Path) -> None:
+    """The generation id where ACPI says that it is; a pause leaves it as it is."""
+    plain = without_notes(GUESTS / "spin.elf", tmp_path)
+    with Machine(MachineConfig(plain)) as machine:
+        machine.start()
+
+        def shown() -> bytes:
+            return bytes(machine.memory.read(machine.layout.generation_gpa, GENERATION_BYTES))
+
+        first = shown()
+        assert first == machine.continuity.generation
+        machine.pausing.pause()
+        machine.pausing.resume()
+        assert shown() == first
+        machine.pausing.pause()
+        machine.pausing.resume(CONTINUITY_EVENT.RESTORED)
+        assert shown() == machine.continuity.generation != first
 
 
 def test_a_denied_service_has_no_page(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -134,6 +135,27 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
     assert machine.wait(PATIENCE_S).status == 0
 
 
+def test_a_machine_is_paused(start: Callable[..., Machine], command: Command, tmp_path: Path) -> None:
+    told = Told()
+    start(MachineConfig(GUESTS / "continuity.elf", console=told, name="guest"))
+    start(spinning(tmp_path))
+    told.wait(b"# waits")
+    status, said = command("pause", "guest", "--timeout", "30")
+    assert status == 0
+    assert re.fullmatch(r"guest: paused; the guest was quiet after \d+\.\d ms\n", said)
+    assert command("pause", "spin") == (0, "spin: paused; the guest has not asked to be told\n")
+    assert command("pause", "spin") == (
+        2,
+        "paravirt: the machine 'spin' is paused already; let it go on first\n",
+    )
+    assert command("balloon", "spin")[0] == 0, "others are answered meanwhile"
+    status, said = command("resume", "guest", "--as", "cloned")
+    assert status == 0
+    assert re.fullmatch(r"guest: goes on after \d+\.\d{3} s\n", said)
+    told.wait(b"event CLONED 2")
+    assert json.loads(command("resume", "spin", "--json")[1])["missed_ns"] > 0
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
@@ -155,6 +177,9 @@ def test_memory_is_asked_for(start: Callable[..., Machine], command: Command) ->
         (("device", "link", "spin", "first", "down"), 2, "the machine has no network 'first' whose frames this host"),
         (("device", "link", "spin", "first", "sideways"), 2, "invalid choice: 'sideways'"),
         (("balloon", "spin", "1T"), 2, "at most the guest's 128M"),
+        (("pause", "spin", "--timeout", "nan"), 2, "a time-out of nan s: a guest is waited for from 0 to 30 s"),
+        (("resume", "spin"), 2, "the machine 'spin' is not paused"),
+        (("resume", "spin", "--as", "new"), 2, "invalid choice: 'new'"),
         (("balloon", "spin", "1"), 2, "must be whole pages"),
         (("balloon", "spin", "99999999T"), 2, "as a number of bytes"),
     ],
@@ -264,6 +289,12 @@ NO_REQUEST = "this is no request"
         (b'{"verb": "device remove"}\n', "device remove needs 'name', a text"),
         (b'{"verb": "device grow", "name": "a", "size_bytes": "1M"}\n', "as a number of bytes, not '1M'"),
         (b'{"verb": "device link", "name": "a", "up": 1}\n', "takes 'up' as true or false, not 1"),
+        (b'{"verb": "pause"}\n', "pause takes 'timeout_s' as a number of seconds, not None"),
+        (b'{"verb": "pause", "timeout_s": NaN}\n', "a time-out of nan s"),
+        (
+            b'{"verb": "resume", "event": 3}\n',
+            "resume takes 'event' as one of resumed, restored, cloned, migrated, not 3",
+        ),
         (b'{"verb": "balloon", "target_bytes": -1}\n', "as a number of bytes, not -1"),
         (b'{"verb": "balloon", "target_bytes": true}\n', "as a number of bytes, not True"),
     ],
