@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ from ..interrupts import Held
 from ..listener import Listener
 from .errors import PeerError, PeerGone
 from .given_socket import GivenSocket
+from .lines import Lines
 from .served_queue import ServedQueue
 from .session import Session
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # The front end resets queues by stopping them.
 NEVER_OFFERED = int(lib.PV_VIRTIO_F_RING_RESET)
-LINES_MOST, LINES_PER_S = 20.0, 0.2  # of what is wrong
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +64,7 @@ class BackEnd:
         self._listener: Listener | GivenSocket | None = None
         self._ending = False
         self._told: Any = None  # of which fault
-        self._lines, self._lines_at, self._untold = LINES_MOST, time.monotonic(), 0
+        self._lines = Lines(log)
 
     def __enter__(self) -> Self:
         with Held():
@@ -150,16 +149,7 @@ class BackEnd:
 
     def warn(self, text: str) -> None:
         """Says what is wrong to whoever runs the program, unless a driver or front end has it said all the time."""
-        now = time.monotonic()
-        self._lines = min(LINES_MOST, self._lines + (now - self._lines_at) * LINES_PER_S)
-        self._lines_at = now
-        if self._lines < 1:
-            self._untold += 1
-            return
-        self._lines -= 1
-        before = f" ({self._untold} lines before this one were left out)" if self._untold else ""
-        self._untold = 0
-        log.warning("paravirt: %s%s", text, before)
+        self._lines.warn(text)
 
     # ---- serving ----
 

@@ -24,6 +24,7 @@ from ..interrupts import heard
 from .connection import REPLY_S, Connection
 from .errors import PeerError, PeerGone
 from .front_end import FrontEnd, Vring
+from .lines import Lines
 from .messages import Region
 
 AGAIN_S = 0.2  # between two attempts to find a peer
@@ -81,6 +82,7 @@ class ServedDevice(CalledDevice):
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
         self._away_since, self._told = 0.0, False  # whether it was told that the peer is away
+        self._lines = Lines(log)  # of what a driver can have said again and again
         self._last: dict[str, int] = {}
 
     def features(self) -> int:
@@ -347,7 +349,7 @@ class ServedDevice(CalledDevice):
         self._be("failed")
         lib.pv_device_fault(self._native, HOST_FAILED)
         if error:
-            log.warning("paravirt: %s; the device is stopped until its driver resets it", error)
+            self._lines.warn(f"{error}; the device is stopped until its driver resets it")
 
     # ---- the peer is there ----
 

@@ -253,7 +253,8 @@ class Session(Conversation):
         return Region(gpa, size, hva, fd, offset)
 
     def _add_mem_reg(self, message: Message) -> None:
-        self.memory.add(self._region_of(message, self._fd_of(message)))  # others stay where they are
+        with self._paused():  # who looks for an address at that moment would find what lay there before
+            self.memory.add(self._region_of(message, self._fd_of(message)))
 
     def _rem_mem_reg(self, message: Message) -> None:
         with self._paused():  # a descriptor that comes with it is allowed, and of no use
