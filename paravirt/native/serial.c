@@ -143,8 +143,8 @@ static bool look(struct pv_serial *serial)
 bool pv_serial_receive(struct pv_serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);
-	/* What is not waited for any more is left to the machine's other consoles. */
-	if (!listens(serial))
+	/* What is not waited for any more is left to the machine's other consoles; a guest that reads is asked again. */
+	if (!listens(serial) || !room(serial))
 		serial->wanting = false;
 	else
 		look(serial);

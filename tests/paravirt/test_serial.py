@@ -142,6 +142,22 @@ def test_input_that_is_not_wanted_any_more_is_left_to_others(port: Port, registe
     assert port.read(DATA) == ord("f")
 
 
+def test_input_is_not_waited_for_while_there_is_no_room(port: Port) -> None:
+    """A guest that fills the FIFO itself while it waits does not keep the host looking."""
+    port.write(MODEM_CONTROL, OUT2)
+    port.write(INTERRUPTS, 1)
+    assert port.wanting()
+    port.write(MODEM_CONTROL, LOOP)
+    port.write(DATA, ord("x"))
+    port.write(MODEM_CONTROL, OUT2)
+    port.machine.input = b"y"
+    assert lib.pv_serial_receive(port.native), "nothing fits"
+    assert port.read(DATA) == ord("x")
+    assert port.wanting()
+    assert lib.pv_serial_receive(port.native)
+    assert port.read(DATA) == ord("y")
+
+
 def test_who_polls_gets_input_by_asking(port: Port) -> None:
     port.machine.input = b"ab"
     assert port.read(LINE_STATUS) & 1
