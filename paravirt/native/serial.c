@@ -6,12 +6,14 @@
  * The interrupt line is an edge: it is raised when there is a cause where there was none, so a driver has to serve
  * causes until IIR names none, as all do.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "eventfd.h"
 #include "serial.h"
 
 /* Registers; 0 and 1 are the divisor's while DLAB is set. */
@@ -68,15 +70,6 @@ void pv_serial_deinit(struct pv_serial *serial)
 	pthread_mutex_destroy(&serial->lock);
 }
 
-static void signal_fd(int fd)
-{
-	const uint64_t one = 1;
-
-	/* Full means that it is signalled already. */
-	if (write(fd, &one, sizeof(one)) < 0)
-		return;
-}
-
 static uint8_t cause(const struct pv_serial *serial)
 {
 	if (serial->interrupts & ON_RECEIVED && serial->count)
@@ -95,11 +88,11 @@ static void settle(struct pv_serial *serial)
 	bool raised = cause(serial) != CAUSE_NONE && serial->modem_control & OUT2;
 
 	if (raised && !serial->raised)
-		signal_fd(serial->interrupt_fd);
+		pv_eventfd_signal(serial->interrupt_fd);
 	serial->raised = raised;
 	if (listens(serial) && !serial->count && !serial->wanting) {
 		serial->wanting = true;
-		signal_fd(serial->wanted_fd);
+		pv_eventfd_signal(serial->wanted_fd);
 	}
 }
 
