@@ -1,6 +1,6 @@
 """Guest memory as a front end describes it: parts of its files, mapped here; which is believed of nothing.
 
-Nobody may work on guest memory while the table changes.
+Nobody may work on guest memory while the table changes, but for regions that are added.
 """
 
 from __future__ import annotations

@@ -253,8 +253,7 @@ class Session(Conversation):
         return Region(gpa, size, hva, fd, offset)
 
     def _add_mem_reg(self, message: Message) -> None:
-        with self._paused():  # who looks for an address at that moment would find what lay there before
-            self.memory.add(self._region_of(message, self._fd_of(message)))
+        self.memory.add(self._region_of(message, self._fd_of(message)))  # others stay where they are
 
     def _rem_mem_reg(self, message: Message) -> None:
         with self._paused():  # a descriptor that comes with it is allowed, and of no use
@@ -336,7 +335,9 @@ class Session(Conversation):
         queue, fd = self._vring_fd(message)
         if fd < 0:
             raise Refused("a queue without a kick, which would have to be looked at all the time")
-        with self._paused():  # who sleeps on the one before does not let go of it otherwise
+        with (
+            self._paused()
+        ):  # who sleeps on the one before lets go of it, and none of ours takes from one for two queues
             queue.kick(fd)
         self._run(queue)
 
