@@ -59,7 +59,9 @@ static void terminal_hangup(struct tty_struct *tty)
 
 static int terminal_write(struct tty_struct *tty, const unsigned char *bytes, int count)
 {
-	return count > 0 ? write_bytes(bytes, count) : 0;
+	int written = count > 0 ? write_bytes(bytes, count) : 0;
+
+	return written == -EDQUOT ? count : written; /* lost, as the kernel's messages are: no program ends by it */
 }
 
 static unsigned int terminal_room(struct tty_struct *tty)
@@ -81,17 +83,21 @@ static DECLARE_DELAYED_WORK(receive_work, receive);
 static void receive(struct work_struct *work)
 {
 	struct pv_answer answer;
+	int room;
 
 	if (!READ_ONCE(open))
 		return; /* input waits for who opens the terminal next */
 	do {
-		answer = pv_call2(PV_CALL_CONSOLE_READ, paravirt_gpa(input), PV_LIMIT_CONSOLE_BYTES);
+		room = tty_buffer_request_room(&port, PV_LIMIT_CONSOLE_BYTES);
+		if (room <= 0)
+			break; /* who has it open does not read */
+		answer = pv_call2(PV_CALL_CONSOLE_READ, paravirt_gpa(input), room);
 		if (answer.status < 0)
 			break;
-		tty_insert_flip_string(&port, input, min_t(u64, answer.value, PV_LIMIT_CONSOLE_BYTES));
+		tty_insert_flip_string(&port, input, min_t(u64, answer.value, room));
 		tty_flip_buffer_push(&port);
-	} while (answer.value == PV_LIMIT_CONSOLE_BYTES); /* less: the channel tells of more (CON-4) */
-	if (!told)
+	} while (answer.value == room); /* less: the channel tells of more (CON-4) */
+	if (!told || room <= 0)
 		schedule_delayed_work(&receive_work, LOOK_JIFFIES);
 }
 
@@ -171,8 +177,11 @@ static int make_terminal(void)
 
 int paravirt_console_init(void)
 {
+	u64 features;
 	int error;
 
+	if (!paravirt_offered(PV_SERVICE_CONSOLE, &features))
+		return 0;
 	output = kmalloc(PV_LIMIT_CONSOLE_BYTES, GFP_KERNEL);
 	input = kmalloc(PV_LIMIT_CONSOLE_BYTES, GFP_KERNEL);
 	error = output && input ? make_terminal() : -ENOMEM;

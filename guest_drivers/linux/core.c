@@ -14,23 +14,32 @@
 struct paravirt_machine paravirt;
 EXPORT_SYMBOL_GPL(paravirt);
 
-u64 paravirt_accept(u32 service, u64 features)
+bool paravirt_offered(u32 service, u64 *features)
 {
 	struct pv_service_info *list = kzalloc(PV_LIMIT_SERVICES_BYTES, GFP_KERNEL);
 	struct pv_answer answer = { PV_STATUS_NO_MEMORY, 0 };
-	u64 offered = 0;
+	bool found = false;
 	u32 i;
 
 	if (list)
 		answer = pv_call2(PV_CALL_BASE_SERVICES, paravirt_gpa(list), PV_LIMIT_SERVICES_BYTES);
 	for (i = 0; answer.status >= 0 && i < min_t(u64, answer.value, PV_LIMIT_SERVICES_BYTES) / sizeof(*list); i++)
-		if (list[i].service == service)
-			offered = list[i].offered & features;
+		if (list[i].service == service) {
+			*features = list[i].offered;
+			found = true;
+		}
 	kfree(list);
-	if (!offered)
+	return found;
+}
+
+u64 paravirt_accept(u32 service, u64 features)
+{
+	u64 offered;
+
+	if (!paravirt_offered(service, &offered) || !(offered & features))
 		return 0;
-	answer = pv_call2(PV_CALL_BASE_ACCEPT, service, offered);
-	return answer.status < 0 ? 0 : offered;
+	offered &= features;
+	return pv_call2(PV_CALL_BASE_ACCEPT, service, offered).status < 0 ? 0 : offered;
 }
 EXPORT_SYMBOL_GPL(paravirt_accept);
 

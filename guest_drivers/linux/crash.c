@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: 0BSD
 /*
- * Service system: a panic ends the machine with a report of it, after all else that Linux does with a panic.
+ * Service system: a panic ends the machine with a report of it, once Linux has told of the panic whoever wants to know
+ * (notifiers, and those that keep the kernel's messages).  A crash kernel that is entered before that makes none; one
+ * that is entered after it (crash_kexec_post_notifiers), and a delay (panic=), are not come to.
  */
 #include <linux/kdebug.h>
 #include <linux/kernel.h>
+#include <linux/kmsg_dump.h>
 #include <linux/moduleparam.h>
 #include <linux/notifier.h>
 #include <linux/panic_notifier.h>
@@ -24,6 +27,7 @@ MODULE_PARM_DESC(crash_report, "Whether a panic ends the machine with a report t
 
 static struct pv_crash_report *report;
 static const struct task_struct *died_in; /* an exception, which the report then is about */
+static bool filled; /* for a panic */
 
 static void fill(const struct pt_regs *regs, u32 vector, u64 error_code, u64 fault_address)
 {
@@ -69,18 +73,31 @@ static int panicked(struct notifier_block *block, unsigned long event, void *dat
 		fill(&regs, NO_VECTOR, 0, 0);
 	}
 	strscpy_pad(report->text, data, sizeof(report->text));
-	pv_call1(PV_CALL_SYSTEM_CRASH, paravirt_gpa(report)); /* which does not return, where the host takes it */
+	filled = true;
 	return NOTIFY_DONE;
+}
+
+/* After those that were there before this module, such as pstore's. Does not return, where the host takes it. */
+static void end(struct kmsg_dumper *of, enum kmsg_dump_reason reason)
+{
+	if (reason == KMSG_DUMP_PANIC && filled)
+		pv_call1(PV_CALL_SYSTEM_CRASH, paravirt_gpa(report));
 }
 
 static struct notifier_block die_block = { .notifier_call = died };
 static struct notifier_block panic_block = { .notifier_call = panicked, .priority = INT_MIN };
+static struct kmsg_dumper dumper = { .dump = end, .max_reason = KMSG_DUMP_PANIC };
 
 int paravirt_crash_init(void)
 {
+	int error;
+
 	report = kzalloc(sizeof(*report), GFP_KERNEL);
-	if (!report)
-		return -ENOMEM;
+	error = report ? kmsg_dump_register(&dumper) : -ENOMEM;
+	if (error) {
+		kfree(report);
+		return error;
+	}
 	register_die_notifier(&die_block);
 	atomic_notifier_chain_register(&panic_notifier_list, &panic_block);
 	return 0;
@@ -90,6 +107,7 @@ void paravirt_crash_exit(void)
 {
 	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_block);
 	unregister_die_notifier(&die_block);
+	kmsg_dump_unregister(&dumper);
 	kfree(report);
 	report = NULL;
 }

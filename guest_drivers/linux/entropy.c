@@ -33,8 +33,11 @@ static struct hwrng generator = { .name = "paravirt", .read = read_bytes, .quali
 
 int paravirt_entropy_init(void)
 {
+	u64 features;
 	int error;
 
+	if (!paravirt_offered(PV_SERVICE_ENTROPY, &features))
+		return 0;
 	buffer = kmalloc(PV_LIMIT_ENTROPY_BYTES, GFP_KERNEL);
 	error = buffer ? hwrng_register(&generator) : -ENOMEM;
 	if (error) {
@@ -46,6 +49,8 @@ int paravirt_entropy_init(void)
 
 void paravirt_entropy_exit(void)
 {
+	if (!buffer)
+		return;
 	hwrng_unregister(&generator);
 	kfree(buffer);
 	buffer = NULL;

@@ -53,6 +53,8 @@ struct paravirt_machine {
 
 extern struct paravirt_machine paravirt;
 
+/* Whether the host has a service, and which features of it. */
+bool paravirt_offered(u32 service, u64 *features);
 /* Accepts those features of a service that the host offers; afterwards, or before, the same set only. */
 u64 paravirt_accept(u32 service, u64 features);
 
@@ -74,7 +76,7 @@ u32 paravirt_event_vcpu(u32 n);
 
 #define PARAVIRT_ANY_CHANNEL (-1)
 
-/* ---- services; each may find that the host does not offer it, which is no error ---- */
+/* ---- services; of one that the host does not offer Linux sees nothing, which is no error ---- */
 
 int paravirt_clock_init(void);
 void paravirt_clock_exit(void);

@@ -15,6 +15,7 @@ WISHES = {
     "copy told": (_PAUSE, ["resume", "{}", "--as", "cloned"]),
     "disk comes": (["device", "add", "{}", "--disk", "late={file},ro"],),
     "disk leaves": (["device", "remove", "{}", "late"],),
+    "network leaves": (["device", "remove", "{}", "net"],),
 }
 
 
