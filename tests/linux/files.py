@@ -26,6 +26,11 @@ exec switch_root /mnt /sbin/init
 """
 
 
+def script(name: str) -> str:
+    """That of the guest's half of a test, with what all have in common."""
+    return "".join((HERE / part).read_text() for part in ("checks.sh", name))
+
+
 def initramfs() -> bytes:
     """Loads the drivers and goes on from the root file system."""
     return linux_image.initramfs(INIT, load=MODULES)
@@ -42,7 +47,7 @@ def _fill(root: Path) -> None:
         (root / name).mkdir()
     (root / "bin/busybox").write_bytes(linux_image.busybox())
     (root / "bin/sh").symlink_to("busybox")
-    shutil.copy(HERE / "workload.sh", root / "sbin/init")
+    (root / "sbin/init").write_text("#!/bin/sh\n" + script("workload.sh"))
     shutil.copy(HERE / "shell.sh", root / "bin/shell-tests")
     for name, contents in linux_image.programs(*TOOLS).items():
         to = root / name.replace("own/", "sbin/")

@@ -10,10 +10,9 @@ from tests.support import linux_image
 from tests.support.tree import ROOT
 
 from . import generation
-from .files import build_talk
+from .files import build_talk, script
 
 SOURCES = ROOT / "guest_drivers/linux"
-HERE = Path(__file__).parent
 # Not virtio_console: its port asks for the console's input, whether or not somebody reads it.
 DRIVERS = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "ext4")
 
@@ -32,8 +31,7 @@ def initramfs(out: Path) -> bytes:
         files[f"own/{name}"] = (out / name).read_bytes()
     build_talk(out / "talk")
     files["own/talk"] = (out / "talk").read_bytes()
-    script = (HERE / "modules.sh").read_text()
-    return linux_image.initramfs(script, load=DRIVERS, files=files)
+    return linux_image.initramfs(script("modules.sh"), load=DRIVERS, files=files)
 
 
 def prepare(work: Path) -> None:

@@ -1,32 +1,14 @@
-#!/bin/sh
 # The first process of the Linux guest: looks for its devices, works with them, reboots once, and switches off.
-# Each check is a line "linux: ok WHAT" or "linux: FAILED WHAT"; tests/linux/inside.py reads them.
+# tests/linux/inside.py reads the checks (checks.sh, which goes before this).
 PATH=/bin:/sbin # busybox prefers its own mke2fs to whatever is there
 /bin/busybox --install -s /bin 2>/dev/null
 exec >/dev/hvc0 2>&1 </dev/null
 mount -t tmpfs tmp /tmp
-# The host's half: what it expects comes on the command line.
-for word in $(cat /proc/cmdline); do
-	case $word in expect.*=*) eval "${word#expect.}" ;; esac
-done
-
-check() {
-	what=$1
-	shift
-	if "$@" >/tmp/said 2>&1; then
-		echo "linux: ok $what"
-	else
-		echo "linux: FAILED $what: $*: $(tail -n 3 /tmp/said | tr '\n' ' ')"
-	fi
-}
+expected
 
 drivers() { # COUNT of the devices that a driver has
 	ls -d /sys/bus/virtio/drivers/$1/virtio* 2>/dev/null | wc -l
 }
-
-inflated() { sed -n 's/^balloon_inflate //p' /proc/vmstat; } # pages
-
-summed() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 devices() {
 	check "vCPUs" [ "$(nproc)" = "$cpus" ]
