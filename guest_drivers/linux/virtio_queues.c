@@ -20,8 +20,9 @@ struct queue {
 static LIST_HEAD(queues); /* that raise channels, of all devices */
 static struct cpumask hearing; /* the CPUs whose channels they may be */
 /*
- * Of both, and of where each queue is heard.  Whoever has it may hold CPUs where they are (cpus_read_lock), or be moving
- * one of them, so under it nobody asks for either: devices come and go, and drivers make and delete queues, outside.
+ * Of both, and of where each queue is heard.  Whoever has it may hold CPUs where they are (cpus_read_lock), or be
+ * moving one of them, so under it nobody asks for either: devices come and go, and drivers make and delete queues,
+ * outside.
  */
 static DEFINE_MUTEX(queues_lock);
 
