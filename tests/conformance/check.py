@@ -32,9 +32,10 @@ class _Found(Exception):
     """A case has failed that cites the rule: the rest of the run, which may wait for much, is of no interest."""
 
 
-def _runs(
+def runs_of(
     copy: Path, chapters: Sequence[str], mutant: str, privileges: Sequence[Privilege], progress: Progress
 ) -> Iterator[Run]:
+    """Of `chapters` against a mutant; empty: against none."""
     environment = (("PYTHONPATH", str(copy)), (VARIABLE, mutant))
     for privilege in privileges:
         yield from judge(Plan(tuple(chapters), (privilege,), timeout_s=TIMEOUT_S, environment=environment), progress)
@@ -42,7 +43,7 @@ def _runs(
 
 def healthy(copy: Path) -> list[Run]:
     """The runs of every chapter while all mutants sleep, at CPL 3, which is quick."""
-    return list(_runs(copy, choose(()), "", ("user",), lambda *_: None))
+    return list(runs_of(copy, choose(()), "", ("user",), lambda *_: None))
 
 
 def chapters_of(rule: str, runs: Sequence[Run]) -> list[str]:
@@ -60,7 +61,7 @@ def hunt(copy: Path, mutant: Mutant, chapters: Sequence[str]) -> Caught:
 
     instead = [] if chapters else [f"no case cites {mutant.rule}"]
     try:
-        for run in _runs(copy, chapters, mutant.id, ("user", "supervisor"), look):
+        for run in runs_of(copy, chapters, mutant.id, ("user", "supervisor"), look):
             failed = [f"{' '.join(case.rules)} {case.text}" for case in run.cases if not case.passed]
             said = "; ".join([*run.problems, *failed][:3]) or "every case passed"
             instead.append(f"{run.chapter}: {said}")

@@ -9,7 +9,7 @@ import pytest
 
 from paravirt.conform.host import Run
 from tests.conformance import table
-from tests.conformance.check import healthy, hunt_all
+from tests.conformance.check import healthy, hunt_all, runs_of
 from tests.conformance.mutants import MUTANTS
 from tests.conformance.plant import Mutant, build
 
@@ -34,6 +34,13 @@ def test_without_a_mutant_every_case_passes(runs: list[Run]) -> None:
 
 def test_the_table_of_the_specification_is_current(runs: list[Run]) -> None:
     assert table.PLACE.read_text(encoding="utf-8") == table.text(runs), "run python -m tests.conformance --table"
+
+
+def test_a_report_has_an_end(copy: Path) -> None:
+    """Of a host, too, whose features are such that no driver could agree on them."""
+    (run,) = runs_of(copy, ["virtio"], "cache_without_flush", ("user",), lambda *_: None)
+    failed = [case for case in run.cases if not case.passed]
+    assert run.problems == () and any("VIRTIO-2.2.2-1" in case.rules for case in failed)
 
 
 @pytest.mark.parametrize(

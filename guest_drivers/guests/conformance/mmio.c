@@ -42,7 +42,9 @@ static void windows(void)
 	uint64_t end = 0, first;
 
 	cf_case("MMIO-4 VIRTIO-4.2.2.1-1 VIRTIO-4.2.2.1-2 each device has a window of its own");
-	first = device.window_gpa;
+	first = device.window_gpa; /* is not found with another magic or version */
+	cf_expect(read32(PV_MMIO_MAGIC), MAGIC, "magic of the first");
+	cf_expect(read32(PV_MMIO_VERSION), VERSION, "version of the first");
 	for (uint32_t number = 0; cf_window(&device, number); number++) {
 		cf_expect(read32(PV_MMIO_MAGIC), MAGIC, "magic");
 		cf_expect(read32(PV_MMIO_VERSION), VERSION, "version");

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.conformance.mutants import boot, callrings, calls, devices, net, pmem, queues, services, virtio, vsock
+from tests.conformance.mutants import (
+    boot,
+    callrings,
+    calls,
+    devices,
+    net,
+    pmem,
+    queues,
+    services,
+    virtio,
+    virtio_devices,
+    vsock,
+)
 from tests.conformance.plant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -16,6 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *queues.MUTANTS,
     *vsock.MUTANTS,
     *virtio.MUTANTS,
+    *virtio_devices.MUTANTS,
 )
 
 IMMUNE: dict[str, str] = {

@@ -58,8 +58,14 @@ bool cf_each_device(struct pv_virtio *device, uint32_t number)
 	static struct pv_device_info list[PV_LIMIT_DEVICES];
 	uint64_t count = 0;
 
-	if (cf_offered(PV_SERVICE_DEVICE))
-		count = pv_call2(PV_CALL_DEVICE_LIST, pv_gpa(list), sizeof(list)).value / sizeof(list[0]);
+	if (cf_offered(PV_SERVICE_DEVICE)) {
+		struct pv_answer answer = pv_call2(PV_CALL_DEVICE_LIST, pv_gpa(list), sizeof(list));
+
+		if (answer.status >= 0) /* CALL-10: the value means nothing otherwise */
+			count = answer.value / sizeof(list[0]);
+		if (count > PV_LIMIT_DEVICES)
+			count = PV_LIMIT_DEVICES;
+	}
 	if (number >= count)
 		return cf_window(device, number - (uint32_t)count);
 	char name[sizeof(list[0].name) + 1] = { 0 };
