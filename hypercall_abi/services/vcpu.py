@@ -105,4 +105,8 @@ RULES = (
         "vcpu.yield answers the state of the vCPU waited for, and returns at once if that is not RUNNING: time alone "
         "does not help the guest then.",
     ),
+    Rule(
+        "VCPU-10",
+        "On x86-64 a vCPU's index is the id of its local APIC.",
+    ),
 )

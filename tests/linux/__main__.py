@@ -19,6 +19,16 @@ from . import modules
 from .files import initramfs, root_file_system
 
 
+def _plain(error: BaseException) -> str:
+    """In one line; who is told of a compiler that failed has read what that said."""
+    if isinstance(error, subprocess.CalledProcessError):
+        command = " ".join(map(str, error.cmd))
+        return f"{command} failed; with linux-headers-cloud-amd64, make, gcc and binutils installed it should not"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; ./dev installs what is missing when run as root"
+    return str(error)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev nested linux", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["modules"], help="with our modules, over both transports")
@@ -37,14 +47,15 @@ def main() -> int:
             else:
                 (work / "initrd").write_bytes(initramfs())
                 root_file_system(work / "root.img")
-        except pytest.skip.Exception as error:
-            print(f"./dev nested linux: {error}", file=sys.stderr)
+        except (pytest.skip.Exception, subprocess.CalledProcessError, OSError) as error:
+            print(f"./dev nested linux: {_plain(error)}", file=sys.stderr)
             return 1
         print(f"Debian's kernel and its files are made after {time.monotonic() - began:.0f} s", flush=True)
         inside = [sys.executable, "-m", "tests.linux.inside", str(work), str(kernel), str(args.vcpus)]
         if args.what:
             inside = modules.command(work, kernel, args.vcpus)
-        nested = [str(ROOT / "tests/support/nested_kvm"), "--timeout", str(args.timeout), "--"]
+        left = max(1.0, args.timeout - (time.monotonic() - began))
+        nested = [str(ROOT / "tests/support/nested_kvm"), "--timeout", f"{left:.0f}", "--"]
         with subprocess.Popen(inside if args.here else [*nested, *inside], cwd=ROOT, stdout=subprocess.PIPE) as run:
             assert run.stdout
             for line in run.stdout:

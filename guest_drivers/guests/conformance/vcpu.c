@@ -182,6 +182,28 @@ static void mode(void)
 		cf_expect((int64_t)r->rflags, (int64_t)cf_at_entry.rflags, "flags, as those of vCPU 0 at entry");
 }
 
+/* Of the register that is mapped for the end-of-interrupt (BOOT-11). */
+static void read_apic_id(void *argument)
+{
+	const volatile uint32_t *id = pv_at(0xfee00020); /* bits 31:24 */
+
+	*(uint32_t *)argument = *id >> 24;
+}
+
+static void identity(void)
+{
+	static uint32_t id;
+
+	cf_case("VCPU-10 a vCPU's index is the id of its local APIC");
+	read_apic_id(&id);
+	cf_expect((int64_t)id, 0, "vCPU 0");
+	if (cf_vcpus() < 2)
+		return;
+	cf_expect(cf_start(1, read_apic_id, &id), PV_STATUS_OK, "vcpu.start");
+	cf_want(cf_join(1), "it stops");
+	cf_expect((int64_t)id, 1, "vCPU 1");
+}
+
 static struct {
 	uint32_t life; /* written by vCPU 1 */
 	uint32_t let_go;
@@ -280,6 +302,7 @@ static void vcpu(void)
 	words_of_the_host();
 	fault_address();
 	mode();
+	identity();
 	if (cf_vcpus() < 2 || !cf_offered(PV_SERVICE_EVENT) || !cf_offered(PV_SERVICE_TIME)) {
 		cf_case("VCPU-5 a vCPU that is started again");
 		cf_skip("one vCPU, or no events or time");

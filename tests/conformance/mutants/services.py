@@ -130,6 +130,12 @@ VCPU = (
         old="status = state_of(vcpu->machine, args[0], value);",
         new="status = state_of(vcpu->machine, args[0], value); *value = PV_VCPU_STATE_RUNNING;",
     ),
+    _kvm(
+        id="apics_numbered_from_8_on",
+        rule="VCPU-10",
+        old="(unsigned long)index",
+        new="(unsigned long)index + 8",
+    ),
     _event(
         id="state_is_what_the_page_says",
         rule="DATA-3",
