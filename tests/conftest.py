@@ -3,6 +3,8 @@
 Guests run on KVM, or on the software vCPU where there is none or where ``PARAVIRT_ACCEL=software`` says so.
 ``PARAVIRT_NATIVE`` names a directory with another build of the extension (the sanitizers', see
 tox.ini); ``PARAVIRT_EXAMPLES`` has generative tests try that many examples (``./dev fuzz``).
+``PARAVIRT_RIGHTS=1`` says that this process may make TAP devices: a test that shows one of virtio's statements and is
+skipped fails then.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import paravirt
+from hypercall_abi.virtio_musts import MUSTS
 
 KVM = Path("/dev/kvm")
 KVM_GET_API_VERSION = 0xAE00
 EXAMPLES = int(os.environ.get("PARAVIRT_EXAMPLES", "0"))
 LIMIT_S = 120 if not EXAMPLES else 3600
 LEAK_GRACE_S = 2.0
+HAS_RIGHTS = os.environ.get("PARAVIRT_RIGHTS") == "1"
+SHOWN = {f"tests/{test}": id for id, must in MUSTS.items() for test in must.tests}
+"""A statement of virtio's that each of these tests shows."""
 
 if "PARAVIRT_NATIVE" in os.environ:  # before anything imports the extension
     paravirt.__path__.insert(0, str(Path(os.environ["PARAVIRT_NATIVE"]).resolve()))
@@ -86,6 +92,14 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if ACCELERATOR != "kvm":
         terminalreporter.write_line(_accelerator_line(), red=True, bold=True)
+    skipped = {_statement(report.nodeid) for report in terminalreporter.stats.get("skipped", ())} - {""}
+    if skipped:
+        line = f"NOT SHOWN HERE, since tests are skipped: {', '.join(sorted(skipped))}"
+        terminalreporter.write_line(line, red=True, bold=True)
+
+
+def _statement(nodeid: str) -> str:
+    return SHOWN.get(nodeid.partition("[")[0], "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -106,6 +120,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.skipped and able and item.get_closest_marker("kvm") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although guests run on {ACCELERATOR}: {report.longreprtext}"
+    if report.skipped and HAS_RIGHTS and _statement(item.nodeid) and item.get_closest_marker("rights"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: skipped although PARAVIRT_RIGHTS says it can run: {report.longreprtext}"
     return report
 
 

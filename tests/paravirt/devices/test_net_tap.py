@@ -31,6 +31,8 @@ from tests.support.station import GUEST, OURS, checksum
 from tests.support.tap import await_up, needed_tap
 from tests.support.threads import asleep
 
+pytestmark = pytest.mark.rights
+
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 ETH_P_ALL, ETH_P_IP = 3, 0x0800
 TCP_START, TCP_SUM = 34, 16
