@@ -88,7 +88,7 @@ RECORDED_CALL = Record(
     "args" / U64[6] * "Arguments.",
     "status" / I64 * "Status.",
     "value" / U64 * "Value; undefined when the status is negative.",
-    "begin_ns" / U64 * "When it reached the host, in monotonic time of the machine.",
+    "begin_ns" / U64 * "When it reached the host, in ns since the machine first ran; pauses count.",
     "end_ns" / U64 * "When it was answered.",
 )
 
@@ -107,7 +107,7 @@ RECORDED_MOMENT = Record(
     "kind" / U16 * "Constants `recorded`.",
     pad(2),
     "vcpu" / U32 * "vCPU that is told, begins or ends; all ones for a doorbell.",
-    "at_ns" / U64 * "When, in monotonic time of the machine.",
+    "at_ns" / U64 * "When, in ns since the machine first ran; pauses count.",
     "number" / U64 * "What it is depends on the kind.",
 )
 

@@ -20,7 +20,7 @@
 #define PV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define PV_ABI_DIGEST "f30c9f7d3367268e5d11b70f4013ea094423c075758eb245c7ede1cf941b5a33"
+#define PV_ABI_DIGEST "a101a945712e2a346dde8f6ef0ead6ebf55b333f1e1a6011bdfcf27c24c62fdc"
 
 /* The version of the ABI: the major number must match, a minor one only adds. */
 #define PV_ABI_MAJOR 1 /* Major version. */
@@ -1388,7 +1388,7 @@ struct pv_recorded_call {
 	uint64_t args[6]; /* Arguments. */
 	int64_t status; /* Status. */
 	uint64_t value; /* Value; undefined when the status is negative. */
-	uint64_t begin_ns; /* When it reached the host, in monotonic time of the machine. */
+	uint64_t begin_ns; /* When it reached the host, in ns since the machine first ran; pauses count. */
 	uint64_t end_ns; /* When it was answered. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_recorded_call, kind) == 0, "recorded_call.kind");
@@ -1421,7 +1421,7 @@ struct pv_recorded_moment {
 	uint16_t kind; /* Constants `recorded`. */
 	uint8_t reserved0[2]; /* Zero. */
 	uint32_t vcpu; /* vCPU that is told, begins or ends; all ones for a doorbell. */
-	uint64_t at_ns; /* When, in monotonic time of the machine. */
+	uint64_t at_ns; /* When, in ns since the machine first ran; pauses count. */
 	uint64_t number; /* What it is depends on the kind. */
 };
 PV_STATIC_ASSERT(offsetof(struct pv_recorded_moment, kind) == 0, "recorded_moment.kind");

@@ -5,7 +5,7 @@
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 /// SHA-256 of the declaration, as in the C header.
-pub const ABI_DIGEST: &str = "f30c9f7d3367268e5d11b70f4013ea094423c075758eb245c7ede1cf941b5a33";
+pub const ABI_DIGEST: &str = "a101a945712e2a346dde8f6ef0ead6ebf55b333f1e1a6011bdfcf27c24c62fdc";
 pub const NOTE_OWNER: &str = "Paravirt";
 pub const CPUID_SIGNATURE_TEXT: &str = "ParavirtABI";
 
@@ -2540,7 +2540,7 @@ pub struct RecordedCall {
     pub status: i64,
     /// Value; undefined when the status is negative.
     pub value: u64,
-    /// When it reached the host, in monotonic time of the machine.
+    /// When it reached the host, in ns since the machine first ran; pauses count.
     pub begin_ns: u64,
     /// When it was answered.
     pub end_ns: u64,
@@ -2601,7 +2601,7 @@ pub struct RecordedMoment {
     pub reserved0: [u8; 2],
     /// vCPU that is told, begins or ends; all ones for a doorbell.
     pub vcpu: u32,
-    /// When, in monotonic time of the machine.
+    /// When, in ns since the machine first ran; pauses count.
     pub at_ns: u64,
     /// What it is depends on the kind.
     pub number: u64,

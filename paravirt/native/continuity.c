@@ -53,7 +53,7 @@ uint64_t pv_continuity_announce(struct pv_machine *machine, const struct pv_anno
 	uint64_t counter = state->counter + 1;
 	state->event = announcement->event;
 	memcpy(state->generation, announcement->generation, sizeof(state->generation));
-	machine->continuity.announced_ns = pv_clock_ns();
+	__atomic_store_n(&machine->continuity.announced_ns, pv_clock_ns(), __ATOMIC_RELAXED);
 	publish(machine->continuity.page, announcement, counter);
 	/* Only now: an acknowledgement of what the page does not show yet is none. */
 	__atomic_store_n(&state->counter, counter, __ATOMIC_SEQ_CST);
@@ -94,7 +94,7 @@ PV_HANDLER(continuity_acknowledge)
 {
 	struct pv_continuity_state *state = &vcpu->machine->state.continuity;
 	struct pv_continuity *own = &vcpu->machine->continuity;
-	uint64_t took_ns = pv_clock_ns() - own->announced_ns;
+	uint64_t took_ns = pv_clock_ns() - __atomic_load_n(&own->announced_ns, __ATOMIC_RELAXED);
 
 	(void)value;
 	if (args[0] != __atomic_load_n(&state->counter, __ATOMIC_SEQ_CST)) /* CONT-4 */

@@ -262,7 +262,8 @@ struct pv_machine {
 	struct pv_time_page time; /* the host's copy */
 	uint64_t counter_offset; /* guest counter = host counter + offset */
 	uint64_t counter_hz; /* 0: no usable counter */
-	uint64_t started_ns; /* CLOCK_MONOTONIC at the guest's time zero */
+	uint64_t started_ns; /* CLOCK_MONOTONIC when the guest began */
+	uint64_t zero_ns; /* the same, later by what it stood still: its time zero */
 	pthread_mutex_t clock; /* who holds it may write the time page */
 	uint32_t clock_stands; /* between pv_time_stop and pv_time_go */
 	uint64_t stood_wall_ns; /* the host's wall clock when it was stopped */

@@ -106,7 +106,7 @@ static void refresh(struct pv_machine *machine)
 {
 	struct pv_time_page next = machine->time;
 	uint64_t counter = host_counter() + machine->counter_offset;
-	uint64_t real_ns = pv_clock_ns() - machine->started_ns;
+	uint64_t real_ns = pv_clock_ns() - machine->zero_ns;
 
 	next.base_ns = scaled(&machine->time, counter);
 	next.base_counter = counter;
@@ -135,7 +135,7 @@ void pv_time_start(struct pv_machine *machine, uint64_t counter_hz, uint64_t cou
 {
 	machine->counter_hz = counter_hz;
 	machine->counter_offset = counter_offset;
-	machine->started_ns = pv_clock_ns();
+	machine->started_ns = machine->zero_ns = pv_clock_ns();
 	machine->time.flags = counter_hz ? (uint32_t)PV_TIME_FLAG_COUNTER : 0;
 	machine->time.base_counter = host_counter() + counter_offset;
 	refresh(machine);
@@ -167,7 +167,7 @@ uint64_t pv_time_go(struct pv_machine *machine)
 
 		missed_ns = wall_ns > machine->stood_wall_ns ? wall_ns - machine->stood_wall_ns : 0;
 		machine->clock_stands = 0;
-		machine->started_ns = pv_clock_ns() - machine->time.base_ns;
+		machine->zero_ns = pv_clock_ns() - machine->time.base_ns;
 		machine->time.generation++; /* TIME-7; refresh() shows it */
 		refresh(machine);
 	}

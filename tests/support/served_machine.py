@@ -38,7 +38,7 @@ class ServedMachine(FakeMachine):
         for number in denied:
             native.denied[number >> 16] |= 1 << (number & 0xFFFF)
         native.console_budget, native.trace_mark_budget = console_budget, trace_budget
-        native.started_ns = lib.pv_clock_ns()  # real time is behind what the test says, so that nobody looks at it
+        native.zero_ns = lib.pv_clock_ns()  # real time is behind what the test says, so that nobody looks at it
         self.input = console_input
         for index, vcpu in enumerate(self.vcpus):
             vcpu.page.index, vcpu.page.deadline_ns = index, vcpu.state.deadline_ns

@@ -94,6 +94,21 @@ def test_another_machine(accel: Accel) -> None:
         assert len(set(said(told, "random"))) == 4
 
 
+@accelerators
+@pytest.mark.parametrize("name", ["RESTORED", "CLONED"])
+def test_before_the_first_instruction(accel: Accel, name: str) -> None:
+    """As who restores or copies a machine says it: the guest finds it when it looks for the first time."""
+    told = Told()
+    with Machine(MachineConfig(GUESTS / "continuity.elf", accel=accel, console=told)) as machine:
+        first = machine.continuity.generation
+        assert machine.continuity.announce(getattr(CONTINUITY_EVENT, name), 5) == 1
+        machine.start()
+        told.wait(f"event {name} 1\n".encode())
+        wait_for(partial(has_answered, machine, 1), "it was not acknowledged")
+        assert machine.native.time_page.generation == 1
+        assert set(said(told, "generation")) == {machine.continuity.generation.hex()} != {first.hex()}
+
+
 def test_a_guest_that_never_answers() -> None:
     """It is stopped after the time that it was given."""
     with waiting("auto", "deaf") as (machine, told):
