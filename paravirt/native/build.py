@@ -121,6 +121,13 @@ def _run(*command: str) -> None:
     print(done.stdout, end="")
 
 
+def _write(target: Path, command: tuple[str, ...]) -> None:
+    """Replaces it, whole: a process that runs may have the old one mapped, and who is killed leaves no part of one."""
+    fresh = target.with_name(target.name + ".new")
+    _run(*command, "-o", str(fresh))
+    fresh.replace(target)
+
+
 def build(target: Path, work: Path, *, strict: bool = False, sanitize: bool = False) -> bool:
     """Brings the shared object `target` up to date, with intermediate files beside `work`; False if it was.
 
@@ -143,16 +150,13 @@ def build(target: Path, work: Path, *, strict: bool = False, sanitize: bool = Fa
             objects.append(work / f"{source.stem}.o")
             if _stale(objects[-1], [source, *always]):
                 extra = GENERATED if source is generated else (*OWN, *(("-Werror",) if strict else ()))
-                jobs.append((*compiler, *COMMON, *flags, *extra, "-c", str(source), "-o", str(objects[-1])))
+                jobs.append((objects[-1], (*compiler, *COMMON, *flags, *extra, "-c", str(source))))
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: _run(*job), jobs))
+            list(pool.map(lambda job: _write(*job), jobs))
         if not _stale(target, objects):
             return False
-        # Replaced, not rewritten: a process that runs has the old file mapped.
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(target.name + ".new")
-        _run(*compiler, "-shared", *flags, *map(str, objects), *LIBRARIES, "-o", str(fresh))
-        fresh.replace(target)
+        _write(target, (*compiler, "-shared", *flags, *map(str, objects), *LIBRARIES))
     return True
 
 
