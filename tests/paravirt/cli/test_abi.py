@@ -166,7 +166,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
             f"the services are {', '.join(SERVICES)}",
         ),
         ("time.line", "the ABI has nothing called 'time.line'; time has the calls deadline"),
-        ("CON-x", "the ABI has nothing called 'CON-x'; the rules are CON-1 to CON-3"),
+        ("CON-x", "the ABI has nothing called 'CON-x'; the rules are CON-1 to CON-4"),
     ],
 )
 def test_unknown_name(capsys: pytest.CaptureFixture[str], name: str, advice: str) -> None:
