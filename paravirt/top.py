@@ -76,6 +76,7 @@ Sample = tuple[str, str, Mapping[str, object], float]
 def _samples(machine: Snapshot) -> Iterator[Sample]:
     own: dict[str, object] = {"machine": machine["name"], "pid": machine["pid"], "uuid": machine["uuid"]}
     statistics = machine["statistics"]
+    yield "paused", "gauge", own, int(machine["paused"])
     for name, value in statistics["memory"].items():
         kind = "counter" if name == "reported_bytes" else "gauge"
         yield f"memory_{name}", kind, own, value

@@ -83,7 +83,8 @@ def _rows(
     rate = rates(before, statistics, seconds)
     sizes = [f"{n / (1 << 20):.1f}M" for n in (machine["memory_bytes"], statistics["memory"]["resident_bytes"])]
     run_s = f"{statistics['run_ns'] / 1e9:.0f}"
-    row = [name, str(machine["pid"]), machine["accelerator"], *sizes, run_s]
+    state = "paused" if machine["paused"] else "running"
+    row = [name, str(machine["pid"]), state, machine["accelerator"], *sizes, run_s]
     return row, _vcpus(name, machine, rate), _devices(name, machine, rate)
 
 
@@ -91,7 +92,7 @@ def _screen(before: dict[str, Any], machines: list[Snapshot], seconds: float) ->
     """The tables, from what was counted at the look before, and a line about each machine that is in none."""
     from ..top import ALIEN, about_alien, names
 
-    overview = [["machine", "pid", "accelerator", "memory", "resident", "run s"]]
+    overview = [["machine", "pid", "state", "accelerator", "memory", "resident", "run s"]]
     vcpus = [["machine", "vcpu", "state", "calls", "ring", "upcalls", "exits", "for"]]
     devices = [["machine", "device", "depth", "doorbells", "interrupts", "more"]]
     aliens = []

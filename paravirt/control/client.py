@@ -15,7 +15,7 @@ READ_S = 2.0
 ACT_S = 60.0  # of what may open files and reach other programs
 UUID_LEAST = 4  # digits that tell a machine
 Snapshot = dict[str, Any]
-"""What a machine says of itself: name, uuid, pid, accelerator, memory_bytes, statistics."""
+"""What a machine says of itself: name, uuid, pid, accelerator, memory_bytes, paused, statistics."""
 
 
 def ask(path: Path, request: Request, timeout_s: float = ACT_S) -> Any:

@@ -52,7 +52,7 @@ def _size(request: Request, name: str) -> int | None:
 
 
 def statistics(machine: Machine, _: Request) -> dict[str, Any]:
-    """Who it is, and its counts so far."""
+    """Who it is, whether it is paused, and its counts so far."""
     config = machine.config
     return {
         "name": config.name,
@@ -60,6 +60,7 @@ def statistics(machine: Machine, _: Request) -> dict[str, Any]:
         "pid": os.getpid(),
         "accelerator": machine.accelerator.name,
         "memory_bytes": config.memory_bytes,
+        "paused": machine.pausing.paused,
         "statistics": plain(machine.statistics()),
     }
 

@@ -199,6 +199,7 @@ MACHINE: dict[str, Any] = {
     "uuid": "00",
     "accelerator": "kvm",
     "memory_bytes": 4 << 20,
+    "paused": True,
     "statistics": {
         "memory": {"resident_bytes": 4096},
         "console_bytes": 5,
@@ -238,6 +239,7 @@ def test_openmetrics() -> None:
     own = r'machine="a\"b\n",pid="7",uuid="00"'
     assert f'paravirt_vcpu_exits_total{{{own},vcpu="0",reason="trap"}} 3' in lines
     assert f"paravirt_continuity_events_total{{{own}}} 2" in lines
+    assert f"paravirt_paused{{{own}}} 1" in lines
     assert f'paravirt_queue_in_flight{{{own},device="disk",type="2",queue="0"}} 3' in lines
     assert f'paravirt_device_in_flight{{{own},device="disk",type="2"}} 2' in lines, "it goes down, too"
     assert f'paravirt_device_requests_total{{{own},device="disk",type="2"}} 6' in lines

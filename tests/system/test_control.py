@@ -144,16 +144,16 @@ def test_a_machine_is_paused(start: Callable[..., Machine], command: Command, tm
     assert status == 0
     assert re.fullmatch(r"guest: paused; the guest was quiet after \d+\.\d ms\n", said)
     assert command("pause", "spin") == (0, "spin: paused; the guest has not asked to be told\n")
-    assert command("pause", "spin") == (
-        2,
-        "paravirt: the machine 'spin' is paused already; let it go on first\n",
-    )
+    assert command("pause", "spin") == (2, "paravirt: the machine 'spin' is paused already; let it go on first\n")
     assert command("balloon", "spin")[0] == 0, "others are answered meanwhile"
+    assert all(each["paused"] for each in json.loads(command("top", "--json")[1]))
+    assert len(re.findall(r"^\w+ +\d+ +paused ", command("top", "--looks", "1")[1], re.MULTILINE)) == 2
     status, said = command("resume", "guest", "--as", "cloned")
     assert status == 0
     assert re.fullmatch(r"guest: goes on after \d+\.\d{3} s\n", said)
     told.wait(b"event CLONED 2")
     assert json.loads(command("resume", "spin", "--json")[1])["missed_ns"] > 0
+    assert not any(each["paused"] for each in json.loads(command("top", "--json")[1]))
 
 
 @pytest.mark.parametrize(
