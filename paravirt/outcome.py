@@ -82,7 +82,8 @@ class Statistics(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success.
+    """The end of a machine.  A shutdown's `status` is the guest's own, 0 for success; where a debugger
+    ended it, it is stopped for the `reason` DEBUGGER.
 
     Its `statistics` are those of the moment in which it was told: by Machine.run once the guest is at rest, by
     Machine.wait while its threads may still be ending.

@@ -263,6 +263,8 @@ def _judge(outcome: Outcome) -> None:
         raise BootRefused(
             f"the guest cannot run here, its status is {outcome.status}; see its console for what it lacks"
         )
+    if outcome.reason == "DEBUGGER":
+        raise GuestFailed("a debugger ended the guest")
     if outcome.kind != "shutdown" or outcome.reason != "POWEROFF" or outcome.status:
         raise GuestFailed(
             f"the guest ended with {outcome.reason or outcome.kind}, status {outcome.status}; see its console"

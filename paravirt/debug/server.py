@@ -1,6 +1,7 @@
 """Where a debugger connects: a thread that listens, talks to one at a time, and tells it how the machine ended.
 
-A debugger that goes away without a word has detached.  One that keeps still keeps the machine stopped, as it may.
+Another one is refused meanwhile.  A debugger that goes away without a word has detached.  One that keeps still
+keeps the machine stopped, as it may.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ class GdbServer:
 
     # ---- its thread ----
 
+    def refuse(self) -> None:
+        """Another debugger knocks while one is there: it is to know at once that it waits for nothing."""
+        with suppress(OSError):
+            peer, _ = self._socket.accept()
+            peer.close()
+            print("paravirt: a second debugger was refused: one is attached; detach that one first", file=sys.stderr)
+
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -91,7 +99,7 @@ class Conversation:
     def __init__(self, server: GdbServer, peer: socket.socket) -> None:
         self._debugger = server.debugger
         self._machine = server._machine
-        self._closing = server._closing
+        self._server = server
         self._peer = peer
         self._receiver = Receiver()
         peer.settimeout(SEND_S)
@@ -111,7 +119,7 @@ class Conversation:
             if "OK" in str(left):
                 self._send(b"OK")
             if "kill" in str(left):
-                self._machine.finish("stopped")
+                self._machine.finish("stopped", "DEBUGGER")
         except NoDebugger:
             return
         finally:
@@ -120,10 +128,13 @@ class Conversation:
 
     def _listen(self) -> None:
         poll = select.poll()
-        poll.register(self._peer, select.POLLIN)
-        poll.register(self._debugger.wake_fd, select.POLLIN)
+        for each in (self._peer, self._debugger.wake_fd, self._server._socket):
+            poll.register(each, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
+            knocks = self._server._socket.fileno() in ready
+            if knocks and not {fd for fd, _ in poll.poll(0)} & {self._peer.fileno(), self._debugger.wake_fd}:
+                self._server.refuse()  # ours had not gone when the other came
             with self._debugger.lock:
                 if self._debugger.wake_fd in ready and self._tell():
                     return

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from paravirt.boot.bundled import GUESTS
+from paravirt.cli.run import _judge as judge
 from paravirt.config import Disk, MachineConfig, Privilege
 from paravirt.debug.address import GdbConfig
-from paravirt.errors import GuestCrashed, ParavirtError
+from paravirt.errors import GuestCrashed, GuestFailed, ParavirtError
 from paravirt.machine import Machine
 from paravirt.outcome import Outcome
 from tests.support.gdb import gdb
@@ -127,7 +128,9 @@ def test_a_killed_guest_has_ended(privilege: Privilege) -> None:
     said, outcome = run(MachineConfig(HELLO, privilege=privilege), "kill")
     assert "killed" in said
     assert isinstance(outcome, Outcome)
-    assert outcome.kind == "stopped"
+    assert outcome[:2] == ("stopped", "DEBUGGER")
+    with pytest.raises(GuestFailed, match="^a debugger ended the guest$"):
+        judge(outcome)
 
 
 @levels

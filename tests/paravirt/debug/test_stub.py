@@ -168,8 +168,22 @@ def test_another_may_come_after_it(tmp_path: Path) -> None:
         with Client(place(machine)) as second:
             assert second.ask(b"?")[:1] == b"T"
             assert second.ask(b"vKill;1") == b"OK"
-        assert machine.wait(60).kind == "stopped"
+        assert machine.wait(60)[:2] == ("stopped", "DEBUGGER")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_one_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first one is served on; when it goes, and another comes at the same moment, that one is served."""
+    with debugged(MachineConfig(SPINNING), GdbConfig(path=tmp_path / "gdb")) as (machine, client):
+        with Client(place(machine)) as second, pytest.raises((OSError, EOFError)):
+            second.ask(b"?")
+        assert "a second debugger was refused" in capsys.readouterr().err
+        for _ in range(20):
+            assert client.ask(b"?")[:1] == b"T"
+            client.socket.close()
+            client = Client(place(machine))
+        assert client.ask(b"vKill;1") == b"OK"
+        client.socket.close()
 
 
 def test_a_place_that_is_taken_is_said() -> None:
