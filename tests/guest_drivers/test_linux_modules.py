@@ -49,6 +49,9 @@ def test_the_guests_command_needs_nothing_and_says_what_it_is_for(built: Path) -
     done = subprocess.run([program], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert "usage: paravirtctl COMMAND" in done.stderr
+    assert "call     ID [ARGUMENT…] any call" in done.stderr
+    asked = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=30)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, done.stderr, "")
     if not Path("/dev/paravirt").exists():
         done = subprocess.run([program, "info"], capture_output=True, text=True, timeout=30)
         assert done.returncode == 1

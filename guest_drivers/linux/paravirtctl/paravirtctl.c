@@ -232,8 +232,19 @@ static const struct command {
 	{ "call", "ID [ARGUMENT…]", "any call that takes no memory", any_call, 1, 7 },
 };
 
+static void show_usage(FILE *stream)
+{
+	fprintf(stream, "usage: paravirtctl COMMAND\n\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		fprintf(stream, "  %-9s%-17s%s\n", commands[i].name, commands[i].arguments, commands[i].what);
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		show_usage(stdout);
+		return fflush(stdout) ? 1 : 0;
+	}
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		const struct command *command = &commands[i];
 
@@ -245,8 +256,6 @@ int main(int argc, char **argv)
 		command->run(argv + 2);
 		return fflush(stdout) ? 1 : 0;
 	}
-	fprintf(stderr, "usage: paravirtctl COMMAND\n\n");
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(stderr, "  %-9s%-16s%s\n", commands[i].name, commands[i].arguments, commands[i].what);
+	show_usage(stderr);
 	return 2;
 }
