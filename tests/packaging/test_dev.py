@@ -55,6 +55,8 @@ def test_help_lists_every_command(machine: Path) -> None:
     [
         (["dance"], "no such command: dance; ./dev help lists them"),
         (["exec"], "exec takes a command to run"),
+        (["nested", "no_such_thing"], "nested takes linux, memtest86+ or paths of tests, not 'no_such_thing'"),
+        (["nested", "tests/none.py::test"], "nested takes linux, memtest86+ or paths of tests, not 'tests/"),
         (["fuzz", "abc"], "fuzz takes a number of minutes and names of fuzzers (./dev fuzz --list), not 'abc'"),
         (["fuzz", ""], "fuzz takes a number of minutes and names of fuzzers (./dev fuzz --list), not ''"),
     ],
@@ -64,6 +66,13 @@ def test_a_mistake_is_said_first_of_all(machine: Path, args: list[str], words: s
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"dev: {words}")
+    assert not (machine / "tree" / "build").exists()
+
+
+def test_nested_says_what_it_takes(machine: Path) -> None:
+    done = dev(machine, "nested", "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert all(line.startswith(("./dev nested ", "   ")) for line in done.stdout.splitlines())
     assert not (machine / "tree" / "build").exists()
 
 
