@@ -17,6 +17,15 @@ from .errors import SocketError
 BACKLOG = 128  # programs that connect before they are heard
 TURN_S = 2.0  # for a directory's lock: anybody may hold that, such as /tmp's
 TURN_STEP_S = 0.005
+PATH_BYTES_MOST = 107  # of a socket: sockaddr_un has room for that and a NUL
+
+
+def too_long(path: Path) -> str:
+    """What to say of a path that no socket can have; empty: it is short enough."""
+    size = len(os.fsencode(path))
+    if size <= PATH_BYTES_MOST:
+        return ""
+    return f"the path has {size} bytes and a socket's at most {PATH_BYTES_MOST}; give a shorter one"
 
 
 class Listener:
@@ -27,6 +36,8 @@ class Listener:
 
     def __init__(self, path: Path, what: str) -> None:
         self.path = path
+        if wrong := too_long(path):
+            raise SocketError(f"{what}: {path} cannot be made: {wrong}")
         with _turn(path.parent):
             _remove_stale(path, what)
             self.socket = _listen(path, what)
@@ -80,7 +91,7 @@ def _listen(path: Path, what: str) -> socket.socket:
         listener.listen(BACKLOG)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         listener.close()
-        why = getattr(error, "strerror", None) or error  # a name that is too long has no errno
+        why = getattr(error, "strerror", None) or error
         raise SocketError(
             f"{what}: {path} cannot be made: {why}; give a path in a directory that you may write"
         ) from error

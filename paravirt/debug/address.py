@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..listener import too_long
 from ..values import Value
 
 _PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/,\s]*):(?P<port>\d{1,5})", re.ASCII)
-_PATH_MOST_BYTES = 107  # of a UNIX socket
 HERE = "127.0.0.1"
 
 
@@ -26,8 +26,8 @@ class GdbConfig(Value):
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
             raise ConfigError(f"{self.port} is no port for a debugger; give one from 0 to 65535")
-        if self.path is not None and not 0 < len(bytes(self.path)) <= _PATH_MOST_BYTES:
-            raise ConfigError(f"the debugger's socket {self.path} must be a path of at most {_PATH_MOST_BYTES} bytes")
+        if self.path is not None and (wrong := too_long(self.path)):
+            raise ConfigError(f"the debugger's socket {self.path}: {wrong}")
 
 
 def parse_gdb(text: str) -> GdbConfig:

@@ -24,7 +24,10 @@ class ServedBlockDevice(ServedDevice):
 
     type = lib.PV_DEVICE_TYPE_BLOCK
     word = "disk"
-    example = "qemu-storage-daemon with --export vhost-user-blk,…,addr.type=unix,addr.path={}"
+    example = (
+        "paravirt device block --socket {0} --disk FILE, "
+        "or qemu-storage-daemon with --export vhost-user-blk,…,addr.type=unix,addr.path={0}"
+    )
     # Not CONFIG_WCE: without it a driver flushes what it wants kept, whatever the peer does (virtio 5.2.5.2).
     understood = F.SIZE_MAX | F.SEG_MAX | F.RO | F.BLK_SIZE | F.FLUSH | F.TOPOLOGY | F.MQ | F.DISCARD | F.WRITE_ZEROES
     # Up to the fields of secure erase, which not every peer knows.

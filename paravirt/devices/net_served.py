@@ -33,7 +33,7 @@ class ServedNetDevice(ServedDevice):
 
     type = lib.PV_DEVICE_TYPE_NET
     word = "network"
-    example = "dpdk-testpmd with --vdev net_vhost0,iface={}"
+    example = "paravirt device net --socket {0} --net LINK, or dpdk-testpmd with --vdev net_vhost0,iface={0}"
     understood = F.CSUM | F.GUEST_CSUM | F.GUEST_TSO4 | F.GUEST_TSO6 | F.HOST_TSO4 | F.HOST_TSO6 | F.MRG_RXBUF
     config_bytes = 0  # none of it is the peer's
 

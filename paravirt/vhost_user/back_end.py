@@ -86,7 +86,7 @@ class BackEnd:
             for number in range(self.native.queue_count):
                 queue = ServedQueue(core, ffi.addressof(self.native.queues[number]), number)
                 self.queues = (*self.queues, queue)
-            self._listener = Listener(self._at, self.title) if isinstance(self._at, Path) else self._at
+            self._listener = Listener(self._at, self.device.label) if isinstance(self._at, Path) else self._at
         except BaseException:
             self._release()
             raise

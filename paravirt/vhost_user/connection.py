@@ -15,6 +15,7 @@ from errno import ECONNREFUSED, ENOENT
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from ..listener import too_long
 from .errors import PeerError, PeerGone
 from .messages import (
     HEADER,
@@ -71,10 +72,13 @@ class Connection:
         if isinstance(error, TimeoutError | BlockingIOError):  # the latter where as many wait as may
             raise PeerGone(f"{self._where} takes no connection; it may serve another machine, or hang") from error
         if error.errno in (ENOENT, ECONNREFUSED):
-            example = f", for example {self._example.format(self._path)}" if self._example else ""
-            raise PeerGone(f"{self._what}: nothing listens at {self._path}; start what serves it{example}") from error
-        why = error.strerror or error  # a name that is too long has no errno
-        raise PeerGone(f"{self._what}: cannot connect to {self._path}: {why}; give the path of a socket") from error
+            other = error.errno == ECONNREFUSED and not self._path.is_socket()  # a disk's file, perhaps
+            said = "{} is no socket; give one's path, and" if other else "nothing listens at {};"
+            at = "SOCKET" if other else self._path
+            example = f", for example {self._example.format(at)}" if self._example else ""
+            raise PeerGone(f"{self._what}: {said.format(self._path)} start what serves it{example}") from error
+        hint = too_long(self._path) or f"{error.strerror or error}; give the path of a socket"
+        raise PeerGone(f"{self._what}: cannot connect to {self._path}: {hint}") from error
 
     def close(self) -> None:
         """Lets the peer go.  More than once is fine."""

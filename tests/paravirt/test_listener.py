@@ -28,6 +28,19 @@ def test_one_that_is_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert made[0].fileno() < 0
 
 
+@pytest.mark.parametrize("size", [107, 108])
+def test_as_long_as_a_path_may_be(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("x" * size)
+    if size == listener.PATH_BYTES_MOST:
+        listener.Listener(path, "thing").close()
+    else:
+        with pytest.raises(SocketError, match="the path has 108 bytes and a socket's at most 107; give a shorter") as e:
+            listener.Listener(path, "thing")
+        assert str(e.value).count(str(path)) == 1
+    assert not path.exists()
+
+
 def test_another_ones_stays(tmp_path: Path) -> None:
     """A socket that somebody has put in the place of ours is not removed with it."""
     ours = listener.Listener(tmp_path / "s", "thing")

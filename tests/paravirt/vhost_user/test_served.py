@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hypercall_abi.devices.virtio_block import BLOCK_FEATURE, BLOCK_REQUEST, BLOCK_STATUS
 from hypercall_abi.virtqueue import VIRTIO_FEATURE
+from paravirt.vhost_user.connection import Connection
 from paravirt.vhost_user.errors import PeerError, PeerGone
 from paravirt.vhost_user.messages import CONFIG, FEATURE_PROTOCOL, NEED_REPLY, VERSION, ProtocolFeature, Request
 from tests.support.block_driver import SECTOR, BlockDriver
@@ -86,8 +88,16 @@ def test_read_only(served: Served) -> None:
 
 
 def test_nobody_there(served: Served) -> None:
-    with pytest.raises(PeerGone, match="nothing listens at .*disk.sock; start"):
+    with pytest.raises(PeerGone, match="nothing listens at .*disk.sock; start .* paravirt device block --socket /"):
         served.plug()
+
+
+def test_a_file_instead_of_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "disk.img").touch()
+    with pytest.raises(PeerGone, match="thing: .*disk.img is no socket; give one's path, and start what serves it"):
+        Connection(tmp_path / "disk.img", "thing")
+    with pytest.raises(PeerGone, match="the path has [0-9]+ bytes and a socket's at most 107; give a shorter one"):
+        Connection(tmp_path / ("x" * 107), "thing")
 
 
 # ---- death ----
