@@ -39,6 +39,9 @@ class Attachment(Value):
 class FileAttachment(Attachment):
     """A device over a file, of which a writer is alone and readers are many."""
 
+    options: ClassVar[str] = ",ro"
+    """What may be written behind the path, for who wrote something else there."""
+
     path: Path
     read_only: bool = False
 

@@ -17,6 +17,7 @@ class Disk(FileAttachment):
     """A raw file offered to the guest as the block device `name`."""
 
     kind: ClassVar[str] = "BLOCK"
+    options: ClassVar[str] = ",ro ,direct ,writethrough ,iops=N ,bps=SIZE ,queues=N"
 
     direct: bool = False
     """Past the host's page cache (O_DIRECT); what the guest does not align to 4096 bytes still goes through it."""

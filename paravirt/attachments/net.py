@@ -15,7 +15,7 @@ PAIRS_MOST = 3  # a device has 8 queues: two for each, and one for control
 MTU_LEAST, MTU_MOST = 68, 65535  # virtio 5.1.4.1
 FORWARD = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}/)?(\d{1,5}):(\d{1,5})", re.ASCII)
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE | re.ASCII)
-FORMS = "NAME=user, NAME=tap:INTERFACE, NAME=fd:NUMBER, NAME=vhost:SOCKET or NAME=loop"
+LINKS = "user, tap:INTERFACE, fd:NUMBER, vhost:SOCKET or loop"
 
 
 def new_mac() -> bytes:
@@ -81,7 +81,8 @@ class Net(Attachment):
         elif kind == "fd" and re.fullmatch(r"\d{1,9}(\+\d{1,9})*", rest, re.ASCII):
             fitting = rest.count("+") + 1
         else:
-            raise ConfigError(f"network {self.name!r}: {self.link!r} is no link; write {FORMS}")
+            right = {"tap": "tap:INTERFACE, of at most 15 bytes", "fd": "fd:NUMBER, or fd:NUMBER+NUMBER for pairs"}
+            raise ConfigError(f"network {self.name!r}: {self.link!r} is no link; write {right.get(kind, LINKS)}")
         if self.pairs != fitting:
             raise ConfigError(f"network {self.name!r}: {self.link} has {fitting} pair(s) of queues, not {self.pairs}")
 
@@ -181,7 +182,7 @@ def parse_net(text: str) -> Net:
                 "patience=SECONDS"
             )
     if equals and not link:
-        raise ConfigError(f"{text!r} is not a network; write {FORMS}")
+        raise ConfigError(f"{text!r} is not a network; write NAME=LINK, where LINK is {LINKS}")
     if "pairs" not in values and link.startswith("fd:"):
         values["pairs"] = link.count("+") + 1
     return Net(name, link or "user", **values)  # type: ignore[arg-type]

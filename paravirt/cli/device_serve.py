@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from ..attachments.block_served import SERVED
 from ..config import parse_poll
 from ..errors import ConfigError, NativeMismatch
 from .common import add_command, given, print_json, show
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from ..vhost_user.back_end import BackEnd
     from ..vhost_user.given_socket import GivenSocket
 
+NET_LINKS = "user, tap:INTERFACE, fd:NUMBER or loop"
+NET_OPTIONS = {"pairs": "N", "pps": "N", "bps": "SIZE", "tcp": "[ADDRESS/]HOST:GUEST", "udp": "…"}
 EPILOG = """\
 The device is served until SIGTERM or SIGINT, to one front end after the other: a hypervisor that ends, or starts
 again, finds it where it was.{more}
@@ -64,6 +69,9 @@ def _block(args: argparse.Namespace) -> BackEnd:
     disk = parse_disk(f"{args.name}={args.disk}")
     if not isinstance(disk, Disk):
         raise ConfigError(f"{args.disk!r} is served by another program already; give a file")
+    name, equals, path = args.disk.partition("=")
+    if equals and "/" not in name and not os.path.lexists(disk.path):
+        raise ConfigError(f"--disk: there is no file {str(disk.path)!r}; a NAME= is not written here: give {path}")
     return serve_block(disk, _at(args), parse_poll(args.poll))
 
 
@@ -71,10 +79,24 @@ def _net(args: argparse.Namespace) -> BackEnd:
     from ..attachments.net import parse_net
     from ..vhost_user.kinds import serve_net
 
-    net = parse_net(f"{args.name}={args.net}")
-    if net.served:
-        raise ConfigError(f"{args.net!r} is served by another program already; give user, tap:INTERFACE or fd:NUMBER")
-    return serve_net(net, _at(args), parse_poll(args.poll))
+    given("--net", _check_net, args.net)
+    return serve_net(parse_net(f"{args.name}={args.net}"), _at(args), parse_poll(args.poll))
+
+
+def _check_net(text: str) -> None:
+    """Raises ConfigError for what ``paravirt run --net`` takes, and is not for who serves it to others."""
+    link, *options = text.split(",")
+    if link.startswith(SERVED):
+        raise ConfigError(f"{link!r} is served by another program already; give {NET_LINKS}")
+    if not re.fullmatch("user|loop|(tap|fd):.*", link):
+        raise ConfigError(f"{link!r} is no link; give {NET_LINKS}, without a NAME= before it, which is --name here")
+    for option in options:
+        key = option.partition("=")[0]
+        if key in ("mac", "mtu"):
+            raise ConfigError(f"{option!r}: the {key} is the front end's; give it to the hypervisor that connects")
+        if key not in NET_OPTIONS:
+            known = ", ".join(f"{key}={value}" for key, value in NET_OPTIONS.items())
+            raise ConfigError(f"{option!r} is not an option of a network that is served; there are {known}")
 
 
 def _vsock(args: argparse.Namespace) -> BackEnd:

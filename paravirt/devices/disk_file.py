@@ -60,7 +60,7 @@ def _refused(disk: FileAttachment, error: OSError) -> Exception:
         hint = f"make it, for example by: {_truncate(disk, '64M')}"
         path, comma, last = str(disk.path).rpartition(",")
         if comma and os.path.exists(path):
-            hint = f"{path} does, and {last!r} is no further option of it; see paravirt run --help"
+            hint = f"{path} does, and {last!r} is no further option of it; there are {disk.options}"
         return DiskNotFound(f"{what} does not exist; {hint}")
     if not disk.read_only and os.access(disk.path, os.R_OK, effective_ids=True):
         return DiskNotWritable(f"{what} may not be written ({error.strerror}); attach it read-only with ,ro")
@@ -82,8 +82,8 @@ def _lock(fd: int, disk: FileAttachment) -> None:
     try:
         fcntl.flock(fd, wanted | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        other = "is being written by another machine" if disk.read_only else "is in use by another machine"
-        raise DiskBusy(f"{told(disk)} {other}; stop that one or give it a copy") from error
+        other = "is being written" if disk.read_only else "is in use"
+        raise DiskBusy(f"{told(disk)} {other} by another process or device; stop that one or give it a copy") from error
     except OSError:
         pass  # a file system without locks: who uses such a one looks after it
 

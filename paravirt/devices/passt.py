@@ -67,7 +67,9 @@ class Passt:
             self._process.kill()
             self._process.wait()
             said = os.pread(words, 10_000, 0).decode(errors="replace").strip().rpartition("\n")[2]
-            raise LinkRefused(f"network {self._name!r}: passt does not serve it: {said or error}") from error
+            raise LinkRefused(
+                f"network {self._name!r}: passt does not serve it: {said or error}; {_hint(said)}"
+            ) from error
         self._socket.setblocking(False)
 
     def _receive(self, until: float) -> bytes:
@@ -101,6 +103,12 @@ class Passt:
         except subprocess.TimeoutExpired:  # stopped, or busy with something that it never ends
             self._process.kill()
             self._process.wait()
+
+
+def _hint(said: str) -> str:
+    if "nterface" in said:  # it takes the one with the default route as its model
+        return "give this host a default route (ip route shows it), or use another link, for example tap:INTERFACE"
+    return "change what it complains of, or use another link, for example tap:INTERFACE"
 
 
 def _command(net: Net, fd: int) -> list[str]:

@@ -147,17 +147,17 @@ def test_lock_between_processes(path: Path) -> None:
         return done.stderr.strip().rpartition("\n")[2]
 
     writer, _ = open_disk(Disk("data", path))
-    assert "is in use by another machine" in other("rw")
-    assert "is being written by another machine" in other("ro")
+    assert "is in use by another process" in other("rw")
+    assert "is being written by another process" in other("ro")
     os.close(writer)
     reader, _ = open_disk(Disk("data", path, read_only=True))
     assert other("ro") == ""
-    assert "is in use by another machine" in other("rw")
+    assert "is in use by another process" in other("rw")
     os.close(reader)
     assert other("rw") == ""
 
 
 def test_same_disk_twice(path: Path) -> None:
     fd, _ = open_disk(Disk("other", path))
-    refused(Disk("data", path), DiskBusy, "is in use by another machine; stop that one or give it a copy")
+    refused(Disk("data", path), DiskBusy, "is in use by another process or device; stop that one or give it a copy")
     os.close(fd)

@@ -37,13 +37,13 @@ def test_written_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lan=", "is not a network; write NAME=user"),
+        ("lan=", "is not a network; write NAME=LINK, where LINK is user, tap:INTERFACE"),
         ("=user", "must be printable text"),
-        ("lan=bridge:br0", "is no link; write NAME=user"),
-        ("lan=tap:", "is no link"),
+        ("lan=bridge:br0", "is no link; write user, tap:INTERFACE"),
+        ("lan=tap:", "is no link; write tap:INTERFACE"),
         ("lan=tap:a/b", "is no link"),
         ("lan=tap:an-interface-with-a-long-name", "is no link"),
-        ("lan=fd:x", "is no link"),
+        ("lan=fd:x", "is no link; write fd:NUMBER"),
         ("lan=fd:3+4,pairs=1", "has 2 pair"),
         ("lan=user,pairs=2", "has 1 pair"),
         ("lan=tap:a,pairs=4", "from 1 to 3"),
@@ -118,7 +118,20 @@ def test_a_passt_that_says_everything_but_the_answer(monkeypatch: pytest.MonkeyP
     (tmp_path / "passt").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("paravirt.devices.passt.PATIENCE_S", 0.3)
-    refused(Net("lan"), "passt does not serve it: timed out")
+    refused(Net("lan"), "passt does not serve it: timed out; .* another link")
+
+
+HOMELESS = f"""#!{sys.executable} -S
+import sys
+sys.exit("No external routable interface for IPv6\\nExternal interface not usable")
+"""
+
+
+def test_a_passt_on_a_host_without_a_route(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "passt").write_text(HOMELESS)
+    (tmp_path / "passt").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    refused(Net("lan"), "External interface not usable; give this host a default route")
 
 
 def test_passt_that_fails() -> None:

@@ -135,7 +135,7 @@ def test_a_writer_is_alone_and_readers_are_many(path: Path) -> None:
     with (
         mapped_disk(path, read_only=True),
         mapped_disk(path, read_only=True),
-        pytest.raises(DiskBusy, match="in use by another machine"),
+        pytest.raises(DiskBusy, match="in use by another process"),
         mapped_disk(path),
     ):
         pass

@@ -274,6 +274,13 @@ BAD = {
     "served": (["block", "--disk", "vhost:x"], 2, "served by another program already"),
     "net served": (["net", "--net", "vhost:x"], 2, "served by another program already"),
     "no disk": (["block"], 2, "--disk"),
+    "named": (["block", "--disk", "disk={}/none.img"], 2, "a NAME= is not written here: give /"),
+    "disk option": (["block", "--disk", "/dev/null,foo=1"], 32, "'foo=1' is no further option of it; there are ,ro"),
+    "net named": (["net", "--net", "lan=user"], 2, "is no link; give user, tap:INTERFACE, fd:NUMBER or loop,"),
+    "net option": (["net", "--net", "user,patience=1"], 2, "is served; there are pairs=N, pps=N"),
+    "mac": (["net", "--net", "loop,mac=02:00:00:00:00:01"], 2, "the mac is the front end's"),
+    "mtu": (["net", "--net", "user,mtu=1500"], 2, "'mtu=1500': the mtu is the front end's"),
+    "number": (["net", "--net", "fd:x"], 2, "is no link; write fd:NUMBER, or"),
     "no vsock": (["vsock"], 2, "--vsock"),
     "no interface": (["net", "--net", "tap:none0"], 38, "'none0' does not exist"),
     "poll": (["net", "--poll", "never"], 2, "never"),
@@ -289,6 +296,7 @@ def test_bad_input(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str)
     assert main(["device", arguments[0], "--socket", str(tmp_path / "s"), *arguments[1:]]) == status
     said = capfd.readouterr().err
     assert text in said
+    assert "NAME=LINK" not in said and "vhost:S" not in said, "they are for paravirt run"
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
