@@ -75,8 +75,8 @@ class GdbServer:
         """Another debugger knocks while one is there: it is to know at once that it waits for nothing."""
         with suppress(OSError):
             peer, _ = self._socket.accept()
-            peer.close()
-            print("paravirt: a second debugger was refused: one is attached; detach that one first", file=sys.stderr)
+            with peer:
+                print("paravirt: a second debugger was refused: one is attached; detach that first", file=sys.stderr)
 
     def _serve(self) -> None:
         poll = select.poll()
